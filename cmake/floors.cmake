@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# cpl_floor(NAME [ABOVE floors...] [LINKS libraries...] [PROTO]) makes static library cpl_NAME of src/NAME/**/*.c.
+# Files called *_avx2.c, *_avx512.c, ... are compiled for that ISA; they must include no non-static inline function.
+
+set(CPL_ISA_avx2 -mavx2 -mfma -mf16c)
+set(CPL_ISA_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c)
+
+function(cpl_isa_flags)
+  foreach(file IN LISTS ARGN)
+    foreach(isa avx2 avx512)
+      if(file MATCHES "_${isa}\\.c$")
+        set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${CPL_ISA_${isa}}")
+      endif()
+    endforeach()
+  endforeach()
+endfunction()
+
+function(cpl_floor name)
+  cmake_parse_arguments(F "PROTO" "" "ABOVE;LINKS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.c)
+  list(FILTER sources EXCLUDE REGEX "src/cli/main\\.c$|/plugin_[a-z0-9_]*\\.c$")
+  cpl_isa_flags(${sources})
+  if(F_PROTO)
+    file(GLOB protos CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/proto/*.proto)
+    find_program(PROTOC_C protoc-c REQUIRED)
+    set(gen ${CMAKE_BINARY_DIR}/proto)
+    file(MAKE_DIRECTORY ${gen}/proto)
+    foreach(p IN LISTS protos)
+      get_filename_component(stem ${p} NAME_WE)
+      add_custom_command(OUTPUT ${gen}/proto/${stem}.pb-c.c ${gen}/proto/${stem}.pb-c.h
+        COMMAND ${PROTOC_C} --proto_path=${CMAKE_SOURCE_DIR} --c_out=${gen} proto/${stem}.proto
+        WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} DEPENDS ${p} VERBATIM)
+      list(APPEND sources ${gen}/proto/${stem}.pb-c.c)
+      set_source_files_properties(${gen}/proto/${stem}.pb-c.c PROPERTIES COMPILE_OPTIONS "-w") # generated
+    endforeach()
+  endif()
+  if(NOT sources)
+    file(WRITE ${CMAKE_BINARY_DIR}/empty_${name}.c "typedef int cpl_empty_${name};\n")
+    set(sources ${CMAKE_BINARY_DIR}/empty_${name}.c)
+  endif()
+  add_library(cpl_${name} STATIC ${sources})
+  target_include_directories(cpl_${name} PUBLIC ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
+  if(F_PROTO)
+    target_include_directories(cpl_${name} PUBLIC ${CMAKE_BINARY_DIR}/proto)
+  endif()
+  foreach(a IN LISTS F_ABOVE)
+    target_link_libraries(cpl_${name} PUBLIC cpl_${a})
+  endforeach()
+  target_link_libraries(cpl_${name} PUBLIC ${F_LINKS})
+endfunction()

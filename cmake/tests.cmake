@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# tests/unit/FLOOR/test_*.c link that floor; the other folders link what they exercise. One executable a file, one
+# ctest entry an executable, run from the source tree.
+pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+
+# cpl_test(FILE LABEL libraries...)
+function(cpl_test file label)
+  get_filename_component(stem ${file} NAME_WE)
+  get_filename_component(dir ${file} DIRECTORY)
+  get_filename_component(dir ${dir} NAME)
+  set(target ${label}_${dir}_${stem})
+  add_executable(${target} ${file})
+  target_link_libraries(${target} PRIVATE ${ARGN} PkgConfig::CMOCKA)
+  target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  add_test(NAME ${target} COMMAND ${target} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${target} PROPERTIES LABELS ${label} TIMEOUT 600 SKIP_RETURN_CODE 77)
+endfunction()
+
+foreach(floor base text model kernel backend engine lib net wire serve load lab cli)
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/unit/${floor}/test_*.c)
+  foreach(f IN LISTS files)
+    cpl_test(${f} unit cpl_${floor})
+  endforeach()
+endforeach()
+foreach(pair kernel:cpl_kernel golden:cpl_lib conform:cpl_engine sim:cpl_engine)
+  string(REPLACE ":" ";" pair ${pair})
+  list(GET pair 0 label)
+  list(GET pair 1 lib)
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${label}/test_*.c)
+  foreach(f IN LISTS files)
+    cpl_test(${f} ${label} ${lib})
+  endforeach()
+endforeach()

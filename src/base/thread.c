@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* thread.c - starting, pinning and counting. Threads block all signals: only main's loop hears them. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "base/thread.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+typedef struct start_record {
+    void (*fn)(void *);
+    void *arg;
+    int cpu;
+    char name[16];
+} start_record;
+
+static void pin_quietly(int cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
+static void *run(void *p)
+{
+    start_record r = *(start_record *)p;
+    free(p);
+    pthread_setname_np(pthread_self(), r.name);
+    if (r.cpu >= 0) pin_quietly(r.cpu);
+    r.fn(r.arg);
+    return NULL;
+}
+
+cpl_status cpl_thread_start(cpl_thread *t, const char *name, int cpu, void (*fn)(void *), void *arg, cpl_error *err)
+{
+    t->started = 0;
+    start_record *r = malloc(sizeof *r);
+    if (!r) return cpl_fail_memory(err, sizeof *r);
+    *r = (start_record){.fn = fn, .arg = arg, .cpu = cpu < CPU_SETSIZE ? cpu : -1};
+    snprintf(r->name, sizeof r->name, "%s", name);
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int e = pthread_create(&t->id, NULL, run, r);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (e) {
+        free(r);
+        return cpl_fail_errno(err, NULL, e, "can't start thread '%s'", name);
+    }
+    t->started = 1;
+    return CPL_OK;
+}
+
+void cpl_thread_join(cpl_thread *t)
+{
+    if (t->started) pthread_join(t->id, NULL);
+    t->started = 0;
+}
+
+cpl_status cpl_thread_pin(int cpu, cpl_error *err)
+{
+    if (cpu < 0 || cpu >= CPU_SETSIZE) return cpl_fail(err, CPL_INVALID, "cpu %d is out of range", cpu);
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    int e = pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+    if (e) return cpl_fail(err, CPL_INVALID, "can't pin to cpu %d: %s", cpu, strerror(e));
+    return CPL_OK;
+}
+
+uint32_t cpl_cpu_list(int *cpus, uint32_t cap)
+{
+    cpu_set_t set;
+    uint32_t n = 0;
+    if (sched_getaffinity(0, sizeof set, &set)) return 0;
+    for (int i = 0; i < CPU_SETSIZE; i++) {
+        if (!CPU_ISSET((size_t)i, &set)) continue;
+        if (n < cap) cpus[n] = i;
+        n++;
+    }
+    return n;
+}
+
+/* Control group v2: "MAX PERIOD" in cpu.max; "max 100000" means no limit. */
+static uint32_t quota_cpus(void)
+{
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
+    if (!f) return UINT32_MAX;
+    long long max = 0, period = 0;
+    int got = fscanf(f, "%lld %lld", &max, &period);
+    fclose(f);
+    if (got != 2 || max <= 0 || period <= 0) return UINT32_MAX;
+    return (uint32_t)((max + period - 1) / period);
+}
+
+uint32_t cpl_cpu_count(void)
+{
+    uint32_t n = cpl_cpu_list(NULL, 0), quota = quota_cpus();
+    if (n > quota) n = quota;
+    return n ? n : 1;
+}

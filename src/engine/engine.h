@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine.h - models, their queues, the workers that run them, the tokenizer pool and the deadline timer.
+ *
+ * Threads: every function may be called from any thread. No lock is held across a forward pass. */
+#ifndef CPL_ENGINE_ENGINE_H
+#define CPL_ENGINE_ENGINE_H
+
+#include "base/histogram.h"
+#include "engine/batcher.h"
+#include "engine/task.h"
+#include "text/tokenizer.h"
+
+typedef struct cpl_engine cpl_engine;
+
+typedef struct cpl_engine_model_options {
+    const char *name; /* what requests call it; NULL: the directory's last part */
+    const char *dir;
+    const char *backend;         /* NULL: "native" */
+    cpl_precision precision;     /* AUTO allowed */
+    bool fallback;               /* on_unsupported: fallback */
+    uint32_t max_length;         /* 0: the model's */
+    const char *const *settings; /* "key=value" for the backend, NULL-terminated; may be NULL */
+} cpl_engine_model_options;
+
+typedef struct cpl_engine_options {
+    const cpl_engine_model_options *models;
+    uint32_t model_count; /* at least 1 */
+    uint32_t workers;     /* 0: cores; cut to what the backend allows */
+    bool pin_workers;
+    uint32_t tokenizer_threads; /* 0: everything inline on the submitting thread */
+    uint32_t inline_text_bytes; /* tasks with less text than this are tokenized inline; 0: 16384 */
+    cpl_batch_policy policy;    /* zeroed fields: defaults (greedy, backend's token budget) */
+    const char *plugin_dir;
+    const cpl_log *log; /* borrowed for the engine's life */
+} cpl_engine_options;
+
+/* Loads every model and starts the threads. On failure *out is NULL and nothing is left behind. */
+cpl_status cpl_engine_open(cpl_engine **out, const cpl_engine_options *options, cpl_error *err);
+/* Refuses new tasks with CPL_UNAVAILABLE, waits until all accepted ones are done. */
+void cpl_engine_drain(cpl_engine *e);
+/* Drains what is running, ends what is queued with CPL_UNAVAILABLE, joins the threads, unloads. NULL is fine. */
+void cpl_engine_close(cpl_engine *e);
+
+/* What runs, per model; valid for the engine's life. `tokenizer` and `model` may be used by other threads. */
+typedef struct cpl_engine_model {
+    const char *name;
+    const cpl_model *model;
+    const cpl_tokenizer *tokenizer;
+    const char *backend;
+    cpl_precision requested, effective;
+    char reason[160];
+    char isa[64];
+    uint64_t weight_bytes;
+    uint32_t max_length; /* in effect */
+    uint32_t workers, batch_tokens;
+} cpl_engine_model;
+uint32_t cpl_engine_model_count(const cpl_engine *e);
+const cpl_engine_model *cpl_engine_model_at(const cpl_engine *e, uint32_t index);
+/* The index of the model called `name`; NULL or "" names the only one. */
+cpl_status cpl_engine_model_find(const cpl_engine *e, const char *name, size_t name_size, uint32_t *index,
+                                 cpl_error *err);
+
+/* Tokenizes (inline when the text is small, else on the pool), enqueues, returns at once. On failure (INVALID with the
+ * number of the pair, QUEUE_FULL, DEADLINE, UNAVAILABLE) done is not called and the task stays the caller's.
+ * `scratch` is the calling thread's. */
+cpl_status cpl_engine_submit(cpl_engine *e, cpl_task *t, const cpl_task_spec *spec, cpl_tokenizer_scratch *scratch,
+                             cpl_error *err);
+/* Asks for an early end: what isn't dispatched is dropped, done follows with CPL_CANCELLED (or what it had become). */
+void cpl_engine_cancel(cpl_engine *e, cpl_task *t);
+
+cpl_status cpl_flow_open(cpl_flow **out, cpl_engine *e, cpl_error *err);
+void cpl_flow_close(cpl_flow *f); /* its tasks need not be done; NULL is fine */
+
+/* Scores a fixed pair on every model: readiness and health. Blocks. */
+cpl_status cpl_engine_canary(cpl_engine *e, cpl_error *err);
+
+/* Running totals since open, and what is there now. */
+typedef struct cpl_engine_stats {
+    uint64_t tasks_accepted, tasks_done, tasks_failed, tasks_cancelled, tasks_expired, tasks_refused;
+    uint64_t sequences, tokens, passes;
+    uint64_t pass_sequences_max, pass_tokens_max;
+    uint64_t busy_ns;                                         /* workers inside forward passes, summed */
+    uint64_t queued_tokens, queued_requests, in_flight_tasks; /* now */
+    cpl_histogram queue_ns, compute_ns, tokenize_ns, pass_sequences, pass_tokens;
+} cpl_engine_stats;
+void cpl_engine_stats_get(cpl_engine *e, cpl_engine_stats *out);
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* call.h - one gRPC call as a service sees it: messages in, messages out, a status at the end.
+ *
+ * A call lives on its loop's thread and every function here must be called there (loop.h's cpl_loop_post brings other
+ * threads' results over). It stays valid until BOTH the transport is through with it AND the service has called
+ * cpl_call_finish or, after `cancelled`, cpl_call_release; so a service with work in flight never holds a dangling
+ * call. */
+#ifndef CPL_NET_CALL_H
+#define CPL_NET_CALL_H
+
+#include "couplet.h"
+
+typedef struct cpl_call cpl_call;
+typedef struct cpl_loop cpl_loop;
+
+/* gRPC status codes, as on the wire. */
+typedef enum cpl_grpc_code {
+    CPL_GRPC_OK = 0,
+    CPL_GRPC_CANCELLED = 1,
+    CPL_GRPC_UNKNOWN = 2,
+    CPL_GRPC_INVALID_ARGUMENT = 3,
+    CPL_GRPC_DEADLINE_EXCEEDED = 4,
+    CPL_GRPC_NOT_FOUND = 5,
+    CPL_GRPC_ALREADY_EXISTS = 6,
+    CPL_GRPC_PERMISSION_DENIED = 7,
+    CPL_GRPC_RESOURCE_EXHAUSTED = 8,
+    CPL_GRPC_FAILED_PRECONDITION = 9,
+    CPL_GRPC_ABORTED = 10,
+    CPL_GRPC_OUT_OF_RANGE = 11,
+    CPL_GRPC_UNIMPLEMENTED = 12,
+    CPL_GRPC_INTERNAL = 13,
+    CPL_GRPC_UNAVAILABLE = 14,
+    CPL_GRPC_DATA_LOSS = 15,
+    CPL_GRPC_UNAUTHENTICATED = 16
+} cpl_grpc_code;
+
+cpl_grpc_code cpl_grpc_code_of(cpl_status status);
+const char *cpl_grpc_code_name(cpl_grpc_code code);
+
+/* One method of a service. A unary method gets exactly one `message`, after which nothing more arrives; a streaming
+ * one gets any number and then `half_closed`. `cancelled` comes at most once, when the client reset the stream, the
+ * connection was lost or the deadline passed: replies are then dropped. */
+typedef struct cpl_method {
+    const char *path; /* "/inference.InferenceService/Infer" */
+    int streams_in;   /* 1: client or bidirectional streaming */
+    /* Data is the decompressed message, valid until the call is finished or released. */
+    void (*message)(cpl_call *call, const uint8_t *data, size_t n, void *service);
+    void (*half_closed)(cpl_call *call, void *service); /* NULL for unary methods */
+    void (*cancelled)(cpl_call *call, void *service);   /* NULL: nothing in flight ever */
+    void *service;
+} cpl_method;
+
+/* The value of a request header (lower-case name), not terminated; {NULL, 0} when absent. */
+cpl_text cpl_call_metadata(const cpl_call *call, const char *name);
+/* From grpc-timeout; UINT64_MAX: none. The transport itself answers DEADLINE_EXCEEDED and then calls `cancelled`. */
+uint64_t cpl_call_deadline_ns(const cpl_call *call);
+/* When the request's last byte was there. */
+uint64_t cpl_call_received_ns(const cpl_call *call);
+cpl_loop *cpl_call_loop(const cpl_call *call);
+/* One pointer for the service per call, and one per connection (with a destructor run when the connection ends). */
+void **cpl_call_user(cpl_call *call);
+void **cpl_call_connection_user(cpl_call *call, void (*destroy)(void *));
+
+/* Initial metadata; before the first send. */
+cpl_status cpl_call_header(cpl_call *call, const char *name, const char *value);
+/* Trailing metadata; before finish. */
+cpl_status cpl_call_trailer(cpl_call *call, const char *name, const char *value);
+/* Queues one message (copied). Dropped silently once the call was cancelled. */
+cpl_status cpl_call_send(cpl_call *call, const void *message, size_t n);
+/* Ends the call; `call` must not be used afterwards. message may be NULL. */
+void cpl_call_finish(cpl_call *call, cpl_grpc_code code, const char *message);
+/* After `cancelled`, instead of finish: the service is through with it. */
+void cpl_call_release(cpl_call *call);
+
+#endif
