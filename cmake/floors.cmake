@@ -16,6 +16,8 @@ function(cpl_isa_flags)
 endfunction()
 
 function(cpl_floor name)
+  list(APPEND CPL_FLOORS ${name})
+  set(CPL_FLOORS ${CPL_FLOORS} PARENT_SCOPE)
   cmake_parse_arguments(F "PROTO" "" "ABOVE;LINKS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.c)
   list(FILTER sources EXCLUDE REGEX "src/cli/main\\.c$|/plugin_[a-z0-9_]*\\.c$")
@@ -39,6 +41,7 @@ function(cpl_floor name)
     set(sources ${CMAKE_BINARY_DIR}/empty_${name}.c)
   endif()
   add_library(cpl_${name} STATIC ${sources})
+  add_dependencies(cpl_${name} check_floors)
   target_include_directories(cpl_${name} PUBLIC ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
   if(F_PROTO)
     target_include_directories(cpl_${name} PUBLIC ${CMAKE_BINARY_DIR}/proto)
@@ -47,4 +50,15 @@ function(cpl_floor name)
     target_link_libraries(cpl_${name} PUBLIC cpl_${a})
   endforeach()
   target_link_libraries(cpl_${name} PUBLIC ${F_LINKS})
+endfunction()
+
+# The include check is part of every build: it runs again when a source changed, in a few milliseconds.
+function(cpl_floors_checked)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*.[ch] ${CMAKE_SOURCE_DIR}/include/*.h)
+  add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/floors.checked
+    COMMAND ${CMAKE_SOURCE_DIR}/tools/check_floors.sh --self-test
+    COMMAND ${CMAKE_SOURCE_DIR}/tools/check_floors.sh ${CPL_FLOORS}
+    COMMAND ${CMAKE_COMMAND} -E touch ${CMAKE_BINARY_DIR}/floors.checked
+    DEPENDS ${sources} ${CMAKE_SOURCE_DIR}/tools/check_floors.sh COMMENT "Includes go down the floors only" VERBATIM)
+  add_custom_target(check_floors ALL DEPENDS ${CMAKE_BINARY_DIR}/floors.checked)
 endfunction()

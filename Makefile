@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+# A short front of CMake and Ninja. `make help` lists the targets; CMAKE_FLAGS adds options (CMakeLists.txt).
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 30
+CMAKE_FLAGS ?=
+
+CONFIGURE = cmake --log-level=WARNING -G Ninja -S . $(CMAKE_FLAGS)
+CTEST = ctest -j $(JOBS) --output-on-failure
+ASAN_LABELS = unit;fault;conform;fuzz
+TSAN_LABELS = unit;sim;conform;net
+# gcc's thread sanitizer needs the address-space layout of an older kernel's defaults.
+FIXED_LAYOUT = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+
+.PHONY: all demo check asan tsan tidy fuzz bench fmt model install help clean
+.DEFAULT_GOAL := all
+
+all: ## build the program: build/couplet
+	@tools/setup.sh build
+	@$(CONFIGURE) -B build -DCOUPLET_TESTS=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX)
+	@cmake --build build -j $(JOBS)
+
+demo: all model ## rank passages with a real model over gRPC, then a throughput table
+	@tools/demo.sh
+
+# One ctest over both builds, so that its summary is the verdict on everything.
+check: ## every test: the release build, and unit, fault, conformance and fuzz corpora under ASan + UBSan
+	@tools/setup.sh check
+	@tools/get_model.sh
+	@$(CONFIGURE) -B build-check -DCOUPLET_WERROR=ON
+	@cmake --build build-check -j $(JOBS)
+	@$(CONFIGURE) -B build-asan -DCMAKE_BUILD_TYPE=Debug -DCOUPLET_SANITIZE=address,undefined \
+		"-DCOUPLET_TEST_LABELS=$(ASAN_LABELS)"
+	@cmake --build build-asan -j $(JOBS)
+	@mkdir -p build-check/all && printf 'subdirs("%s" "%s")\n' $(CURDIR)/build-check $(CURDIR)/build-asan \
+		>build-check/all/CTestTestfile.cmake
+	@$(CTEST) --test-dir build-check/all
+
+asan: ## only the tests under ASan + UBSan
+	@tools/setup.sh check
+	@$(CONFIGURE) -B build-asan -DCMAKE_BUILD_TYPE=Debug -DCOUPLET_SANITIZE=address,undefined \
+		"-DCOUPLET_TEST_LABELS=$(ASAN_LABELS)"
+	@cmake --build build-asan -j $(JOBS)
+	@$(CTEST) --test-dir build-asan
+
+tsan: ## unit, simulation and conformance tests under TSan
+	@tools/setup.sh check
+	@$(CONFIGURE) -B build-tsan -DCMAKE_BUILD_TYPE=Debug -DCOUPLET_SANITIZE=thread "-DCOUPLET_TEST_LABELS=$(TSAN_LABELS)"
+	@cmake --build build-tsan -j $(JOBS)
+	@$(FIXED_LAYOUT) $(CTEST) --test-dir build-tsan
+
+tidy: ## clang-tidy over src/
+	@tools/setup.sh tidy
+	@$(CONFIGURE) -B build-check -DCOUPLET_WERROR=ON
+	@tools/tidy.sh build-check $(JOBS)
+
+fuzz: ## libFuzzer on every parser, FUZZ_SECONDS each
+	@tools/setup.sh fuzz
+	@CC=clang $(CONFIGURE) -B build-fuzz -DCMAKE_BUILD_TYPE=Debug -DCOUPLET_TESTS=OFF -DCOUPLET_FUZZ=ON
+	@cmake --build build-fuzz -j $(JOBS)
+	@tools/fuzz.sh build-fuzz $(FUZZ_SECONDS)
+
+bench: all model ## the numbers of this machine: engine, tokenizer, server
+	@tools/bench.sh
+
+fmt: ## format the C sources in place
+	@tools/setup.sh check
+	@tools/check_format.sh --fix
+
+model: ## fetch the default models into models/
+	@tools/setup.sh demo
+	@tools/get_model.sh
+
+install: all ## install program, library, header, pkg-config file, man pages, completions (PREFIX, DESTDIR)
+	@cmake --install build
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | awk -F '\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+clean: ## remove what was built (models/ and .venv stay)
+	rm -rf build build-check build-asan build-tsan build-fuzz

@@ -1,0 +1,129 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs what a target of the Makefile needs and this machine lacks. Asks nothing, says what it does, and does
+# nothing when nothing is missing, which takes a few milliseconds to find out.
+#
+#   tools/setup.sh [build|demo|check|tidy|fuzz]...      default: build
+#
+# Debian 12 and later: apt (as root, or through sudo). Any other system: names what is missing and stops.
+# Python packages go into .venv in this folder, never into the system; pip's own configuration is honoured.
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() {
+    say "$*"
+    exit 1
+}
+
+# Debian packages by set, and for other systems what stands for them: a program in PATH or a pkg-config module.
+packages='' programs='' modules='' requirements='' venv=no
+want() {
+    case $1 in
+    build)
+        packages="$packages gcc libc6-dev cmake ninja-build pkg-config protobuf-c-compiler libnghttp2-dev libuv1-dev
+            libprotobuf-c-dev libjansson-dev libfyaml-dev zlib1g-dev libzstd-dev"
+        programs="$programs cc cmake ninja pkg-config protoc-c"
+        modules="$modules libnghttp2 libuv libprotobuf-c jansson libfyaml zlib libzstd"
+        ;;
+    demo) # pip carries the model
+        want build
+        packages="$packages python3 python3-venv" programs="$programs python3" venv=yes
+        ;;
+    check)
+        want demo
+        packages="$packages libcmocka-dev" modules="$modules cmocka"
+        requirements="tools/requirements-check.txt tests/e2e/requirements.txt"
+        ;;
+    tidy)
+        want build
+        packages="$packages clang-tidy libcmocka-dev python3" programs="$programs clang-tidy python3"
+        modules="$modules cmocka"
+        ;;
+    fuzz)
+        want build
+        packages="$packages clang" programs="$programs clang"
+        ;;
+    *) die "unknown set '$1': build, demo, check, tidy or fuzz" ;;
+    esac
+}
+
+# One dpkg-query for all: prints those of $packages that are not fully installed.
+missing_packages() {
+    # shellcheck disable=SC2086 # a list of words
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $packages 2>/dev/null | sed -n 's/^installed //p')
+    for p in $packages; do
+        printf '%s\n' "$installed" | grep -qxF "$p" || printf '%s ' "$p"
+    done
+}
+
+missing_elsewhere() {
+    for p in $programs; do
+        command -v "$p" >/dev/null 2>&1 || printf '%s ' "$p"
+    done
+    for m in $modules; do
+        pkg-config --exists "$m" 2>/dev/null || printf '%s(pkg-config) ' "$m"
+    done
+}
+
+is_debian_12() {
+    [ -r /etc/os-release ] || return 1
+    id=$(sed -n 's/^ID=//p' /etc/os-release | tr -d '"')
+    version=$(sed -n 's/^VERSION_ID=//p' /etc/os-release | tr -d '"')
+    # No VERSION_ID: Debian testing or unstable.
+    [ "$id" = debian ] && [ "${version:-99}" -ge 12 ] 2>/dev/null
+}
+
+install_packages() {
+    as_root=''
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null 2>&1 || die "needs root to run: apt-get install $1"
+        as_root='sudo'
+    fi
+    log=$(mktemp)
+    say "installing with apt: $1"
+    # shellcheck disable=SC2086 # lists of words
+    if ! { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update &&
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install $1; } \
+        </dev/null >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        die "apt could not install: $1"
+    fi
+    rm -f "$log"
+}
+
+# The stamp holds what was installed, so a changed requirement is noticed and an unchanged one costs one comparison.
+make_venv() {
+    stamp=.venv/installed
+    [ -x .venv/bin/pip ] || {
+        say "making .venv"
+        python3 -m venv .venv
+    }
+    files=''
+    for r in $requirements; do
+        [ ! -r "$r" ] || files="$files $r"
+    done
+    [ -n "$files" ] || return 0
+    # shellcheck disable=SC2086
+    if [ -r "$stamp" ] && cat $files | cmp -s - "$stamp"; then return 0; fi
+    options=''
+    for f in $files; do options="$options -r $f"; done
+    say "installing into .venv:$files"
+    # shellcheck disable=SC2086
+    .venv/bin/pip install --quiet --no-input $options || die "pip could not install$files"
+    # shellcheck disable=SC2086
+    cat $files >"$stamp"
+}
+
+[ $# -gt 0 ] || set -- build
+for s in "$@"; do want "$s"; done
+
+if is_debian_12; then
+    missing=$(missing_packages)
+    [ -z "$missing" ] || install_packages "$missing"
+else
+    missing=$(missing_elsewhere)
+    [ -z "$missing" ] || die "this is not Debian 12 or later; install these first: $missing"
+fi
+[ $venv = no ] || make_venv
