@@ -4,7 +4,8 @@
  * Everything a backend needs to run the model is here: the architecture record (what shape the forward pass has), the
  * weights by role (borrowed from the mapped safetensors file) and what the engine does with the rows that come back
  * (pooling, normalising, activation). Whoever holds a cpl_model knows every tensor was checked: present, of the shape
- * the config implies, of a dtype couplet reads, inside the file. */
+ * the config implies, of a dtype couplet reads, inside the file. The file must not be cut short or rewritten in place
+ * while a model is open (replace it by renaming a new one over it): the mapping would end in SIGBUS. */
 #ifndef CPL_MODEL_MODEL_H
 #define CPL_MODEL_MODEL_H
 
@@ -14,7 +15,8 @@
 
 typedef enum cpl_dtype { CPL_DTYPE_F32, CPL_DTYPE_F16, CPL_DTYPE_BF16 } cpl_dtype;
 
-/* Row-major view into the mapped file; data is NULL where an optional tensor is absent. */
+/* Row-major view into the mapped file, of any alignment (safetensors promises none): read it with cpl_tensor_read_f32
+ * or memcpy. data is NULL where an optional tensor is absent. */
 typedef struct cpl_tensor {
     const void *data;
     cpl_dtype dtype;
@@ -85,5 +87,10 @@ typedef struct cpl_model {
  * On failure *out is NULL. Read-only afterwards, any thread. */
 cpl_status cpl_model_open(cpl_model **out, const char *dir, cpl_error *err);
 void cpl_model_close(cpl_model *m); /* NULL is fine */
+
+/* For a backend that has packed its own copy: lets go of the pages of the weights' file, so that they no longer count
+ * as this process's memory. The weights stay readable; reading them again costs the disk or the page cache. Any
+ * thread, any number of times. */
+void cpl_model_release_pages(const cpl_model *m);
 
 #endif
