@@ -28,14 +28,36 @@ bool cpl_config_bool(const cpl_config *c, const char *key);
 size_t cpl_config_count(const cpl_config *c, const char *key);
 const char *cpl_config_text_at(const cpl_config *c, const char *key, size_t i);
 int64_t cpl_config_int_at(const cpl_config *c, const char *key, size_t i);
-/* Was it set by a file or --set, or is it the default? "default", "FILE:LINE" or "--set". */
+/* Was it set by a file or --set, or is it the default? "default", "FILE:LINE", "--set" or a flag. */
 const char *cpl_config_origin(const cpl_config *c, const char *key);
 
 /* experiment.sweep: the i-th swept key and its j-th value (as YAML text); false past the end. */
 bool cpl_config_sweep(const cpl_config *c, size_t i, const char **key, size_t *values);
 const char *cpl_config_sweep_value(const cpl_config *c, size_t i, size_t j);
 
+/* Overrides a key by text that isn't YAML (a command-line flag's value); lists take `n` values, other keys one.
+ * `origin` is what cpl_config_origin then says ("--model"). */
+cpl_status cpl_config_override(cpl_config *c, const char *key, const char *const *values, size_t n, const char *origin,
+                               cpl_error *err);
+
+/* Refuses what was asked for and isn't there ("not supported in this version", naming the key and where it was set)
+ * and keys that contradict each other. Loading alone checks only each value's own type and range. */
+cpl_status cpl_config_check(const cpl_config *c, cpl_error *err);
+
+/* What several keys mean together. Precision: "fp32" ... "auto", from model.precision, model.quantized with
+ * quantization_mode, or the backend's own section; two that disagree are CPL_INVALID naming both. */
+cpl_status cpl_config_precision(const cpl_config *c, const char **precision, cpl_error *err);
+/* "greedy", "timeout" or "off" (see batching.policy in the table). */
+cpl_status cpl_config_policy(const cpl_config *c, const char **policy, cpl_error *err);
+/* Was the key given (by a file, --set or a flag) rather than left at its default? */
+bool cpl_config_given(const cpl_config *c, const char *key);
+/* Keys set in the backend's own section (model.BACKEND.*) that are no precision, each "key=value" appended to *out
+ * with a 0 behind it; returns how many. */
+size_t cpl_config_backend_settings(const cpl_config *c, cpl_buf *out);
+
 /* The whole effective configuration as YAML, each line that isn't a default marked with where it came from. */
 void cpl_config_print(const cpl_config *c, cpl_buf *out);
+/* Every key with type, default, range and meaning, for people. */
+void cpl_config_describe(cpl_buf *out);
 
 #endif

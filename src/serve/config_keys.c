@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config_keys.c - the table of every setting: the reference system's keys first in each section, then ours.
+ * The one idea: a setting exists because it stands here, once. A key whose feature isn't built yet is marked `later`
+ * and refused when it is given a value, so that nothing is read and then ignored; tests/unit/serve checks that every
+ * other key is read somewhere in the program. Threads: constant data. */
+#include "serve/config_keys.h"
+
+#include <string.h>
+
+#define PRECISIONS "fp32|bf16|fp16|fp8|int8|int4"
+#define INT_TOP    2147483647.0
+
+const cpl_config_key cpl_config_keys[] = {
+    /* model */
+    {"model.name", CPL_CONFIG_TEXT, "sentence-transformers/all-MiniLM-L6-v2",
+     .meaning = "model directory, or a hub id looked up in models/ and in the Hugging Face cache"},
+    {"model.device", CPL_CONFIG_TEXT, "auto",
+     .meaning = "device the backend must be on: auto, cpu, mps, cuda; a backend of another device is an error"},
+    {"model.backend", CPL_CONFIG_TEXT, "native",
+     .meaning =
+         "what runs the forward pass: native, fake, or a plug-in's name (pytorch, onnx, mlx, mps, compiled, ...)"},
+    {"model.quantized", CPL_CONFIG_BOOL, "false", .meaning = "run in the precision model.quantization_mode names"},
+    {"model.quantization_mode", CPL_CONFIG_CHOICE, "int8", .choices = PRECISIONS,
+     .meaning = "precision while model.quantized is true"},
+    {"model.max_length", CPL_CONFIG_INT, "0", 0, 65536, .meaning = "tokens a sequence is cut to; 0: the model's limit"},
+    {"model.mps.fp16", CPL_CONFIG_BOOL, "false", .meaning = "backend mps: run in fp16"},
+    {"model.mps.compile", CPL_CONFIG_BOOL, "false", .meaning = "backend mps: compile the graph"},
+    {"model.mlx.bits", CPL_CONFIG_INT, "32", 4, 32,
+     .meaning = "backend mlx: 32 fp32, 16 fp16, 8 int8, 4 int4; weights are quantized below 16"},
+    {"model.mlx.group_size", CPL_CONFIG_INT, "64", 32, 128, .meaning = "backend mlx: weights that share a scale"},
+    {"model.onnx.optimize", CPL_CONFIG_BOOL, "true", .meaning = "backend onnx: graph optimisations on"},
+    {"model.onnx.use_gpu", CPL_CONFIG_BOOL, "false", .meaning = "backend onnx: take the GPU execution provider"},
+    {"model.compiled.mode", CPL_CONFIG_TEXT, "default",
+     .meaning = "backend compiled: torch.compile mode, e.g. reduce-overhead"},
+    {"model.compiled.fp16", CPL_CONFIG_BOOL, "false", .meaning = "backend compiled: run in fp16"},
+    {"model.precision", CPL_CONFIG_CHOICE, "", .choices = PRECISIONS "|auto",
+     .meaning = "precision of the forward pass; not set: fp32, or what the reference's keys say"},
+    {"model.on_unsupported", CPL_CONFIG_CHOICE, "error", .choices = "error|fallback",
+     .meaning = "what to do when the backend can't run the precision: fail, or run the nearest and say so"},
+    {"model.score_label", CPL_CONFIG_TEXT, "",
+     .meaning = "label (name or number) that is the score of a model with several"},
+    {"models", CPL_CONFIG_MODELS, "",
+     .meaning = "models to serve, each with the keys of `model`; an entry here stands for that section"},
+    {"model_pool.instances", CPL_CONFIG_INSTANCES, "", .later = true, .meaning = "replicas of the model"},
+    {"model_pool.routing_strategy", CPL_CONFIG_CHOICE, "round_robin", .later = true,
+     .choices = "round_robin|least_loaded|random", .meaning = "how requests are spread over replicas"},
+    /* tokenizer_pool */
+    {"tokenizer_pool.enabled", CPL_CONFIG_BOOL, "true", .meaning = "use the pool; false: tokenize on network threads"},
+    {"tokenizer_pool.num_workers", CPL_CONFIG_INT, "0", 0, 256,
+     .meaning = "threads that tokenize large requests; 0: network threads do it all"},
+    {"tokenizer_pool.inline_bytes", CPL_CONFIG_INT, "16384", 1, INT_TOP,
+     .meaning = "requests with less text than this many bytes are tokenized by their network thread"},
+    /* server */
+    {"server.host", CPL_CONFIG_TEXT, "127.0.0.1",
+     .meaning = "address to listen on; 0.0.0.0 for every interface (nothing authenticates callers yet)"},
+    {"server.port", CPL_CONFIG_INT, "50051", 0, 65535, .meaning = "port to listen on; 0: any free one"},
+    {"server.listen", CPL_CONFIG_TEXT_LIST, "",
+     .meaning = "addresses HOST:PORT, [V6]:PORT or unix:PATH; when given they replace server.host and server.port"},
+    {"server.tls.certificate", CPL_CONFIG_TEXT, "", .later = true, .meaning = "PEM file with the certificate chain"},
+    {"server.tls.key", CPL_CONFIG_TEXT, "", .later = true, .meaning = "PEM file with the private key"},
+    {"server.api_keys", CPL_CONFIG_TEXT_LIST, "", .later = true, .meaning = "keys callers must present"},
+    {"server.limits.max_pairs", CPL_CONFIG_INT, "1000", 1, 1000000, .meaning = "pairs a request may hold"},
+    {"server.limits.max_text_bytes", CPL_CONFIG_INT, "262144", 1, 1073741824,
+     .meaning = "bytes a single query or document may have"},
+    {"server.limits.message_bytes", CPL_CONFIG_INT, "4194304", 1024, 1073741824,
+     .meaning = "bytes of one gRPC message, after decompression"},
+    {"server.limits.header_bytes", CPL_CONFIG_INT, "16384", 1024, 1048576, .meaning = "bytes of one request's headers"},
+    {"server.limits.streams", CPL_CONFIG_INT, "1024", 1, 1000000, .meaning = "requests in flight on one connection"},
+    {"server.limits.connections", CPL_CONFIG_INT, "65536", 1, 10000000, .meaning = "connections at once"},
+    {"server.limits.request_bytes", CPL_CONFIG_INT, "268435456", 1048576, 1099511627776.0,
+     .meaning = "bytes of all requests held at once; HTTP/2 windows stay closed past it"},
+    {"server.limits.queue_tokens", CPL_CONFIG_INT, "0", 0, INT_TOP,
+     .meaning = "tokens that may wait for a worker before requests get RESOURCE_EXHAUSTED; 0: the engine's default"},
+    {"server.limits.queue_requests", CPL_CONFIG_INT, "0", 0, INT_TOP,
+     .meaning = "requests that may wait for a worker; 0: the engine's default"},
+    {"server.limits.idle_timeout_ms", CPL_CONFIG_INT, "0", 0, INT_TOP,
+     .meaning = "milliseconds after which a connection without requests is closed; 0: never"},
+    {"server.limits.keepalive_ms", CPL_CONFIG_INT, "7200000", 1000, INT_TOP,
+     .meaning = "milliseconds of silence after which the peer is pinged"},
+    {"server.limits.keepalive_timeout_ms", CPL_CONFIG_INT, "20000", 100, INT_TOP,
+     .meaning = "milliseconds within which a ping must be answered"},
+    {"server.limits.drain_ms", CPL_CONFIG_INT, "30000", 0, INT_TOP,
+     .meaning = "milliseconds that requests in flight may take to end after SIGTERM"},
+    /* batching */
+    {"batching.enabled", CPL_CONFIG_BOOL, "true", .meaning = "false: one request a forward pass (policy off)"},
+    {"batching.max_batch_size", CPL_CONFIG_INT, "32", 1, 1000000,
+     .meaning = "policy timeout: dispatch once this many sequences wait (a pair is one; two or fewer for an embedder)"},
+    {"batching.timeout_ms", CPL_CONFIG_FLOAT, "10", 0, 60000,
+     .meaning = "policy timeout: dispatch once the oldest has waited this many milliseconds"},
+    {"batching.length_aware_batching", CPL_CONFIG_BOOL, "false", .alias = "batching.length_aware",
+     .meaning = "among what fits a pass prefer sequences of similar length (for backends that pad)"},
+    {"batching.policy", CPL_CONFIG_CHOICE, "", .choices = "greedy|timeout|off",
+     .meaning = "not set: off when batching.enabled is false, timeout when max_batch_size or timeout_ms is set, else "
+                "greedy (take what waits as soon as a worker is free)"},
+    {"batching.max_batch_tokens", CPL_CONFIG_INT, "0", 0, 1048576,
+     .meaning = "tokens a forward pass may hold; 0: what the backend recommends"},
+    {"batching.max_batch_sequences", CPL_CONFIG_INT, "0", 0, 65536,
+     .meaning = "sequences a forward pass may hold; 0: the engine's default"},
+    /* threads */
+    {"workers", CPL_CONFIG_INT, "0", 0, 4096, .meaning = "threads that run forward passes; 0: one a core"},
+    {"net_threads", CPL_CONFIG_INT, "0", 0, 256,
+     .meaning = "network threads; 0: one for every eight cores, at least one"},
+    {"pin_workers", CPL_CONFIG_BOOL, "true", .meaning = "pin each worker to a core"},
+    {"log.level", CPL_CONFIG_CHOICE, "info", .choices = "error|warn|info|debug",
+     .meaning = "what is written to stderr"},
+    {"log.format", CPL_CONFIG_CHOICE, "text", .choices = "text|json",
+     .meaning = "one line or one JSON object an event"},
+    /* experiment */
+    {"experiment.name", CPL_CONFIG_TEXT, "", .meaning = "name in reports; not set: the file's name"},
+    {"experiment.description", CPL_CONFIG_TEXT, "", .meaning = "what the experiment is for, in a sentence"},
+    {"experiment.batch_sizes", CPL_CONFIG_INT_LIST, "32", 1, 1000000, .meaning = "pairs a request, each a row"},
+    {"experiment.concurrency_levels", CPL_CONFIG_INT_LIST, "1", 1, 65536,
+     .meaning = "requests in flight at once, each a row"},
+    {"experiment.warmup_iterations", CPL_CONFIG_INT, "10", 0, 1000000, .meaning = "requests before each measured row"},
+    {"experiment.benchmark_requests", CPL_CONFIG_INT, "200", 1, 100000000, .meaning = "requests measured for each row"},
+    {"experiment.mode", CPL_CONFIG_CHOICE, "full", .choices = "full|tokenize|inference", .only = "full",
+     .meaning = "which part of the work is measured"},
+    {"experiment.sweep", CPL_CONFIG_SWEEP, "",
+     .meaning = "server settings to vary: {any.key: [values]}; rows are the product"},
+    {"experiment.scenario", CPL_CONFIG_CHOICE, "closed", .choices = "closed|poisson|constant|replay|offline",
+     .only = "closed", .meaning = "how load is offered"},
+    {"experiment.rate", CPL_CONFIG_FLOAT, "0", 0, 1e9, .later = true, .meaning = "requests a second offered"},
+    {"experiment.duration", CPL_CONFIG_FLOAT, "0", 0, 86400,
+     .meaning = "seconds each row is measured; 0: experiment.benchmark_requests decides"},
+    {"experiment.seed", CPL_CONFIG_INT, "1", 0, INT_TOP, .meaning = "seed of generated texts and of their order"},
+};
+const size_t cpl_config_key_count = sizeof cpl_config_keys / sizeof cpl_config_keys[0];
+
+int cpl_config_key_find(const char *name, size_t n)
+{
+    for (size_t i = 0; i < cpl_config_key_count; i++) {
+        const cpl_config_key *k = &cpl_config_keys[i];
+        if (strlen(k->name) == n && !memcmp(k->name, name, n)) return (int)i;
+        if (k->alias && strlen(k->alias) == n && !memcmp(k->alias, name, n)) return (int)i;
+    }
+    return -1;
+}
+
+bool cpl_config_key_section(const char *name, size_t n)
+{
+    for (size_t i = 0; i < cpl_config_key_count; i++) {
+        const char *k = cpl_config_keys[i].name;
+        if (!strncmp(k, name, n) && strlen(k) > n && k[n] == '.') return true;
+    }
+    return false;
+}
+
+bool cpl_config_choice_has(const char *choices, const char *word, size_t n)
+{
+    for (const char *at = choices; at && *at;) {
+        size_t len = strcspn(at, "|");
+        if (len == n && !memcmp(at, word, n)) return true;
+        at += len + (at[len] == '|');
+    }
+    return false;
+}
+
+enum { NAME_CAP = 64 };
+
+/* Levenshtein distance of two texts shorter than NAME_CAP. */
+static size_t edit_distance(const char *a, size_t na, const char *b, size_t nb)
+{
+    size_t row[NAME_CAP];
+    for (size_t j = 0; j <= nb; j++) row[j] = j;
+    for (size_t i = 1; i <= na; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= nb; j++) {
+            size_t up = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
+            if (up + 1 < best) best = up + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = up;
+            row[j] = best;
+        }
+    }
+    return row[nb];
+}
+
+static const char *leaf_of(const char *name, size_t n, size_t *leaf_size)
+{
+    size_t at = n;
+    while (at > 0 && name[at - 1] != '.') at--;
+    *leaf_size = n - at;
+    return name + at;
+}
+
+const char *cpl_config_key_nearest(const char *name, size_t n)
+{
+    if (n >= NAME_CAP) return NULL;
+    size_t leaf_size, best_distance = n / 3 + 2;
+    const char *leaf = leaf_of(name, n, &leaf_size), *best = NULL;
+    for (size_t i = 0; i < cpl_config_key_count; i++) {
+        const char *key = cpl_config_keys[i].name;
+        size_t key_size = strlen(key), key_leaf_size;
+        const char *key_leaf = leaf_of(key, key_size, &key_leaf_size);
+        size_t d = edit_distance(name, n, key, key_size);
+        /* The right word in the wrong section, or cut short ("batching.timeout"), is near too. */
+        if (leaf_size == key_leaf_size && !memcmp(leaf, key_leaf, leaf_size) && d > 2) d = 2;
+        if (n < key_size && n > 4 && !memcmp(name, key, n) && d > 2) d = 2;
+        if (d < best_distance) {
+            best_distance = d;
+            best = key;
+        }
+    }
+    return best;
+}
