@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_embed.c - `couplet embed`: texts in, vectors out, any size of file, constant memory, resumable. */
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "cli/scorer_flags.h"
+#include "cli/stream.h"
+
+typedef struct embed_job {
+    cpl_scorer *scorer;
+    uint32_t hidden;
+    float *vectors; /* of a block */
+} embed_job;
+
+static cpl_status compute(void *user, const cpl_block *block, cpl_error *err)
+{
+    embed_job *j = user;
+    return cpl_scorer_embed(j->scorer, block->texts, block->count, j->vectors, err);
+}
+
+static void fields(void *user, size_t i, cpl_json_writer *w)
+{
+    const embed_job *j = user;
+    cpl_json_open(w, "embedding", '[');
+    for (uint32_t k = 0; k < j->hidden; k++) cpl_json_float(w, NULL, (double)j->vectors[i * j->hidden + k]);
+    cpl_json_close(w, ']');
+}
+
+static cpl_status embed(embed_job *j, const cpl_args *a, cpl_log *log, cpl_error *err)
+{
+    cpl_status st = cpl_scorer_from_flags(&j->scorer, a, 0, 0, log, err);
+    if (st) return st;
+    const cpl_scorer_info *info = cpl_scorer_describe(j->scorer);
+    if (info->task != CPL_TASK_EMBEDDER)
+        return cpl_fail(err, CPL_PRECONDITION, "'%s' is a cross-encoder, it has no embeddings: use 'couplet score'",
+                        info->model);
+    j->hidden = info->hidden;
+    j->vectors = malloc(sizeof *j->vectors * CPL_BLOCK_RECORDS * j->hidden);
+    if (!j->vectors) return cpl_fail_memory(err, sizeof *j->vectors * CPL_BLOCK_RECORDS * j->hidden);
+    cpl_stream stream = {
+        .label = "embedding", .pairs = false, .user = j, .compute = compute, .fields = fields, .numbered = true};
+    return cpl_stream_run(&stream, a, err);
+}
+
+static int run(const cpl_args *a)
+{
+    cpl_error err;
+    cpl_log log;
+    embed_job j = {0};
+    cpl_status st = embed(&j, a, &log, &err);
+    cpl_scorer_close(j.scorer);
+    free(j.vectors);
+    return st ? cpl_cli_fail(&err) : 0;
+}
+
+static const cpl_flag flags[] = {
+    {"input", CPL_FLAG_TEXT, "FILE", "-", CPL_STREAM_TEXTS},
+    CPL_STREAM_FLAGS("vectors"),
+    CPL_SCORER_FLAGS,
+    {0},
+};
+
+const cpl_command cpl_command_embed = {
+    .name = "embed",
+    .summary = "texts in, vectors out: any size of file, constant memory, resumable",
+    .flags = flags,
+    .details = "Writes one JSON line a text, in input order: {\"index\":0,\"embedding\":[...]}; pooled as the model\n"
+               "says, and normalised where it does.",
+    .run = run,
+};

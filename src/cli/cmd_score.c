@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_score.c - `couplet score`: pairs in, scores out, any size of file, constant memory, resumable. */
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "cli/scorer_flags.h"
+#include "cli/stream.h"
+
+typedef struct score_job {
+    cpl_scorer *scorer;
+    cpl_score_options options;
+    uint32_t width; /* scores a pair */
+    float *scores;  /* of a block */
+} score_job;
+
+static cpl_status compute(void *user, const cpl_block *block, cpl_error *err)
+{
+    score_job *j = user;
+    return cpl_scorer_score(j->scorer, block->pairs, block->count, &j->options, j->scores, err);
+}
+
+static void fields(void *user, size_t i, cpl_json_writer *w)
+{
+    const score_job *j = user;
+    const float *row = j->scores + i * j->width;
+    if (j->width == 1) {
+        cpl_json_float(w, "score", (double)row[0]);
+        return;
+    }
+    cpl_json_open(w, "scores", '[');
+    for (uint32_t k = 0; k < j->width; k++) cpl_json_float(w, NULL, (double)row[k]);
+    cpl_json_close(w, ']');
+}
+
+/* --label N, or all of a several-label model. */
+static cpl_status choose_label(score_job *j, const cpl_args *a, cpl_error *err)
+{
+    const cpl_scorer_info *info = cpl_scorer_describe(j->scorer);
+    uint64_t label = cpl_args_count(a, "label");
+    j->width = 1;
+    if (cpl_args_given(a, "label")) {
+        if (label >= info->labels)
+            return cpl_fail(err, CPL_INVALID, "'--label %llu': '%s' has %u labels, counted from 0",
+                            (unsigned long long)label, info->model, info->labels);
+        j->options.label = (int32_t)label;
+    } else if (info->labels > 1) {
+        j->options.label = -1;
+        j->width = info->labels;
+    }
+    return CPL_OK;
+}
+
+static cpl_status score(score_job *j, const cpl_args *a, cpl_log *log, cpl_error *err)
+{
+    j->options = CPL_OPTIONS(cpl_score_options);
+    j->options.form = cpl_args_switch(a, "raw-scores") ? CPL_SCORE_RAW : CPL_SCORE_DEFAULT;
+    cpl_status st = cpl_scorer_from_flags(&j->scorer, a, 0, 0, log, err);
+    if (!st) st = choose_label(j, a, err);
+    if (st) return st;
+    j->scores = malloc(sizeof *j->scores * CPL_BLOCK_RECORDS * j->width);
+    if (!j->scores) return cpl_fail_memory(err, sizeof *j->scores * CPL_BLOCK_RECORDS * j->width);
+    cpl_stream stream = {
+        .label = "scoring", .pairs = true, .user = j, .compute = compute, .fields = fields, .numbered = true};
+    return cpl_stream_run(&stream, a, err);
+}
+
+static int run(const cpl_args *a)
+{
+    cpl_error err;
+    cpl_log log;
+    score_job j = {0};
+    cpl_status st = score(&j, a, &log, &err);
+    cpl_scorer_close(j.scorer);
+    free(j.scores);
+    return st ? cpl_cli_fail(&err) : 0;
+}
+
+static const cpl_flag flags[] = {
+    {"input", CPL_FLAG_TEXT, "FILE", "-", CPL_STREAM_PAIRS},
+    CPL_STREAM_FLAGS("scores"),
+    {"raw-scores", CPL_FLAG_SWITCH, NULL, NULL, "logits instead of the model's activation"},
+    {"label", CPL_FLAG_COUNT, "N", NULL, "one label of a several-label model, from 0; default: all of them"},
+    CPL_SCORER_FLAGS,
+    {0},
+};
+
+const cpl_command cpl_command_score = {
+    .name = "score",
+    .summary = "pairs in, scores out: any size of file, constant memory, resumable",
+    .flags = flags,
+    .details = "Writes one JSON line a pair, in input order: {\"index\":0,\"score\":0.81}; a model of several labels\n"
+               "gives \"scores\":[...]. A cross-encoder's score is its activation (sigmoid for one label), an\n"
+               "embedder's the cosine of its two vectors. Bytes that are not UTF-8 are read as U+FFFD and counted.",
+    .run = run,
+};

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_tokenize.c - `couplet tokenize`: the ids a tokenizer gives. Needs no weights: only the tokenizer's files are
+ * read, and config files for the model's own length limit. */
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "cli/scorer_flags.h"
+#include "cli/stream.h"
+#include "model/locate.h"
+#include "model/model.h"
+#include "text/tokenizer.h"
+
+typedef struct tokenize_job {
+    cpl_tokenizer *tokenizer;
+    cpl_tokenizer_scratch *scratch;
+    size_t max_length; /* 0: no truncation */
+    bool pairs;
+    int32_t *ids; /* of a block, record after record */
+    uint8_t *type_ids;
+    size_t cap;
+    size_t starts[CPL_BLOCK_RECORDS + 1];
+    int32_t *first, *second; /* ids of one record's texts */
+    size_t room;
+} tokenize_job;
+
+/* A scalar value gives at most four ids (the pieces of its decomposition) and takes at least one byte. */
+static size_t ids_max(const tokenize_job *j, size_t bytes)
+{
+    size_t n = bytes * 4 + 8;
+    return j->max_length && j->max_length < n ? j->max_length : n;
+}
+
+static cpl_status make_room(tokenize_job *j, size_t at, size_t texts_max, size_t whole_max, cpl_error *err)
+{
+    if (texts_max > j->room) {
+        int32_t *first = realloc(j->first, texts_max * sizeof *first);
+        if (first) j->first = first;
+        int32_t *second = realloc(j->second, texts_max * sizeof *second);
+        if (second) j->second = second;
+        if (!first || !second) return cpl_fail_memory(err, texts_max * sizeof *first);
+        j->room = texts_max;
+    }
+    if (at + whole_max > j->cap) {
+        size_t cap = (at + whole_max) * 2;
+        int32_t *ids = realloc(j->ids, cap * sizeof *ids);
+        if (ids) j->ids = ids;
+        uint8_t *type_ids = realloc(j->type_ids, cap);
+        if (type_ids) j->type_ids = type_ids;
+        if (!ids || !type_ids) return cpl_fail_memory(err, cap * sizeof *ids);
+        j->cap = cap;
+    }
+    return CPL_OK;
+}
+
+static cpl_status tokenize_one(tokenize_job *j, cpl_text a, const cpl_text *b, size_t at, size_t *count, cpl_error *err)
+{
+    size_t a_max = ids_max(j, a.size), b_max = b ? ids_max(j, b->size) : 0, a_count = 0, b_count = 0;
+    size_t texts_max = a_max > b_max ? a_max : b_max;
+    cpl_status st = make_room(j, at, texts_max, a_max + b_max + 16, err);
+    if (!st) st = cpl_tokenizer_encode(j->tokenizer, j->scratch, a, j->first, a_max, &a_count, err);
+    if (!st && b) st = cpl_tokenizer_encode(j->tokenizer, j->scratch, *b, j->second, b_max, &b_count, err);
+    if (st) return st;
+    return cpl_tokenizer_lay_out(j->tokenizer, j->first, a_count, b ? j->second : NULL, b_count, j->max_length,
+                                 j->ids + at, j->type_ids + at, j->cap - at, count, err);
+}
+
+static cpl_status compute(void *user, const cpl_block *block, cpl_error *err)
+{
+    tokenize_job *j = user;
+    size_t at = 0;
+    for (size_t i = 0; i < block->count; i++) {
+        size_t count = 0;
+        cpl_status st = tokenize_one(j, j->pairs ? block->pairs[i].query : block->texts[i],
+                                     j->pairs ? &block->pairs[i].document : NULL, at, &count, err);
+        if (st) return st;
+        j->starts[i] = at;
+        at += count;
+        j->starts[i + 1] = at;
+    }
+    return CPL_OK;
+}
+
+static void fields(void *user, size_t i, cpl_json_writer *w)
+{
+    const tokenize_job *j = user;
+    cpl_json_open(w, "ids", '[');
+    for (size_t k = j->starts[i]; k < j->starts[i + 1]; k++) cpl_json_int(w, NULL, j->ids[k]);
+    cpl_json_close(w, ']');
+    cpl_json_open(w, "type_ids", '[');
+    for (size_t k = j->starts[i]; k < j->starts[i + 1]; k++) cpl_json_int(w, NULL, j->type_ids[k]);
+    cpl_json_close(w, ']');
+}
+
+static cpl_status tokenize(tokenize_job *j, const cpl_args *a, cpl_error *err)
+{
+    char dir[4096];
+    cpl_status st = cpl_model_locate(dir, sizeof dir, cpl_args_text(a, "model"), false, NULL, err);
+    if (!st) st = cpl_tokenizer_open(&j->tokenizer, dir, err);
+    if (!st) st = cpl_tokenizer_scratch_open(&j->scratch, err);
+    if (st) return st;
+    j->pairs = cpl_args_switch(a, "pair");
+    j->max_length = (size_t)cpl_args_count(a, "max-length");
+    if (!cpl_args_given(a, "max-length")) {
+        cpl_model *model;
+        st = cpl_model_open(&model, dir, err);
+        if (st) return st;
+        j->max_length = model->max_length;
+        cpl_model_close(model);
+    }
+    cpl_stream stream = {
+        .label = "tokenizing", .pairs = j->pairs, .user = j, .compute = compute, .fields = fields, .numbered = false};
+    return cpl_stream_run(&stream, a, err);
+}
+
+static int run(const cpl_args *a)
+{
+    cpl_error err;
+    tokenize_job *j = calloc(1, sizeof *j);
+    cpl_status st = j ? tokenize(j, a, &err) : cpl_fail_memory(&err, sizeof *j);
+    if (j) {
+        cpl_tokenizer_scratch_close(j->scratch);
+        cpl_tokenizer_close(j->tokenizer);
+        free(j->ids);
+        free(j->type_ids);
+        free(j->first);
+        free(j->second);
+        free(j);
+    }
+    return st ? cpl_cli_fail(&err) : 0;
+}
+
+static const cpl_flag flags[] = {
+    {"model", CPL_FLAG_TEXT, "DIR", CPL_DEFAULT_MODEL,
+     "model directory with tokenizer.json or vocab.txt, or a cached model's id"},
+    {"input", CPL_FLAG_TEXT, "FILE", "-", "what 'embed' reads, with --pair what 'score' reads; - is stdin"},
+    CPL_STREAM_FLAGS("ids"),
+    {"pair", CPL_FLAG_SWITCH, NULL, NULL, "records are pairs"},
+    {"max-length", CPL_FLAG_COUNT, "N", NULL,
+     "truncate to N ids, longest text first; 0: never; default: the model's own limit"},
+    {0},
+};
+
+const cpl_command cpl_command_tokenize = {
+    .name = "tokenize",
+    .summary = "the ids a model's tokenizer gives",
+    .flags = flags,
+    .details = "Writes one JSON line a record: {\"ids\":[101,...,102],\"type_ids\":[0,...]}, special tokens included.",
+    .run = run,
+};

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* scorer_flags.c - from flags to an open scorer, in one place, so that four commands mean the same by --precision. */
+#include "cli/scorer_flags.h"
+
+#include <stdio.h>
+
+#include "base/error.h"
+
+cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens, uint32_t max_length,
+                                 cpl_log *log, cpl_error *err)
+{
+    cpl_open_options o = CPL_OPTIONS(cpl_open_options);
+    uint64_t threads = cpl_args_count(args, "threads");
+    *out = NULL;
+    if (threads > 4096)
+        return cpl_fail(err, CPL_INVALID, "'--threads %llu': at most 4096", (unsigned long long)threads);
+    o.backend = cpl_args_text(args, "backend");
+    o.precision = cpl_args_text(args, "precision");
+    o.fallback = cpl_args_switch(args, "fallback");
+    o.threads = (uint32_t)threads;
+    o.batch_tokens_max = batch_tokens;
+    o.max_length = max_length;
+    o.log = cpl_cli_log(log, cpl_args_text(args, "log"));
+    cpl_status st = cpl_scorer_open(out, cpl_args_text(args, "model"), &o, err);
+    if (st) return st;
+    const cpl_scorer_info *info = cpl_scorer_describe(*out);
+    if (info->model_note[0]) fprintf(stderr, "couplet: note: '%s': %s\n", info->model, info->model_note);
+    if (info->precision_reason[0]) fprintf(stderr, "couplet: note: %s\n", info->precision_reason);
+    return CPL_OK;
+}
