@@ -15,7 +15,7 @@ for s in $scripts; do
 done
 if command -v shellcheck >/dev/null 2>&1; then
     # shellcheck disable=SC2086 # a list of words
-    shellcheck $scripts
+    shellcheck -x $scripts
 else
     echo "shellcheck is not installed: the scripts were only parsed"
 fi
