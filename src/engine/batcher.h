@@ -13,6 +13,7 @@
 #include <stdbool.h>
 
 #include "backend/backend.h"
+#include "engine/deadline.h"
 
 typedef enum cpl_batch_kind {
     CPL_BATCH_GREEDY,  /* take what waits, up to the budget, as soon as a worker is free */
@@ -31,5 +32,116 @@ typedef struct cpl_batch_policy {
     uint32_t queue_requests_max;
     uint32_t quantum_tokens; /* deficit a turn; 0: tokens_max / 4 */
 } cpl_batch_policy;
+
+enum {
+    CPL_BATCH_PRIORITIES = 8,       /* 0 .. 7. Strict: a lower one runs only in room that higher ones leave */
+    CPL_BATCH_SHARE_TOKENS_MIN = 96 /* a batch is not cut below this to feed another idle worker */
+};
+
+struct cpl_batch_lane;
+
+/* A waiting request. The caller fills the first part before each add; the rest is the batcher's. */
+typedef struct cpl_batch_request {
+    const uint32_t *lengths; /* tokens of each sequence, all > 0; borrowed while it waits */
+    uint32_t count;          /* sequences, at least 1 */
+    cpl_want want;
+    uint8_t priority;     /* below CPL_BATCH_PRIORITIES */
+    uint64_t deadline_ns; /* UINT64_MAX: none */
+
+    uint32_t next; /* first sequence not dispatched: [0, next) went out, in order */
+    uint64_t tokens_left;
+    uint64_t arrived_ns;
+    int64_t deficit;
+    struct cpl_batch_lane *lane; /* NULL: not waiting */
+    struct cpl_batch_request *ring_next, *ring_prev;
+    struct cpl_batch_request *arrival_next, *arrival_prev;
+    cpl_deadline deadline;
+} cpl_batch_request;
+
+/* The requests of one flow at one priority. */
+typedef struct cpl_batch_lane {
+    struct cpl_batch_lane *ring_next, *ring_prev;
+    cpl_batch_request *current; /* whose turn it is; NULL: empty */
+    cpl_batch_request *skipped; /* first passed over in take number skipped_at: goes first in the next one */
+    uint64_t skipped_at;
+    int64_t deficit;
+    uint32_t requests;
+} cpl_batch_lane;
+
+/* Zeroed: nothing waits. Must not move or vanish while one of its requests waits. */
+typedef struct cpl_batch_flow {
+    cpl_batch_lane lanes[CPL_BATCH_PRIORITIES];
+} cpl_batch_flow;
+
+typedef struct cpl_batch_level {
+    cpl_batch_lane *current, *skipped;
+    uint64_t skipped_at;
+    uint32_t lanes;
+    cpl_batch_request *oldest, *newest; /* by arrival */
+} cpl_batch_level;
+
+/* The queue of one model. */
+typedef struct cpl_batcher {
+    cpl_batch_policy policy;
+    cpl_batch_level levels[CPL_BATCH_PRIORITIES];
+    uint64_t waiting_tokens;
+    uint32_t waiting_requests, waiting_sequences;
+    uint32_t released; /* TIMEOUT: sequences that need not wait any more */
+    cpl_deadline *deadlines;
+    uint64_t takes;
+    uint64_t cost_ps;    /* estimated picoseconds a token, for the picker */
+    uint64_t virtual_ns; /* what it has been given so far, in estimated cost */
+    bool woke;           /* became non-empty since the picker last looked */
+} cpl_batcher;
+
+/* Part of a request in a batch: sequences [first, first + count). */
+typedef struct cpl_batch_slice {
+    cpl_batch_request *request;
+    uint32_t first, count;
+} cpl_batch_slice;
+
+/* What a worker takes. `slices` is the caller's, room for policy.sequences_max. */
+typedef struct cpl_batch_take {
+    cpl_batch_slice *slices;
+    uint32_t slice_count, sequences;
+    uint64_t tokens;
+    uint32_t length_max;
+    cpl_want want;
+    cpl_batch_request *expired; /* left the queue undispatched (what remained of each), linked by ring_next */
+} cpl_batch_take;
+
+/* policy is complete: no zero budget, and for TIMEOUT items_max at least 1 (cpl_batch_policy_complete). */
+void cpl_batcher_init(cpl_batcher *b, const cpl_batch_policy *policy);
+/* Fills the zero fields: budgets from what the backend recommends, bounds of the queue, quantum. */
+void cpl_batch_policy_complete(cpl_batch_policy *policy, uint32_t batch_tokens);
+
+/* Queues r in a flow. CPL_QUEUE_FULL when it doesn't fit now; CPL_INVALID when it never would, or when it is
+ * malformed; CPL_DEADLINE when it is late already. On failure it isn't queued. */
+cpl_status cpl_batcher_add(cpl_batcher *b, cpl_batch_flow *flow, cpl_batch_request *r, uint64_t now_ns, cpl_error *err);
+/* Takes a waiting request out; returns how many of its sequences were never dispatched. 0 when it doesn't wait. */
+uint32_t cpl_batcher_remove(cpl_batcher *b, cpl_batch_request *r);
+/* Takes out everything whose deadline is at or before now; a list linked by ring_next. */
+cpl_batch_request *cpl_batcher_expire(cpl_batcher *b, uint64_t now_ns);
+
+/* May a worker take a batch now? */
+bool cpl_batcher_ready(const cpl_batcher *b, uint64_t now_ns);
+/* When this queue wants attention without anything being added: the earliest deadline, or for TIMEOUT the end of the
+ * wait. UINT64_MAX: never. */
+uint64_t cpl_batcher_next_event(const cpl_batcher *b, uint64_t now_ns);
+/* Tokens the next batch should hold, so that `idle` workers (the taking one included) all get work. */
+uint32_t cpl_batcher_share(const cpl_batcher *b, uint32_t idle);
+/* Fills `out` (out->slices set by the caller) with the next batch; false, and an empty batch, when none is ready.
+ * out->expired is filled in both cases. `idle`: workers with nothing to do, the taking one included (at least 1). */
+bool cpl_batcher_take(cpl_batcher *b, uint64_t now_ns, uint32_t idle, cpl_batch_take *out);
+
+/* Chooses between models. Every queue is charged what its batches are estimated to cost; the one that was given least
+ * goes first (after a higher priority), then the earlier deadline, then the older request. */
+typedef struct cpl_batch_picker {
+    uint64_t virtual_ns;
+} cpl_batch_picker;
+/* The index to take from, or n when none is ready. NULL entries are passed over. */
+uint32_t cpl_batch_pick(cpl_batch_picker *p, cpl_batcher *const *queues, uint32_t n, uint64_t now_ns);
+/* Feeds the estimate with a pass that took `ns` for `tokens`. */
+void cpl_batcher_learn(cpl_batcher *b, uint64_t tokens, uint64_t ns);
 
 #endif
