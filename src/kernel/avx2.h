@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* avx2.h - the AVX2 rung's files among themselves. */
+#ifndef CPL_KERNEL_AVX2_H
+#define CPL_KERNEL_AVX2_H
+
+#include "kernel/kernels.h"
+
+void cpl_tile_install_avx2(cpl_kernels *k);
+
+#endif

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* avx512.h - the AVX-512 rung's files among themselves. */
+#ifndef CPL_KERNEL_AVX512_H
+#define CPL_KERNEL_AVX512_H
+
+#include "kernel/kernels.h"
+
+void cpl_tile_install_avx512(cpl_kernels *k);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernels.c - the ladder: reference first, then every rung up to the chosen one overrides what it does better.
+ *
+ * Chosen once and passed on as a value: no branch on CPU features in any hot loop, and one process can hold the tables
+ * of all ISAs side by side, which is how the tests compare them. Rejected: ifunc (global, not testable per call). */
+#include "kernel/kernels.h"
+
+#include "base/error.h"
+
+void cpl_kernels_choose(cpl_kernels *k, cpl_isa isa)
+{
+    cpl_kernels_ref(k);
+    if (isa < CPL_ISA_AVX2) return;
+#if defined(__x86_64__)
+    cpl_kernels_avx2(k); /* AVX-VNNI adds nothing to fp32 */
+    if (isa < CPL_ISA_AVX512) return;
+    cpl_kernels_avx512(k); /* nor does AMX */
+#else
+    CPL_ASSERT(!"an x86 ISA was chosen on another processor");
+#endif
+}
+
+size_t cpl_row_stride(size_t n)
+{
+    enum { LINE_FLOATS = 16 };
+    const size_t lines = (n + LINE_FLOATS - 1) / LINE_FLOATS;
+    return (lines | 1) * LINE_FLOATS;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernels.h - the table of kernels a forward pass runs on, filled once for an ISA.
+ *
+ * Every slot is valid on every rung: the reference C fills the table, then each rung overrides what it does better.
+ * The packing geometry stands beside the kernel that reads it, so packing and loop can't disagree.
+ *
+ * One promise holds for all of them and is tested: an output element is the same sequence of floating-point operations
+ * whatever row it sits in, however many rows come along and however columns, heads or rows are split over threads.
+ * So a sequence's result has the same bits in any batch. (Between ISAs the bits differ.)
+ *
+ * Kernels read and write only the elements named, take any alignment, allocate nothing and keep no state. */
+#ifndef CPL_KERNEL_KERNELS_H
+#define CPL_KERNEL_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernel/cpu.h"
+
+/* What happens to a GEMM's sums before they are stored. BIAS is part of all but NONE. */
+typedef enum cpl_epilogue {
+    CPL_EPILOGUE_NONE,
+    CPL_EPILOGUE_BIAS,
+    CPL_EPILOGUE_GELU,      /* x * Phi(x), by erf */
+    CPL_EPILOGUE_GELU_TANH, /* the tanh approximation of it */
+    CPL_EPILOGUE_RELU,
+    CPL_EPILOGUE_TANH,
+    CPL_EPILOGUE_RESIDUAL /* + residual */
+} cpl_epilogue;
+
+typedef struct cpl_kernels cpl_kernels;
+
+/* One register tile, m <= mr rows by all nr columns of one panel:
+ * c[i][j] = epilogue(sum over p of a[i][p] * b[p][j]), p rising. */
+typedef struct cpl_tile_f32 {
+    const float *a; /* m x k, rows lda floats apart */
+    size_t lda;
+    const float *b; /* k x nr, packed */
+    float *c;       /* m x nr, rows ldc floats apart */
+    size_t ldc;
+    const float *bias;     /* nr, or NULL with NONE */
+    const float *residual; /* m x nr, rows ldr floats apart; may be c itself */
+    size_t ldr;
+    const void *prefetch; /* hint: lines that will be wanted soon, one for every 4 steps of k; never NULL */
+    uint32_t m, k;
+    cpl_epilogue epilogue;
+} cpl_tile_f32;
+
+/* c = epilogue(a b^T + bias) for panels [panel_begin, panel_end) of b. */
+typedef struct cpl_gemm_f32 {
+    const float *a; /* m x k, rows lda floats apart; must not overlap c */
+    size_t lda;
+    const float *b;    /* packed by cpl_gemm_f32_pack */
+    const float *bias; /* n rounded up to whole panels; NULL with NONE */
+    float *c;          /* m x n, rows ldc floats apart */
+    size_t ldc;
+    const float *residual; /* with RESIDUAL: m x n, rows ldr floats apart; may be c itself */
+    size_t ldr;
+    uint32_t m, n, k;
+    uint32_t panel_begin, panel_end;
+    cpl_epilogue epilogue;
+} cpl_gemm_f32;
+
+/* Attention of one head of one sequence: out = softmax(scale * q k^T) v. */
+typedef struct cpl_attention_f32 {
+    const float *q, *k, *v; /* rows q_stride / kv_stride floats apart, head_size floats each */
+    float *out;             /* rows out_stride floats apart; must not overlap the inputs */
+    size_t q_stride, kv_stride, out_stride;
+    uint32_t queries, keys, head_size;
+    float scale;
+    float *scratch; /* cpl_attention_f32_scratch(...) floats */
+} cpl_attention_f32;
+
+struct cpl_kernels {
+    const char *isa; /* rung the kernels come from */
+
+    /* GEMM geometry: weights lie in panels of nr columns, k deep: panel p holds b[k][nr] for columns [p nr, p nr + nr),
+     * zero beyond n. */
+    uint16_t mr, nr;
+    void (*tile_f32)(const cpl_tile_f32 *t);
+    void (*gemm_f32)(const cpl_kernels *k, const cpl_gemm_f32 *g);
+    void (*attention_f32)(const cpl_kernels *k, const cpl_attention_f32 *a);
+
+    /* Rows of n floats, ld floats apart, in place. */
+    void (*layernorm_f32)(float *x, size_t rows, size_t n, size_t ld, const float *gamma, const float *beta,
+                          float epsilon);
+    void (*softmax_f32)(float *x, size_t rows, size_t n, size_t ld, float scale);
+
+    /* x[i] = f(x[i]), n of them. */
+    void (*gelu_f32)(float *x, size_t n);
+    void (*gelu_tanh_f32)(float *x, size_t n);
+    void (*relu_f32)(float *x, size_t n);
+    void (*tanh_f32)(float *x, size_t n);
+
+    /* out[i] = (a[i] + b[i]) + c[i]: word, type and position embedding. */
+    void (*add3_f32)(float *out, const float *a, const float *b, const float *c, size_t n);
+    /* Over rows of n floats, ld apart: mean and maximum, rows in rising order. rows > 0. */
+    void (*pool_mean_f32)(float *out, const float *x, size_t rows, size_t n, size_t ld);
+    void (*pool_max_f32)(float *out, const float *x, size_t rows, size_t n, size_t ld);
+};
+
+/* Fills every slot for `isa`, which must run here (cpl_isa_runs). */
+void cpl_kernels_choose(cpl_kernels *k, cpl_isa isa);
+
+/* The rungs. Each overrides slots in *k; only cpl_kernels_choose calls the ones after ref. */
+void cpl_kernels_ref(cpl_kernels *k);
+void cpl_kernels_avx2(cpl_kernels *k);
+void cpl_kernels_avx512(cpl_kernels *k);
+
+/* ---- packed matrices --------------------------------------------------------------------------------------- */
+
+uint32_t cpl_gemm_f32_panels(const cpl_kernels *k, uint32_t n);
+/* Floats a packed n x kk matrix takes; its bias takes panels x nr. */
+size_t cpl_gemm_f32_packed_count(const cpl_kernels *k, uint32_t n, uint32_t kk);
+/* Puts output column `column`'s weights (row `column` of a stored [out, in] matrix, kk floats) in its place. The
+ * packed memory is zeroed by the caller. */
+void cpl_gemm_f32_pack(const cpl_kernels *k, float *packed, uint32_t column, uint32_t kk, const float *row);
+
+/* Drivers over tile_f32 that any rung may put into its table (gemm_f32.c, attention_f32.c). */
+void cpl_gemm_f32_tiled(const cpl_kernels *k, const cpl_gemm_f32 *g);
+void cpl_attention_f32_tiled(const cpl_kernels *k, const cpl_attention_f32 *a);
+size_t cpl_attention_f32_scratch(const cpl_kernels *k, uint32_t keys, uint32_t head_size);
+
+/* Distance in floats between rows of n floats in scratch memory: an odd number of cache lines, so that the rows a tile
+ * reads together don't fall into the same few cache sets. */
+size_t cpl_row_stride(size_t n);
+
+#endif

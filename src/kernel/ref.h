@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ref.h - what the reference kernels share among themselves. */
+#ifndef CPL_KERNEL_REF_H
+#define CPL_KERNEL_REF_H
+
+#include "kernel/kernels.h"
+
+enum { CPL_REF_MR = 4, CPL_REF_NR = 8 };
+
+void cpl_tile_f32_ref(const cpl_tile_f32 *t);
+float cpl_ref_gelu(float x);
+float cpl_ref_gelu_tanh(float x);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tile_ref.c - the register tile in plain C: what the vector tiles are checked against.
+ *
+ * Same contract and same order as they have (one chain over k for each element), so it also serves as the description
+ * of what they compute. Multiply and add are two roundings here, one (FMA) there: results differ in the last bits. */
+#include <math.h>
+
+#include "kernel/ref.h"
+
+static float epilogue(const cpl_tile_f32 *t, float sum, uint32_t i, uint32_t j)
+{
+    switch (t->epilogue) {
+    case CPL_EPILOGUE_NONE: return sum;
+    case CPL_EPILOGUE_BIAS: return sum + t->bias[j];
+    case CPL_EPILOGUE_GELU: return cpl_ref_gelu(sum + t->bias[j]);
+    case CPL_EPILOGUE_GELU_TANH: return cpl_ref_gelu_tanh(sum + t->bias[j]);
+    case CPL_EPILOGUE_RELU: return fmaxf(sum + t->bias[j], 0.0f);
+    case CPL_EPILOGUE_TANH: return tanhf(sum + t->bias[j]);
+    case CPL_EPILOGUE_RESIDUAL: return (sum + t->bias[j]) + t->residual[i * t->ldr + j];
+    }
+    return sum;
+}
+
+void cpl_tile_f32_ref(const cpl_tile_f32 *t)
+{
+    for (uint32_t i = 0; i < t->m; i++) {
+        float sum[CPL_REF_NR] = {0};
+        const float *a = t->a + i * t->lda;
+        for (uint32_t p = 0; p < t->k; p++) {
+            const float *b = t->b + (size_t)p * CPL_REF_NR;
+            for (uint32_t j = 0; j < CPL_REF_NR; j++) sum[j] += a[p] * b[j];
+        }
+        for (uint32_t j = 0; j < CPL_REF_NR; j++) t->c[i * t->ldc + j] = epilogue(t, sum[j], i, j);
+    }
+}
