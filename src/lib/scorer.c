@@ -108,6 +108,7 @@ static void fill_info(cpl_scorer *s, const char *precision_requested)
         .intermediate = a->intermediate,
         .vocab = a->vocab,
         .max_length = m->max_length,
+        .cls_only = m->model->task == CPL_TASK_CROSS_ENCODER || m->model->pooling == CPL_POOLING_CLS,
         .backend = m->backend,
         .precision_requested = precision_requested,
         .precision_effective = cpl_precision_name(m->effective),

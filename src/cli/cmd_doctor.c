@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_doctor.c - `couplet doctor`: what this machine is, what can run on it and why the rest can't, how fast its
+ * arithmetic is. Everything printed was probed just now; nothing comes from a fixed table. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/precision.h"
+#include "backend/registry.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "base/thread.h"
+#include "cli/options.h"
+#include "cli/peak_threads.h"
+#include "kernel/cpu.h"
+
+enum { BACKENDS_MAX = 32, PEAK_NS = 20000000 };
+
+typedef struct backend_row {
+    const char *name;
+    bool available;
+    char reason[512];
+    cpl_caps caps;
+} backend_row;
+
+typedef struct findings {
+    cpl_cpu cpu;
+    char features[256];
+    cpl_isa isa;
+    uint32_t cores;
+    double peak_one, peak_all; /* fp32 operations per second, from rest; 0 when not measured */
+    size_t count;
+    backend_row backends[BACKENDS_MAX];
+} findings;
+
+static void probe_backend(backend_row *r, const char *name, const char *plugin_dir, const cpl_host *host)
+{
+    cpl_error err;
+    cpl_backend_ref ref;
+    r->name = name;
+    cpl_status st = cpl_backend_find(&ref, name, plugin_dir, host, &err);
+    if (!st) {
+        st = ref.backend->probe(&r->caps, host, &err);
+        r->available = st == CPL_OK;
+        cpl_backend_release(&ref);
+    }
+    if (st) snprintf(r->reason, sizeof r->reason, "%s", err.what);
+}
+
+static cpl_status examine(findings *f, const cpl_args *a, const cpl_log *log, cpl_error *err)
+{
+    cpl_cpu_detect(&f->cpu);
+    cpl_cpu_feature_names(f->cpu.features, f->features, sizeof f->features);
+    f->cores = cpl_cpu_count();
+    cpl_status st = cpl_isa_choose(&f->isa, NULL, &f->cpu, err);
+    if (st) return st;
+    cpl_host host;
+    cpl_host_init(&host, log);
+    for (const char *const *name = cpl_backend_names(); *name && f->count < BACKENDS_MAX; name++)
+        probe_backend(&f->backends[f->count++], *name, cpl_args_text(a, "plugins"), &host);
+    if (cpl_args_switch(a, "no-peak")) return CPL_OK;
+    const char *isa = cpl_isa_name(f->isa);
+    st = cpl_peak_fp32(&f->peak_one, isa, 1, PEAK_NS, err);
+    if (!st) st = cpl_peak_fp32(&f->peak_all, isa, f->cores, PEAK_NS, err);
+    return st;
+}
+
+static bool runs(const backend_row *r, cpl_precision p) { return r->available && (r->caps.precisions >> p & 1); }
+
+static void print_text(const findings *f)
+{
+    printf("machine    %s, %u usable cores\n", f->cpu.name, f->cores);
+    printf("features   %s\n", f->features);
+    printf("caches     L1d %u KiB, L2 %u KiB, L3 %u KiB\n", f->cpu.l1d_bytes >> 10, f->cpu.l2_bytes >> 10,
+           f->cpu.l3_bytes >> 10);
+    printf("kernels    %s\n", cpl_isa_name(f->isa));
+    if (f->peak_all > 0)
+        printf("fp32 peak  %.1f GFLOP/s on 1 core, %.1f on %u\n", f->peak_one / 1e9, f->peak_all / 1e9, f->cores);
+    printf("\nbackend    ");
+    for (int p = 0; p < CPL_PRECISION_COUNT; p++) printf("%-6s", cpl_precision_name((cpl_precision)p));
+    printf(" device, or why not\n");
+    for (size_t i = 0; i < f->count; i++) {
+        const backend_row *r = &f->backends[i];
+        printf("%-10s ", r->name);
+        for (int p = 0; p < CPL_PRECISION_COUNT; p++) printf("%-6s", runs(r, (cpl_precision)p) ? "yes" : "-");
+        printf(" %s\n", r->available ? r->caps.device : r->reason);
+    }
+    printf("\n");
+    for (size_t i = 0; i < f->count; i++) {
+        const backend_row *r = &f->backends[i];
+        for (int p = 0; r->available && p < CPL_PRECISION_COUNT; p++)
+            if (!runs(r, (cpl_precision)p) && r->caps.reason[p][0])
+                printf("%s %s: %s\n", r->name, cpl_precision_name((cpl_precision)p), r->caps.reason[p]);
+    }
+}
+
+static void add_backend(const backend_row *r, cpl_json_writer *w)
+{
+    cpl_json_open(w, NULL, '{');
+    cpl_json_text(w, "name", r->name);
+    cpl_json_bool(w, "available", r->available);
+    cpl_json_text(w, "reason", r->reason);
+    cpl_json_open(w, "devices", '[');
+    if (r->available) cpl_json_text(w, NULL, r->caps.device);
+    cpl_json_close(w, ']');
+    cpl_json_open(w, "precisions", '[');
+    for (int p = 0; p < CPL_PRECISION_COUNT; p++)
+        if (runs(r, (cpl_precision)p)) cpl_json_text(w, NULL, cpl_precision_name((cpl_precision)p));
+    cpl_json_close(w, ']');
+    cpl_json_open(w, "refused", '{');
+    for (int p = 0; r->available && p < CPL_PRECISION_COUNT; p++)
+        if (!runs(r, (cpl_precision)p)) cpl_json_text(w, cpl_precision_name((cpl_precision)p), r->caps.reason[p]);
+    cpl_json_close(w, '}');
+    cpl_json_close(w, '}');
+}
+
+static cpl_status print_json(const findings *f, cpl_error *err)
+{
+    cpl_buf out = {0};
+    cpl_json_writer w = {.out = &out, .pretty = true};
+    cpl_json_open(&w, NULL, '{');
+    cpl_json_text(&w, "version", cpl_version());
+    cpl_json_text(&w, "cpu", f->cpu.name);
+    cpl_json_int(&w, "cores", f->cores);
+    cpl_json_text(&w, "features", f->features);
+    cpl_json_text(&w, "isa", cpl_isa_name(f->isa));
+    cpl_json_open(&w, "backends", '[');
+    for (size_t i = 0; i < f->count; i++) add_backend(&f->backends[i], &w);
+    cpl_json_close(&w, ']');
+    if (f->peak_all > 0) {
+        cpl_json_open(&w, "peak", '{');
+        cpl_json_double(&w, "fp32_ops_per_s_one_core", f->peak_one);
+        cpl_json_double(&w, "fp32_ops_per_s", f->peak_all);
+        cpl_json_close(&w, '}');
+    }
+    cpl_json_close(&w, '}');
+    cpl_status st = cpl_buf_status(&out, err);
+    if (!st) printf("%s\n", out.data);
+    cpl_buf_deinit(&out);
+    return st;
+}
+
+static int run(const cpl_args *a)
+{
+    cpl_error err;
+    cpl_log storage;
+    const cpl_log *log = cpl_cli_log(&storage, NULL);
+    findings *f = calloc(1, sizeof *f);
+    cpl_status st = f ? examine(f, a, log, &err) : cpl_fail_memory(&err, sizeof *f);
+    if (!st && cpl_args_switch(a, "json"))
+        st = print_json(f, &err);
+    else if (!st)
+        print_text(f);
+    free(f);
+    return st ? cpl_cli_fail(&err) : 0;
+}
+
+static const cpl_flag flags[] = {
+    {"plugins", CPL_FLAG_TEXT, "DIR", NULL,
+     "where couplet-NAME.so lie; default $COUPLET_PLUGINS, then the library directory"},
+    {"no-peak", CPL_FLAG_SWITCH, NULL, NULL, "don't measure the arithmetic peak"},
+    {"json", CPL_FLAG_SWITCH, NULL, NULL, "one JSON document on stdout"},
+    {0},
+};
+
+const cpl_command cpl_command_doctor = {
+    .name = "doctor",
+    .summary = "what this machine is, which backends and precisions run on it, and why others don't",
+    .flags = flags,
+    .run = run,
+};
