@@ -123,6 +123,13 @@ const cpl_config_key cpl_config_keys[] = {
     {"experiment.duration", CPL_CONFIG_FLOAT, "0", 0, 86400,
      .meaning = "seconds each row is measured; 0: experiment.benchmark_requests decides"},
     {"experiment.seed", CPL_CONFIG_INT, "1", 0, INT_TOP, .meaning = "seed of generated texts and of their order"},
+    {"experiment.repeats", CPL_CONFIG_INT, "1", 1, 20,
+     .meaning = "rounds; those of experiments that are compared are interleaved, and give the interval"},
+    {"experiment.connections", CPL_CONFIG_INT, "0", 0, 4096,
+     .meaning = "connections the clients share; 0: one each, at most 8"},
+    {"experiment.pairs", CPL_CONFIG_TEXT, "",
+     .meaning = "file of text pairs to send; not set: the file COUPLET_DATA names, else generated from the seed"},
+    {"experiment.phase", CPL_CONFIG_TEXT, "", .meaning = "group of the progression page in reports"},
 };
 const size_t cpl_config_key_count = sizeof cpl_config_keys / sizeof cpl_config_keys[0];
 

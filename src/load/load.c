@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* load.c - one run: connect, let the scenario send, log three times a request, compute at the end.
+ * The one idea: requests are numbered as they start, and the window is [start of the first measured one, start of the
+ * first one after them). Starts before it are warm-up, starts after it cool-down; the load never changes at its edges,
+ * so the rate needs no correction for ramps.
+ * Invariants: each slot has one request in flight at most; a slot whose request failed goes on, unless so many failed
+ * in a row that the server is plainly gone; the server's totals are asked for at both edges of the window, on the same
+ * connections. Threads: everything on the caller's.
+ * Rejected: draining between warm-up and window (it measures the ramp twice); one thread a client (its own scheduling
+ * would be part of the latency). */
+#include "load/load.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "load/scenario.h"
+#include "net/client.h"
+
+typedef struct load_slot {
+    cpl_load *run;
+    uint32_t index;
+    uint64_t due_ns;
+    bool measured;
+} load_slot;
+
+typedef struct load_edge {
+    cpl_load *run;
+    uint64_t at_ns, cpu_ns;
+    cpl_server_totals totals;
+    bool open; /* reached */
+} load_edge;
+
+struct cpl_load {
+    const cpl_load_options *options;
+    const cpl_scenario *scenario;
+    const cpl_workload *workload;
+    const cpl_dialect *dialect;
+    cpl_client *client;
+    cpl_load_result *result;
+    load_slot *slots;
+    load_edge from, to;
+    cpl_sample *samples;
+    size_t sample_count, sample_cap;
+    uint64_t started, measured_started, measured_done, failures_in_a_row, timeout_ns;
+    cpl_status status; /* why the run can't go on; CPL_OK while it can */
+    cpl_error error;
+};
+
+uint32_t cpl_load_concurrency(const cpl_load *run) { return run->options->concurrency; }
+
+static void fatal(cpl_load *run, cpl_status st, const cpl_error *e)
+{
+    if (run->status) return;
+    run->status = st;
+    run->error = *e;
+    cpl_client_stop(run->client);
+}
+
+static void on_totals(void *user, const cpl_reply *reply)
+{
+    load_edge *edge = user;
+    cpl_error e;
+    if (reply->code == CPL_GRPC_OK) {
+        if (cpl_server_totals_decode(&edge->totals, reply->data, reply->size, &e))
+            snprintf(edge->totals.why, sizeof edge->totals.why, "%.190s", e.what);
+    } else if (reply->code == CPL_GRPC_UNIMPLEMENTED) {
+        snprintf(edge->totals.why, sizeof edge->totals.why, "the server doesn't offer couplet.v1.Stats");
+    } else {
+        snprintf(edge->totals.why, sizeof edge->totals.why, "couplet.v1.Stats answered %s: %.140s",
+                 cpl_grpc_code_name(reply->code), reply->message);
+    }
+}
+
+static void reach_edge(cpl_load *run, load_edge *edge, uint64_t now)
+{
+    edge->run = run;
+    edge->open = true;
+    edge->at_ns = now;
+    edge->cpu_ns = cpl_clock_thread_cpu_ns();
+    snprintf(edge->totals.why, sizeof edge->totals.why, "the server did not answer couplet.v1.Stats");
+    cpl_error e;
+    cpl_status st = cpl_client_call(run->client, 0, CPL_SERVER_TOTALS_PATH, "", 0, NULL, run->timeout_ns, on_totals,
+                                    edge, &e);
+    if (st) fatal(run, st, &e);
+}
+
+/* Opens or closes the window where request number `started` says so; true when that request is a measured one. */
+static bool place_request(cpl_load *run, uint64_t now)
+{
+    const cpl_load_options *o = run->options;
+    if (!run->from.open && run->started >= o->warmup) reach_edge(run, &run->from, now);
+    if (!run->from.open) return false;
+    if (!run->to.open) {
+        bool by_count = o->requests && run->measured_started >= o->requests;
+        bool by_time = o->duration_s > 0 && (double)(now - run->from.at_ns) >= o->duration_s * 1e9 &&
+                       run->measured_started > 0;
+        if (by_count || by_time) {
+            run->result->cut_by_time = !by_count && o->requests;
+            reach_edge(run, &run->to, now);
+        }
+    }
+    return !run->to.open;
+}
+
+static void log_sample(cpl_load *run, const cpl_sample *s)
+{
+    if (run->sample_count == run->sample_cap) {
+        size_t cap = run->sample_cap * 2;
+        cpl_sample *grown = realloc(run->samples, cap * sizeof *grown);
+        if (!grown) {
+            cpl_error e;
+            fatal(run, cpl_fail_memory(&e, cap * sizeof *grown), &e);
+            return;
+        }
+        run->samples = grown;
+        run->sample_cap = cap;
+    }
+    run->samples[run->sample_count++] = *s;
+}
+
+static void log_error(cpl_load *run, cpl_grpc_code code, const char *message)
+{
+    cpl_load_result *r = run->result;
+    uint32_t i = 0;
+    while (i < r->error_kinds && r->errors[i].code != code) i++;
+    if (i == CPL_LOAD_ERROR_KINDS) return; /* more codes than gRPC has */
+    if (i == r->error_kinds) {
+        r->error_kinds++;
+        r->errors[i].code = code;
+        snprintf(r->errors[i].message, sizeof r->errors[i].message, "%s", message ? message : "");
+    }
+    r->errors[i].count++;
+}
+
+static bool over(const cpl_load *run)
+{
+    return run->status || run->result->gave_up || (run->to.open && run->measured_done == run->measured_started);
+}
+
+static void on_reply(void *user, const cpl_reply *reply)
+{
+    load_slot *slot = user;
+    cpl_load *run = slot->run;
+    cpl_error e = {0};
+    cpl_grpc_code code = reply->code;
+    const char *message = reply->message;
+    if (code == CPL_GRPC_OK &&
+        run->dialect->check(reply->data, reply->size, cpl_workload_pairs_per_request(run->workload), &e)) {
+        code = CPL_GRPC_DATA_LOSS;
+        message = e.what;
+    }
+    uint64_t sent = reply->sent_ns > slot->due_ns ? reply->sent_ns : slot->due_ns;
+    uint64_t done = reply->done_ns > sent ? reply->done_ns : cpl_clock_ns();
+    cpl_sample s = {slot->due_ns, sent, done, slot->measured, code == CPL_GRPC_OK};
+    log_sample(run, &s);
+    run->measured_done += slot->measured;
+    if (code == CPL_GRPC_OK) {
+        run->failures_in_a_row = 0;
+    } else {
+        log_error(run, code, message);
+        uint64_t limit = 4 * (uint64_t)run->options->concurrency;
+        if (++run->failures_in_a_row >= (limit > 100 ? limit : 100)) run->result->gave_up = true;
+    }
+    if (run->options->progress && slot->measured)
+        run->options->progress(run->options->user, run->measured_done, run->options->requests);
+    if (!over(run)) run->scenario->done(run, slot->index);
+}
+
+void cpl_load_send(cpl_load *run, uint32_t index, uint64_t due_ns)
+{
+    if (over(run)) return;
+    load_slot *slot = &run->slots[index];
+    slot->due_ns = due_ns;
+    slot->measured = place_request(run, due_ns);
+    if (over(run)) return; /* the window closed with nothing left to wait for */
+    cpl_text request = cpl_workload_request(run->workload, run->started++);
+    run->measured_started += slot->measured;
+    cpl_error e;
+    cpl_status st = cpl_client_call(run->client, index, run->dialect->path, request.data, request.size, NULL,
+                                    run->timeout_ns, on_reply, slot, &e);
+    if (st) fatal(run, st, &e);
+}
+
+static cpl_status check_options(const cpl_load_options *o, cpl_error *err)
+{
+    if (!o->concurrency || o->concurrency > 100000)
+        return cpl_fail(err, CPL_INVALID, "concurrency is %u: it must be between 1 and 100000", o->concurrency);
+    if (!o->requests && o->duration_s <= 0)
+        return cpl_fail(err, CPL_INVALID, "a run needs an end: give a number of requests, a duration, or both");
+    return CPL_OK;
+}
+
+static cpl_status open_run(cpl_load *run, cpl_error *err)
+{
+    const cpl_load_options *o = run->options;
+    cpl_load_result *r = run->result;
+    r->concurrency = o->concurrency;
+    r->connections = o->connections ? o->connections : o->concurrency < 8 ? o->concurrency : 8;
+    r->pairs_per_request = cpl_workload_pairs_per_request(run->workload);
+    r->asked = o->requests;
+    run->timeout_ns = (uint64_t)((o->timeout_s > 0 ? o->timeout_s : 120) * 1e9);
+    run->sample_cap = (size_t)(o->requests ? o->requests + o->warmup : 65536) + 4 * (size_t)o->concurrency;
+    run->samples = malloc(run->sample_cap * sizeof *run->samples);
+    run->slots = calloc(o->concurrency, sizeof *run->slots);
+    if (!run->samples || !run->slots) return cpl_fail_memory(err, run->sample_cap * sizeof *run->samples);
+    for (uint32_t i = 0; i < o->concurrency; i++) run->slots[i] = (load_slot){.run = run, .index = i};
+    cpl_client_options c = {.target = o->target, .connections = r->connections, .log = o->log};
+    return cpl_client_open(&run->client, &c, err);
+}
+
+static cpl_status finish_run(cpl_load *run, cpl_error *err)
+{
+    cpl_load_result *r = run->result;
+    if (!run->from.open) run->from.at_ns = run->to.at_ns = 0; /* the warm-up never ended: nothing was measured */
+    if (run->from.open && !run->to.open) {
+        run->to.at_ns = cpl_clock_ns();
+        run->to.cpu_ns = cpl_clock_thread_cpu_ns();
+        snprintf(run->to.totals.why, sizeof run->to.totals.why, "the run was given up");
+    }
+    r->sent = run->started;
+    r->repeats = cpl_workload_repeats(run->workload, run->started);
+    cpl_server_totals_between(&r->server, &run->from.totals, &run->to.totals);
+    r->server_config = run->from.totals.config;
+    run->from.totals.config = NULL;
+    double seconds = (double)(run->to.at_ns - run->from.at_ns) / 1e9;
+    if (seconds > 0) r->client_cpu_cores = (double)(run->to.cpu_ns - run->from.cpu_ns) / 1e9 / seconds;
+    return cpl_measure_samples(&r->measure, run->samples, run->sample_count, run->from.at_ns, run->to.at_ns,
+                               r->pairs_per_request, err);
+}
+
+cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_options *options, const cpl_workload *workload,
+                        cpl_error *err)
+{
+    *out = NULL;
+    cpl_status st = check_options(options, err);
+    if (st) return st;
+    cpl_load *run = calloc(1, sizeof *run);
+    cpl_load_result *r = calloc(1, sizeof *r);
+    if (!run || !r) {
+        free(run);
+        free(r);
+        return cpl_fail_memory(err, sizeof *run + sizeof *r);
+    }
+    run->options = options;
+    run->scenario = options->scenario ? options->scenario : &cpl_scenario_closed;
+    run->workload = workload;
+    run->dialect = cpl_workload_dialect(workload);
+    run->result = r;
+    st = open_run(run, err);
+    if (!st) st = run->scenario->begin(run, err);
+    if (!st) cpl_client_run(run->client, UINT64_MAX, true);
+    if (!st && run->status) {
+        st = run->status;
+        if (err) *err = run->error;
+    }
+    if (!st) st = finish_run(run, err);
+    cpl_client_close(run->client);
+    cpl_server_totals_deinit(&run->from.totals);
+    cpl_server_totals_deinit(&run->to.totals);
+    free(run->slots);
+    free(run->samples);
+    free(run);
+    *out = r;
+    return st;
+}
+
+void cpl_load_result_close(cpl_load_result *r)
+{
+    if (!r) return;
+    cpl_server_totals_deinit(&r->server);
+    free(r->server_config);
+    free(r);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* load.h - drives a server with a workload and says how it went. One run: warm-up, the measured window, cool-down (the
+ * load is kept up until the last measured request is answered), all over one set of connections on the calling thread.
+ */
+#ifndef CPL_LOAD_LOAD_H
+#define CPL_LOAD_LOAD_H
+
+#include "load/measure.h"
+#include "load/server_totals.h"
+#include "load/workload.h"
+#include "net/call.h"
+
+typedef struct cpl_load cpl_load; /* a run under way; scenario.h */
+
+/* When requests go out. */
+typedef struct cpl_scenario {
+    const char *name;
+    /* Begins to send; cpl_load_send and cpl_load_finished tell it what it needs. */
+    cpl_status (*begin)(cpl_load *run, cpl_error *err);
+    /* A request came back; `slot` is what it was sent with. */
+    void (*done)(cpl_load *run, uint32_t slot);
+} cpl_scenario;
+
+extern const cpl_scenario cpl_scenario_closed;
+
+/* One that is still to come is CPL_UNSUPPORTED by name; a wrong name lists the right ones. */
+cpl_status cpl_scenario_find(const cpl_scenario **out, const char *name, cpl_error *err);
+
+typedef struct cpl_load_options {
+    const char *target;           /* client.h */
+    const cpl_scenario *scenario; /* NULL: closed */
+    uint32_t concurrency;         /* requests in flight */
+    uint32_t connections;         /* 0: one for each in flight, at most 8 */
+    uint64_t requests;            /* measured ones; 0: no limit */
+    uint64_t warmup;              /* sent before, not measured */
+    double duration_s;            /* of the measured window; 0: no limit. One of the two limits must be there */
+    double timeout_s;             /* a request; 0: 120 */
+    void (*progress)(void *user, uint64_t measured, uint64_t asked); /* asked 0: limited by time only; may be NULL */
+    void *user;
+    const cpl_log *log;
+} cpl_load_options;
+
+enum { CPL_LOAD_ERROR_KINDS = 20 };
+
+/* Failed requests of one gRPC code. */
+typedef struct cpl_load_errors {
+    cpl_grpc_code code;
+    uint64_t count;   /* in the whole run, warm-up included */
+    char message[240]; /* of the first */
+} cpl_load_errors;
+
+typedef struct cpl_load_result {
+    cpl_measure measure;
+    uint64_t asked;   /* measured requests asked for; 0: by time only */
+    uint64_t sent;    /* in all, warm-up and cool-down included */
+    uint64_t repeats; /* pairs among those sent that had been sent before */
+    bool cut_by_time; /* the duration ended the window before `asked` requests had been started */
+    bool gave_up;     /* too many failures in a row */
+    uint32_t concurrency, connections, pairs_per_request;
+    double client_cpu_cores; /* of the generator's thread, over the window */
+    cpl_load_errors errors[CPL_LOAD_ERROR_KINDS];
+    uint32_t error_kinds;
+    cpl_server_totals server; /* over the window */
+    char *server_config;      /* its effective configuration, owned; NULL when not known */
+} cpl_load_result;
+
+/* *out is filled also when some requests failed: that is a result. Fails when the server can't be reached or the
+ * options make no sense. Release *out with cpl_load_result_close in any case. */
+cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_options *options, const cpl_workload *workload,
+                        cpl_error *err);
+void cpl_load_result_close(cpl_load_result *r); /* NULL is fine */
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* workload.h - what a run sends: a pool of pairs, and the requests written from it beforehand.
+ *
+ * Pairs are unique by default: none is sent twice before all of the pool have been, and how many were repeats is part
+ * of every result, because a server that caches would otherwise shine without being noticed. */
+#ifndef CPL_LOAD_WORKLOAD_H
+#define CPL_LOAD_WORKLOAD_H
+
+#include "load/dialect.h"
+
+typedef struct cpl_pool cpl_pool;
+
+/* From a file (TSV or JSON lines, records.h), shuffled by the seed; or with path NULL `pairs` of the seeded generator.
+ * At most CPL_POOL_PAIRS_MAX pairs are kept. An empty file is CPL_INVALID. */
+enum { CPL_POOL_PAIRS_MAX = 65536 };
+cpl_status cpl_pool_open(cpl_pool **out, const char *path, uint64_t seed, size_t pairs, cpl_error *err);
+void cpl_pool_close(cpl_pool *p); /* NULL is fine */
+size_t cpl_pool_size(const cpl_pool *p);
+const cpl_pair *cpl_pool_pairs(const cpl_pool *p);
+/* For reports: "seeded generator, seed 1" or "pairs.jsonl (1000 pairs), seed 1". */
+const char *cpl_pool_source(const cpl_pool *p);
+
+typedef struct cpl_workload cpl_workload;
+
+/* Writes requests of pairs_per_request pairs each: as many as `requests`, fewer when the pool's cycle is shorter or
+ * when they would pass CPL_WORKLOAD_BYTES_MAX; after the last the first follows. The pool is needed only here. */
+enum { CPL_WORKLOAD_BYTES_MAX = 256 << 20 };
+cpl_status cpl_workload_open(cpl_workload **out, const cpl_pool *pool, const cpl_dialect *dialect,
+                             uint32_t pairs_per_request, uint64_t requests, cpl_error *err);
+void cpl_workload_close(cpl_workload *w); /* NULL is fine */
+/* The i-th request sent; borrowed from the workload. */
+cpl_text cpl_workload_request(const cpl_workload *w, uint64_t i);
+const cpl_dialect *cpl_workload_dialect(const cpl_workload *w);
+uint32_t cpl_workload_pairs_per_request(const cpl_workload *w);
+/* Of the pairs in the first `requests` requests, how many had been sent before. */
+uint64_t cpl_workload_repeats(const cpl_workload *w, uint64_t requests);
+
+#endif
