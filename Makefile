@@ -61,7 +61,7 @@ fuzz: ## libFuzzer on every parser, FUZZ_SECONDS each
 	@tools/fuzz.sh build-fuzz $(FUZZ_SECONDS)
 
 bench: all model ## the numbers of this machine: engine, tokenizer, server
-	@tools/bench.sh
+	@python3 tools/bench.py
 
 fmt: ## format the C sources in place
 	@tools/setup.sh check

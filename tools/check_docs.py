@@ -14,9 +14,9 @@ MADE_LATER = ("docs/experiments/",)  # what `couplet report` writes
 
 def exists(path):
     path = path.split("#")[0].split(":")[0].rstrip("/")
-    if not path or path.startswith(MADE_LATER):
+    if not path or (path + "/").startswith(MADE_LATER):
         return True
-    if any(c in path for c in "<>{}") or re.search(r"\b[A-Z]{2,}\b", path.replace("README", "").replace("DESIGN", "")):
+    if any(c in path for c in "<>{}") or re.search(r"[A-Z]{3}", re.sub("README|DESIGN", "", path)):
         return True  # a pattern: src/FLOOR/NAME.c
     if "*" in path:
         return any(ROOT.glob(path))
