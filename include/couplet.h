@@ -150,6 +150,7 @@ typedef struct cpl_scorer_info {
     uint32_t labels; /* logits a pair; 0 for an embedder */
     uint32_t layers, hidden, heads, intermediate, vocab;
     uint32_t max_length; /* in effect */
+    int cls_only;        /* 1: of the last layer only each sequence's first row is wanted */
     const char *backend;
     const char *precision_requested; /* as asked for */
     const char *precision_effective; /* what runs */
