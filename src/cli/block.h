@@ -3,7 +3,7 @@
 #ifndef CPL_CLI_BLOCK_H
 #define CPL_CLI_BLOCK_H
 
-#include "text/records.h"
+#include "base/records.h"
 
 enum { CPL_BLOCK_RECORDS = 1024, CPL_BLOCK_BYTES = 8 << 20 };
 

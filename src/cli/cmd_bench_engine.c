@@ -15,7 +15,7 @@
 #include "cli/peak_threads.h"
 #include "cli/progress.h"
 #include "cli/scorer_flags.h"
-#include "text/records.h"
+#include "base/records.h"
 
 enum { SAMPLES_MIN = 5, SAMPLES_MAX = 200, LENGTHS_MAX = 32, PEAK_NS = 2000000, REST_NS = 4000000 };
 

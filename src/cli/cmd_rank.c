@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "cli/options.h"
 #include "net/client.h"
-#include "text/records.h"
+#include "base/records.h"
 #include "wire/infer_client.h"
 
 enum { PASSAGES_MAX = 100000, TIMEOUT_S = 60 };

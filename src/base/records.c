@@ -2,7 +2,7 @@
 /* records.c - one line is one record. Lines are repaired before they are parsed, so what comes out is valid UTF-8
  * whatever went in, and a strange byte never stops a run of a million pairs; a record of the wrong shape does, with its
  * line. Threads: one at a time. */
-#include "text/records.h"
+#include "base/records.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* records.h - pairs or texts from a file: TSV or JSON lines, compressed or not, with invalid UTF-8 repaired and counted
  * (DESIGN section 6: files decode by the maximal-subpart rule, servers reject). */
-#ifndef CPL_TEXT_RECORDS_H
-#define CPL_TEXT_RECORDS_H
+#ifndef CPL_BASE_RECORDS_H
+#define CPL_BASE_RECORDS_H
 
 #include <stdbool.h>
 
