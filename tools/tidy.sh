@@ -7,4 +7,4 @@ set -eu
 cd "$(dirname "$0")/.."
 # The generated protobuf headers must be there.
 cmake --build "$1" --target cpl_wire >/dev/null
-find src -name '*.c' | LC_ALL=C sort | xargs -P "$2" -n 4 clang-tidy -p "$1" --quiet --warnings-as-errors='*'
+find src -name '*.c' | LC_ALL=C sort | xargs -P "$2" -n 4 clang-tidy -p "$1" --quiet
