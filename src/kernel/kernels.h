@@ -64,7 +64,7 @@ typedef struct cpl_gemm_f32 {
 /* Attention of one head of one sequence: out = softmax(scale * q k^T) v. */
 typedef struct cpl_attention_f32 {
     const float *q, *k, *v; /* rows q_stride / kv_stride floats apart, head_size floats each */
-    float *out;             /* rows out_stride floats apart; must not overlap the inputs */
+    float *out;             /* rows out_stride floats apart; may be q itself, must not overlap k or v */
     size_t q_stride, kv_stride, out_stride;
     uint32_t queries, keys, head_size;
     float scale;

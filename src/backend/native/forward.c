@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* forward.c - one pass over a packed token stream.
+ *
+ * The idea: layers outside, groups of whole sequences (about block_rows tokens) inside. A group's activations stay in
+ * L2 through the whole layer (Q, K, V, attention, output, both FFN matrices), while a layer's weights (7 MB) come from
+ * L3 once a group: at fp32 speed that is 2 to 3 GB/s, next to nothing, whereas activations of a whole pass would not
+ * fit L2. A sequence longer than block_rows is its own group; its row-wise parts still go in blocks.
+ *
+ * Last layer, when only [CLS] rows are wanted (logits, CLS pooling): K and V of all rows, everything else for the [CLS]
+ * rows alone. Exact, since nothing else of that layer is read.
+ *
+ * Invariant: nothing computed for a sequence depends on its neighbours (kernels.h), so its rows have the same bits in
+ * any batch, group or team. A team splits columns (panels), (sequence, head) units or rows, one parallel call a stage;
+ * the first CPL_NATIVE_TEAM_MAX members take part.
+ *
+ * Threads: a session belongs to one thread at a time; weights are only read. Rejected: one sequence at a time (weights
+ * would stream once a sequence), stages over the whole pass (activations fall out of L2). */
+#include "backend/native/native.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+
+typedef struct pass {
+    cpl_session *s;
+    const cpl_weights *w;
+    const cpl_batch *batch;
+    cpl_team *team;
+    uint32_t members;
+} pass;
+
+/* Member's share of `total` units. */
+static void share(uint32_t total, uint32_t members, uint32_t member, uint32_t *from, uint32_t *to)
+{
+    *from = (uint32_t)((uint64_t)total * member / members);
+    *to = (uint32_t)((uint64_t)total * (member + 1) / members);
+}
+
+static void each_member(const pass *p, void (*fn)(void *, uint32_t), void *arg)
+{
+    if (p->members == 1)
+        fn(arg, 0);
+    else
+        p->team->parallel(p->team, fn, arg);
+}
+
+/* ---- stages ------------------------------------------------------------------------------------------------ */
+
+typedef struct gemm_stage {
+    const pass *p;
+    cpl_gemm_f32 gemm[3];
+    uint32_t count;
+} gemm_stage;
+
+static void gemm_member(void *arg, uint32_t member)
+{
+    const gemm_stage *g = arg;
+    const cpl_kernels *k = &g->p->w->kernels;
+    uint32_t total = 0, from, to, first = 0;
+    if (member >= g->p->members) return;
+    for (uint32_t i = 0; i < g->count; i++) total += g->gemm[i].panel_end;
+    share(total, g->p->members, member, &from, &to);
+    for (uint32_t i = 0; i < g->count; i++) {
+        cpl_gemm_f32 part = g->gemm[i];
+        const uint32_t end = first + part.panel_end;
+        const uint32_t lo = from > first ? from : first, hi = to < end ? to : end;
+        if (lo < hi) {
+            part.panel_begin = lo - first;
+            part.panel_end = hi - first;
+            k->gemm_f32(k, &part);
+        }
+        first = end;
+    }
+}
+
+static cpl_gemm_f32 product(const pass *p, const cpl_native_matrix *m, const float *a, size_t lda, uint32_t rows,
+                            float *c, size_t ldc, cpl_epilogue epilogue)
+{
+    return (cpl_gemm_f32){.a = a,
+                          .lda = lda,
+                          .b = m->b,
+                          .bias = m->bias,
+                          .c = c,
+                          .ldc = ldc,
+                          .residual = c,
+                          .ldr = ldc,
+                          .m = rows,
+                          .n = m->n,
+                          .k = m->k,
+                          .panel_end = cpl_gemm_f32_panels(&p->w->kernels, m->n),
+                          .epilogue = epilogue};
+}
+
+static void multiply(const pass *p, const cpl_native_matrix *m, const float *a, size_t lda, uint32_t rows, float *c,
+                     size_t ldc, cpl_epilogue epilogue)
+{
+    gemm_stage g = {.p = p, .gemm = {product(p, m, a, lda, rows, c, ldc, epilogue)}, .count = 1};
+    each_member(p, gemm_member, &g);
+}
+
+typedef struct norm_stage {
+    const pass *p;
+    float *x;
+    uint32_t rows;
+    const cpl_native_norm *norm;
+} norm_stage;
+
+static void norm_member(void *arg, uint32_t member)
+{
+    const norm_stage *n = arg;
+    const cpl_weights *w = n->p->w;
+    const size_t ld = n->p->s->hidden_stride;
+    uint32_t from, to;
+    if (member >= n->p->members) return;
+    share(n->rows, n->p->members, member, &from, &to);
+    w->kernels.layernorm_f32(n->x + from * ld, to - from, w->arch.hidden, ld, n->norm->gamma, n->norm->beta,
+                             w->arch.norm_epsilon);
+}
+
+static void normalise(const pass *p, float *x, uint32_t rows, const cpl_native_norm *norm)
+{
+    norm_stage n = {p, x, rows, norm};
+    each_member(p, norm_member, &n);
+}
+
+/* Sequences [first, end): queries in q (a row each with cls, else one a token), keys and values in k, v. */
+typedef struct attention_stage {
+    const pass *p;
+    uint32_t first, end;
+    float *q;
+    int cls;
+} attention_stage;
+
+static void attention_member(void *arg, uint32_t member)
+{
+    const attention_stage *t = arg;
+    const cpl_session *s = t->p->s;
+    const cpl_weights *w = t->p->w;
+    const uint32_t *cu = t->p->batch->cu_seqlens;
+    const uint32_t heads = w->arch.heads, d = w->arch.head_size;
+    uint32_t from, to;
+    if (member >= t->p->members) return;
+    share((t->end - t->first) * heads, t->p->members, member, &from, &to);
+    for (uint32_t unit = from; unit < to; unit++) {
+        const uint32_t sequence = t->first + unit / heads, column = unit % heads * d;
+        const uint32_t row = cu[sequence] - cu[t->first], keys = cu[sequence + 1] - cu[sequence];
+        float *q = t->q + (t->cls ? sequence - t->first : row) * s->hidden_stride + column;
+        const cpl_attention_f32 a = {.q = q,
+                                     .k = s->k + row * s->hidden_stride + column,
+                                     .v = s->v + row * s->hidden_stride + column,
+                                     .out = q,
+                                     .q_stride = s->hidden_stride,
+                                     .kv_stride = s->hidden_stride,
+                                     .out_stride = s->hidden_stride,
+                                     .queries = t->cls ? 1 : keys,
+                                     .keys = keys,
+                                     .head_size = d,
+                                     .scale = 1.0f / sqrtf((float)d),
+                                     .scratch = s->attention[member]};
+        w->kernels.attention_f32(&w->kernels, &a);
+    }
+}
+
+/* ---- the pass ---------------------------------------------------------------------------------------------- */
+
+static uint32_t rows_total(const pass *p) { return p->batch->cu_seqlens[p->batch->n]; }
+
+/* Rows of one of the equal blocks that `rows` are cut into. */
+static uint32_t block_size(const pass *p, uint32_t rows)
+{
+    const uint32_t blocks = (rows + p->w->block_rows - 1) / p->w->block_rows;
+    return blocks ? (rows + blocks - 1) / blocks : 0;
+}
+
+static void embed(const pass *p)
+{
+    const cpl_weights *w = p->w;
+    const cpl_session *s = p->s;
+    const uint32_t h = w->arch.hidden;
+    for (uint32_t i = 0; i < p->batch->n; i++) {
+        for (uint32_t t = p->batch->cu_seqlens[i]; t < p->batch->cu_seqlens[i + 1]; t++) {
+            float *x = s->x + t * s->hidden_stride;
+            const size_t word = (size_t)p->batch->ids[t] * h;
+            const float *position = w->position + (size_t)(t - p->batch->cu_seqlens[i]) * h;
+            if (w->word.dtype == CPL_DTYPE_F32) {
+                w->kernels.add3_f32(x, (const float *)w->word.data + word, w->type + p->batch->type_ids[t] * h,
+                                    position, h);
+            } else {
+                cpl_tensor_read_f32(&w->word, word, h, x);
+                w->kernels.add3_f32(x, x, w->type + p->batch->type_ids[t] * h, position, h);
+            }
+        }
+    }
+    normalise(p, s->x, rows_total(p), &w->embedding_norm);
+}
+
+static cpl_epilogue activation(const cpl_arch *a)
+{
+    switch (a->activation) {
+    case CPL_ACTIVATION_GELU: return CPL_EPILOGUE_GELU;
+    case CPL_ACTIVATION_GELU_TANH: return CPL_EPILOGUE_GELU_TANH;
+    case CPL_ACTIVATION_RELU: return CPL_EPILOGUE_RELU;
+    }
+    return CPL_EPILOGUE_GELU;
+}
+
+/* What follows attention, row by row: output projection, residual, norm, FFN, residual, norm. x in place. */
+static void finish_rows(const pass *p, const cpl_native_layer *y, float *x, const float *context, uint32_t rows)
+{
+    const cpl_session *s = p->s;
+    const size_t ld = s->hidden_stride;
+    const uint32_t step = block_size(p, rows);
+    for (uint32_t from = 0; from < rows; from += step) {
+        const uint32_t n = rows - from < step ? rows - from : step;
+        float *to = x + from * ld;
+        multiply(p, &y->out, context + from * ld, ld, n, to, ld, CPL_EPILOGUE_RESIDUAL);
+        normalise(p, to, n, &y->attention_norm);
+        multiply(p, &y->up, to, ld, n, s->mid, s->mid_stride, activation(&p->w->arch));
+        multiply(p, &y->down, s->mid, s->mid_stride, n, to, ld, CPL_EPILOGUE_RESIDUAL);
+        normalise(p, to, n, &y->output_norm);
+    }
+}
+
+/* Q (unless cls_only), K and V of `rows` rows of x, into the session's buffers. */
+static void project(const pass *p, const cpl_native_layer *y, const float *x, uint32_t rows, int cls_only)
+{
+    const cpl_session *s = p->s;
+    const size_t ld = s->hidden_stride;
+    const uint32_t step = block_size(p, rows);
+    for (uint32_t from = 0; from < rows; from += step) {
+        const uint32_t n = rows - from < step ? rows - from : step;
+        const float *a = x + from * ld;
+        gemm_stage g = {.p = p};
+        g.gemm[g.count++] = product(p, &y->k, a, ld, n, s->k + from * ld, ld, CPL_EPILOGUE_BIAS);
+        g.gemm[g.count++] = product(p, &y->v, a, ld, n, s->v + from * ld, ld, CPL_EPILOGUE_BIAS);
+        if (!cls_only) g.gemm[g.count++] = product(p, &y->q, a, ld, n, s->q + from * ld, ld, CPL_EPILOGUE_BIAS);
+        each_member(p, gemm_member, &g);
+    }
+}
+
+static void attend(const pass *p, uint32_t first, uint32_t end, float *q, int cls)
+{
+    attention_stage t = {p, first, end, q, cls};
+    each_member(p, attention_member, &t);
+}
+
+/* Sequences from `first` on that go through a layer together. */
+static uint32_t group_end(const pass *p, uint32_t first)
+{
+    const uint32_t *cu = p->batch->cu_seqlens;
+    uint32_t end = first + 1;
+    while (end < p->batch->n && cu[end + 1] - cu[first] <= p->w->block_rows) end++;
+    return end;
+}
+
+static void layer_forward(const pass *p, const cpl_native_layer *y)
+{
+    const uint32_t *cu = p->batch->cu_seqlens;
+    for (uint32_t first = 0, end; first < p->batch->n; first = end) {
+        end = group_end(p, first);
+        float *x = p->s->x + cu[first] * p->s->hidden_stride;
+        const uint32_t rows = cu[end] - cu[first];
+        project(p, y, x, rows, 0);
+        attend(p, first, end, p->s->q, 0);
+        finish_rows(p, y, x, p->s->q, rows);
+    }
+}
+
+/* The last layer for [CLS] rows only; they end up in s->cls. */
+static void layer_forward_cls(const pass *p, const cpl_native_layer *y)
+{
+    const cpl_session *s = p->s;
+    const uint32_t *cu = p->batch->cu_seqlens, n = p->batch->n;
+    const size_t ld = s->hidden_stride;
+    for (uint32_t i = 0; i < n; i++) memcpy(s->cls + i * ld, s->x + cu[i] * ld, p->w->arch.hidden * sizeof(float));
+    multiply(p, &y->q, s->cls, ld, n, s->cls_q, ld, CPL_EPILOGUE_BIAS);
+    for (uint32_t first = 0, end; first < n; first = end) {
+        end = group_end(p, first);
+        project(p, y, s->x + cu[first] * ld, cu[end] - cu[first], 1);
+        attend(p, first, end, s->cls_q + first * ld, 1);
+    }
+    finish_rows(p, y, s->cls, s->cls_q, n);
+}
+
+static void write_rows(const pass *p, const float *x, uint32_t n, float *rows)
+{
+    const uint32_t h = p->w->arch.hidden;
+    for (uint32_t i = 0; i < n; i++) memcpy(rows + (size_t)i * h, x + i * p->s->hidden_stride, h * sizeof(float));
+}
+
+static void write_result(const pass *p, float *rows)
+{
+    const cpl_session *s = p->s;
+    const cpl_weights *w = p->w;
+    const uint32_t h = w->arch.hidden, n = p->batch->n, *cu = p->batch->cu_seqlens;
+    const size_t ld = s->hidden_stride;
+    if (p->batch->want == CPL_WANT_TOKENS) {
+        write_rows(p, s->x, rows_total(p), rows);
+    } else if (p->batch->want == CPL_WANT_LOGITS) {
+        multiply(p, &w->pooler, s->cls, ld, n, s->cls_q, ld, CPL_EPILOGUE_TANH);
+        multiply(p, &w->classifier, s->cls_q, ld, n, rows, w->arch.labels, CPL_EPILOGUE_BIAS);
+    } else if (w->pooling == CPL_POOLING_CLS) {
+        write_rows(p, s->cls, n, rows);
+    } else {
+        for (uint32_t i = 0; i < n; i++) {
+            const float *x = s->x + cu[i] * ld;
+            float *out = rows + (size_t)i * h;
+            if (w->pooling == CPL_POOLING_MEAN)
+                w->kernels.pool_mean_f32(out, x, cu[i + 1] - cu[i], h, ld);
+            else
+                w->kernels.pool_max_f32(out, x, cu[i + 1] - cu[i], h, ld);
+        }
+    }
+}
+
+static cpl_status check_batch(const cpl_weights *w, const cpl_batch *b, cpl_error *err)
+{
+    if (b->want == CPL_WANT_LOGITS && w->arch.head != CPL_HEAD_POOLER_CLASSIFIER)
+        return cpl_fail(err, CPL_PRECONDITION, "logits are wanted of a model without a classifier");
+    if (b->n > w->sequences_max)
+        return cpl_fail(err, CPL_INVALID, "%u sequences in one pass, the session holds %u", b->n, w->sequences_max);
+    for (uint32_t i = 0; i < b->n; i++) {
+        const uint32_t from = b->cu_seqlens[i], to = b->cu_seqlens[i + 1];
+        if (to <= from || to - from > w->max_length)
+            return cpl_fail(err, CPL_INVALID, "sequence %u has %d tokens, the model takes 1 to %u", i, (int)(to - from),
+                            w->max_length);
+    }
+    const uint32_t tokens = b->cu_seqlens[b->n];
+    if (tokens > w->tokens_max)
+        return cpl_fail(err, CPL_INVALID, "%u tokens in one pass, the session holds %u", tokens, w->tokens_max);
+    for (uint32_t t = 0; t < tokens; t++) {
+        if ((uint32_t)b->ids[t] >= w->arch.vocab)
+            return cpl_fail(err, CPL_INVALID, "token %u has id %d, the vocabulary ends at %u", t, b->ids[t],
+                            w->arch.vocab - 1);
+        if (b->type_ids[t] >= w->arch.types)
+            return cpl_fail(err, CPL_INVALID, "token %u has type id %u, the model knows %u types", t, b->type_ids[t],
+                            w->arch.types);
+    }
+    return CPL_OK;
+}
+
+cpl_status cpl_native_run(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err)
+{
+    const cpl_weights *w = s->weights;
+    if (!batch->n) return CPL_OK;
+    const cpl_status st = check_batch(w, batch, err);
+    if (st) return st;
+    pass p = {.s = s, .w = w, .batch = batch, .team = team, .members = team && team->size ? team->size : 1};
+    if (p.members > CPL_NATIVE_TEAM_MAX) p.members = CPL_NATIVE_TEAM_MAX;
+    const int cls_only =
+        batch->want == CPL_WANT_LOGITS || (batch->want == CPL_WANT_POOLED && w->pooling == CPL_POOLING_CLS);
+    embed(&p);
+    for (uint32_t l = 0; l + 1 < w->arch.layers; l++) layer_forward(&p, &w->layers[l]);
+    const cpl_native_layer *last = &w->layers[w->arch.layers - 1];
+    if (cls_only)
+        layer_forward_cls(&p, last);
+    else
+        layer_forward(&p, last);
+    write_result(&p, rows);
+    return CPL_OK;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* native.h - the native backend's files among themselves. */
+#ifndef CPL_BACKEND_NATIVE_NATIVE_H
+#define CPL_BACKEND_NATIVE_NATIVE_H
+
+#include "backend/backend.h"
+#include "kernel/kernels.h"
+
+/* Members of a team that take part in a pass; a larger team's others return at once. */
+enum { CPL_NATIVE_TEAM_MAX = 8 };
+
+/* A matrix in panels (kernels.h) with its bias padded to whole panels. */
+typedef struct cpl_native_matrix {
+    float *b, *bias;
+    uint32_t n, k;
+} cpl_native_matrix;
+
+typedef struct cpl_native_norm {
+    float *gamma, *beta;
+} cpl_native_norm;
+
+typedef struct cpl_native_layer {
+    cpl_native_matrix q, k, v, out, up, down;
+    cpl_native_norm attention_norm, output_norm;
+} cpl_native_layer;
+
+/* Read-only after load, shared by all sessions. Everything lies in one block. */
+struct cpl_weights {
+    cpl_host host;
+    cpl_kernels kernels;
+    cpl_arch arch;
+    cpl_pooling pooling;
+    uint32_t max_length;
+    uint32_t tokens_max, sequences_max; /* a session's scratch is made for */
+    uint32_t block_rows;                /* rows that go through a layer together: their activations stay in L2 */
+
+    cpl_tensor word; /* as stored; converted when gathered */
+    float *position, *type;
+    cpl_native_norm embedding_norm;
+    cpl_native_layer *layers;
+    cpl_native_matrix pooler, classifier;
+
+    void *block;
+    size_t block_bytes;
+};
+
+/* One thread's scratch, all taken at open. Row strides are cpl_row_stride of the row's length. */
+struct cpl_session {
+    const cpl_weights *weights;
+    size_t hidden_stride, mid_stride;
+    float *x;           /* tokens_max x hidden: the residual stream */
+    float *q, *k, *v;   /* rows of one group of sequences; attention's output replaces q */
+    float *mid;         /* block_rows x intermediate */
+    float *cls, *cls_q; /* sequences_max x hidden: rows of the [CLS]-only last layer */
+    float *attention[CPL_NATIVE_TEAM_MAX];
+
+    void *block;
+    size_t block_bytes;
+};
+
+/* Hands out aligned pieces of one block. With base NULL it only counts, so the same code sizes the block and fills it.
+ */
+typedef struct cpl_native_bump {
+    char *base;
+    size_t used;
+} cpl_native_bump;
+
+float *cpl_native_take(cpl_native_bump *b, size_t floats);
+
+cpl_status cpl_native_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
+                           cpl_load_report *report, const cpl_host *host, cpl_error *err);
+void cpl_native_unload(cpl_weights *w);
+cpl_status cpl_native_open(cpl_session **out, cpl_weights *w, cpl_error *err);
+void cpl_native_close(cpl_session *s);
+cpl_status cpl_native_run(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err);
+
+#endif

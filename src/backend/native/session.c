@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session.c - one thread's scratch, taken whole at open so that run allocates nothing.
+ *
+ * Sized for the largest pass the load options allow and for one sequence of the model's own limit, whichever is more.
+ * q, k and v hold one group of sequences (forward.c), not the whole pass, so they stay in cache. */
+#include <stdlib.h>
+
+#include "backend/native/native.h"
+#include "base/error.h"
+
+static void lay_out(cpl_session *s, cpl_native_bump *b)
+{
+    const cpl_weights *w = s->weights;
+    const uint32_t group = w->block_rows > w->max_length ? w->block_rows : w->max_length;
+    s->x = cpl_native_take(b, w->tokens_max * s->hidden_stride);
+    s->q = cpl_native_take(b, group * s->hidden_stride);
+    s->k = cpl_native_take(b, group * s->hidden_stride);
+    s->v = cpl_native_take(b, group * s->hidden_stride);
+    s->mid = cpl_native_take(b, w->block_rows * s->mid_stride);
+    s->cls = cpl_native_take(b, w->sequences_max * s->hidden_stride);
+    s->cls_q = cpl_native_take(b, w->sequences_max * s->hidden_stride);
+    for (int i = 0; i < CPL_NATIVE_TEAM_MAX; i++)
+        s->attention[i] = cpl_native_take(b, cpl_attention_f32_scratch(&w->kernels, w->max_length, w->arch.head_size));
+}
+
+cpl_status cpl_native_open(cpl_session **out, cpl_weights *w, cpl_error *err)
+{
+    *out = NULL;
+    cpl_session *s = calloc(1, sizeof *s);
+    if (!s) return cpl_fail_memory(err, sizeof *s);
+    s->weights = w;
+    s->hidden_stride = cpl_row_stride(w->arch.hidden);
+    s->mid_stride = cpl_row_stride(w->arch.intermediate);
+    cpl_native_bump count = {NULL, 0};
+    lay_out(s, &count);
+    s->block = w->host.allocate(count.used, 4096);
+    if (!s->block) {
+        free(s);
+        return cpl_fail_memory(err, count.used);
+    }
+    s->block_bytes = count.used;
+    cpl_native_bump take = {s->block, 0};
+    lay_out(s, &take);
+    *out = s;
+    return CPL_OK;
+}
+
+void cpl_native_close(cpl_session *s)
+{
+    if (!s) return;
+    s->weights->host.release(s->block, s->block_bytes);
+    free(s);
+}

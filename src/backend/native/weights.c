@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* weights.c - load: every matrix packed once into the chosen kernels' panels, in one block on huge pages.
+ *
+ * The idea: the layout is described once (lay_out) and walked twice, first to count, then to hand out the pieces; so
+ * size and use can't disagree, and unload frees one block. The word table is copied as stored (half the memory for
+ * 16-bit files) and converted row by row when gathered; everything else becomes fp32.
+ *
+ * After load nothing refers to the model: its mapping may go. Read-only from then on, any number of sessions. */
+#include "backend/native/native.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+enum { ALIGN = 64, BLOCK_ALIGN = 4096 };
+
+float *cpl_native_take(cpl_native_bump *b, size_t floats)
+{
+    float *p = b->base ? (float *)(void *)(b->base + b->used) : NULL;
+    b->used += (floats * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
+    return p;
+}
+
+static void take_matrix(cpl_native_matrix *m, cpl_native_bump *b, const cpl_kernels *k, uint32_t n, uint32_t kk)
+{
+    m->n = n;
+    m->k = kk;
+    m->b = cpl_native_take(b, cpl_gemm_f32_packed_count(k, n, kk));
+    m->bias = cpl_native_take(b, (size_t)cpl_gemm_f32_panels(k, n) * k->nr);
+}
+
+static void take_norm(cpl_native_norm *norm, cpl_native_bump *b, uint32_t n)
+{
+    norm->gamma = cpl_native_take(b, n);
+    norm->beta = cpl_native_take(b, n);
+}
+
+static size_t word_bytes(const cpl_weights *w)
+{
+    return (size_t)w->arch.vocab * w->arch.hidden * (w->word.dtype == CPL_DTYPE_F32 ? 4 : 2);
+}
+
+static void lay_out(cpl_weights *w, cpl_native_bump *b)
+{
+    const cpl_arch *a = &w->arch;
+    const cpl_kernels *k = &w->kernels;
+    const uint32_t h = a->hidden, f = a->intermediate;
+    for (uint32_t l = 0; l < a->layers; l++) {
+        cpl_native_layer *y = &w->layers[l];
+        take_matrix(&y->q, b, k, h, h);
+        take_matrix(&y->k, b, k, h, h);
+        take_matrix(&y->v, b, k, h, h);
+        take_matrix(&y->out, b, k, h, h);
+        take_norm(&y->attention_norm, b, h);
+        take_matrix(&y->up, b, k, f, h);
+        take_matrix(&y->down, b, k, h, f);
+        take_norm(&y->output_norm, b, h);
+    }
+    if (a->head == CPL_HEAD_POOLER_CLASSIFIER) {
+        take_matrix(&w->pooler, b, k, h, h);
+        take_matrix(&w->classifier, b, k, a->labels, h);
+    }
+    take_norm(&w->embedding_norm, b, h);
+    w->position = cpl_native_take(b, (size_t)a->positions * h);
+    w->type = cpl_native_take(b, (size_t)a->types * h);
+    w->word.data = cpl_native_take(b, (word_bytes(w) + 3) / 4);
+}
+
+static void fill(float *to, const cpl_tensor *from) { cpl_tensor_read_f32(from, 0, cpl_tensor_count(from), to); }
+
+static void fill_norm(cpl_native_norm *to, const cpl_tensor *gamma, const cpl_tensor *beta)
+{
+    fill(to->gamma, gamma);
+    fill(to->beta, beta);
+}
+
+/* row: m->k floats of scratch. */
+static void fill_matrix(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight, const cpl_tensor *bias,
+                        float *row)
+{
+    const size_t padded = (size_t)cpl_gemm_f32_panels(k, m->n) * k->nr;
+    if (padded != m->n) memset(m->b, 0, cpl_gemm_f32_packed_count(k, m->n, m->k) * sizeof(float));
+    memset(m->bias, 0, padded * sizeof(float));
+    if (bias->data) fill(m->bias, bias);
+    for (uint32_t n = 0; n < m->n; n++) {
+        cpl_tensor_read_f32(weight, (size_t)n * m->k, m->k, row);
+        cpl_gemm_f32_pack(k, m->b, n, m->k, row);
+    }
+}
+
+static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, float *row)
+{
+    const cpl_kernels *k = &w->kernels;
+    for (uint32_t l = 0; l < w->arch.layers; l++) {
+        const cpl_layer *s = &from->layers[l];
+        cpl_native_layer *y = &w->layers[l];
+        fill_matrix(&y->q, k, &s->q_weight, &s->q_bias, row);
+        fill_matrix(&y->k, k, &s->k_weight, &s->k_bias, row);
+        fill_matrix(&y->v, k, &s->v_weight, &s->v_bias, row);
+        fill_matrix(&y->out, k, &s->out_weight, &s->out_bias, row);
+        fill_norm(&y->attention_norm, &s->attention_norm_weight, &s->attention_norm_bias);
+        fill_matrix(&y->up, k, &s->up_weight, &s->up_bias, row);
+        fill_matrix(&y->down, k, &s->down_weight, &s->down_bias, row);
+        fill_norm(&y->output_norm, &s->output_norm_weight, &s->output_norm_bias);
+    }
+    if (w->arch.head == CPL_HEAD_POOLER_CLASSIFIER) {
+        fill_matrix(&w->pooler, k, &from->pooler_weight, &from->pooler_bias, row);
+        fill_matrix(&w->classifier, k, &from->classifier_weight, &from->classifier_bias, row);
+    }
+    fill_norm(&w->embedding_norm, &from->embedding_norm_weight, &from->embedding_norm_bias);
+    fill(w->position, &from->position_embedding);
+    fill(w->type, &from->type_embedding);
+    memcpy((void *)w->word.data, from->word_embedding.data, word_bytes(w));
+}
+
+static cpl_status choose_kernels(cpl_weights *w, const cpl_load_options *options, const cpl_cpu *cpu, cpl_error *err)
+{
+    const char *isa_name = NULL;
+    for (const char *const *s = options->settings; s && *s; s++) {
+        if (strncmp(*s, "isa=", 4))
+            return cpl_fail(err, CPL_INVALID, "unknown setting \"%s\" of the native backend: it knows isa=NAME", *s);
+        isa_name = *s + 4;
+    }
+    cpl_isa isa;
+    const cpl_status st = cpl_isa_choose(&isa, isa_name, cpu, err);
+    if (st) return st;
+    cpl_kernels_choose(&w->kernels, isa);
+    return CPL_OK;
+}
+
+/* Rows whose widest activation (the FFN's inner one) and residual rows take about half of L2, the rest being left to
+ * the panels that stream through; whole register tiles. */
+static uint32_t choose_block_rows(const cpl_weights *w, const cpl_cpu *cpu)
+{
+    const uint64_t row_bytes = 4ull * (w->arch.intermediate + 2ull * w->arch.hidden);
+    uint64_t rows = cpu->l2_bytes * 6ull / 10 / row_bytes;
+    if (rows < 48) rows = 48;
+    if (rows > 240) rows = 240;
+    return (uint32_t)(rows / w->kernels.mr * w->kernels.mr);
+}
+
+static cpl_status check(const cpl_model *model, const cpl_load_options *options, cpl_error *err)
+{
+    const cpl_arch *a = &model->arch;
+    if (options->size != sizeof(cpl_load_options))
+        return cpl_fail(err, CPL_INVALID, "load options are of another size (%u, expected %zu): rebuild the caller",
+                        options->size, sizeof(cpl_load_options));
+    if (options->precision != CPL_PRECISION_FP32)
+        return cpl_fail(err, CPL_UNSUPPORTED, "the native backend runs fp32 only in this version");
+    if (options->device)
+        return cpl_fail(err, CPL_INVALID, "no device %u: the native backend has device 0", options->device);
+    if (a->norm_place != CPL_NORM_POST || a->position_scheme != CPL_POSITION_LEARNED)
+        return cpl_fail(err, CPL_UNSUPPORTED,
+                        "the native backend runs BERT-like models only: norm after the residual, "
+                        "learned positions");
+    if (!a->layers || !a->hidden || a->heads * a->head_size != a->hidden)
+        return cpl_fail(err, CPL_UNSUPPORTED, "can't run %u heads of size %u over hidden size %u", a->heads,
+                        a->head_size, a->hidden);
+    return CPL_OK;
+}
+
+static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error *err)
+{
+    cpl_native_bump count = {NULL, 0};
+    lay_out(w, &count);
+    w->block = w->host.allocate(count.used, BLOCK_ALIGN);
+    if (!w->block) return cpl_fail_memory(err, count.used);
+    w->block_bytes = count.used;
+    const uint32_t row_max = w->arch.hidden > w->arch.intermediate ? w->arch.hidden : w->arch.intermediate;
+    float *row = malloc(row_max * sizeof(float));
+    if (!row) return cpl_fail_memory(err, row_max * sizeof(float));
+    cpl_native_bump take = {w->block, 0};
+    lay_out(w, &take);
+    fill_all(w, &model->weights, row);
+    free(row);
+    return CPL_OK;
+}
+
+cpl_status cpl_native_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
+                           cpl_load_report *report, const cpl_host *host, cpl_error *err)
+{
+    *out = NULL;
+    cpl_status st = check(model, options, err);
+    if (st) return st;
+    cpl_weights *w = calloc(1, sizeof *w);
+    if (!w) return cpl_fail_memory(err, sizeof *w);
+    cpl_cpu cpu;
+    cpl_cpu_detect(&cpu);
+    w->host = *host;
+    w->arch = model->arch;
+    w->pooling = model->pooling;
+    w->max_length = model->max_length;
+    w->word = model->weights.word_embedding;
+    w->tokens_max = options->batch_tokens_max > model->max_length ? options->batch_tokens_max : model->max_length;
+    w->sequences_max = options->batch_sequences_max && options->batch_sequences_max < w->tokens_max
+                           ? options->batch_sequences_max
+                           : w->tokens_max;
+    w->layers = calloc(w->arch.layers, sizeof *w->layers);
+    if (!w->layers) st = cpl_fail_memory(err, w->arch.layers * sizeof *w->layers);
+    if (!st) st = choose_kernels(w, options, &cpu, err);
+    if (!st) {
+        w->block_rows = choose_block_rows(w, &cpu);
+        st = fill_weights(w, model, err);
+    }
+    if (st) {
+        cpl_native_unload(w);
+        return st;
+    }
+    report->weight_bytes = w->block_bytes;
+    report->precision = CPL_PRECISION_FP32;
+    strncpy(report->kernels, w->kernels.isa, sizeof report->kernels - 1);
+    report->kernels[sizeof report->kernels - 1] = 0;
+    *out = w;
+    return CPL_OK;
+}
+
+void cpl_native_unload(cpl_weights *w)
+{
+    if (!w) return;
+    if (w->block) w->host.release(w->block, w->block_bytes);
+    free(w->layers);
+    free(w);
+}

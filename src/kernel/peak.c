@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* peak.c - times the peak blocks.
+ *
+ * A block of work is doubled until it lasts the time asked for, and only the last, longest one counts: short ones see
+ * the clock ramping up. Rejected: taking the nominal clock times the FMA width, which no shared machine keeps. */
+#include "kernel/peak.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+
+typedef struct block {
+    cpl_isa isa;
+    const float *data; /* NULL: registers only */
+    uint64_t floats;
+} block;
+
+static double run_ref(uint64_t rounds, float *sink)
+{
+    float acc[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    for (uint64_t r = 0; r < rounds; r++) {
+        for (int i = 0; i < 8; i++) acc[i] = acc[i] * 0.999f + 0.5f;
+        __asm__ volatile("" : : "r"(acc) : "memory");
+    }
+    for (int i = 0; i < 8; i++) *sink += acc[i];
+    return 16.0 * (double)rounds;
+}
+
+static double run_block(const block *b, uint64_t rounds, float *sink)
+{
+#if defined(__x86_64__)
+    if (b->isa >= CPL_ISA_AVX512)
+        return b->data ? cpl_peak_block_l2_avx512(rounds, b->data, b->floats, sink)
+                       : cpl_peak_block_avx512(rounds, sink);
+    if (b->isa >= CPL_ISA_AVX2)
+        return b->data ? cpl_peak_block_l2_avx2(rounds, b->data, b->floats, sink) : cpl_peak_block_avx2(rounds, sink);
+#endif
+    return run_ref(rounds, sink);
+}
+
+static double rate(const block *b, uint32_t us, uint64_t rounds)
+{
+    volatile float kept = 0;
+    for (;; rounds *= 2) {
+        float sink = 0;
+        const uint64_t start = cpl_clock_ns();
+        const double flops = run_block(b, rounds, &sink);
+        const uint64_t ns = cpl_clock_ns() - start;
+        kept = sink;
+        if (ns >= 500ull * us) { /* the doubled blocks together last about `us` */
+            (void)kept;
+            return flops * 1e9 / (double)ns;
+        }
+    }
+}
+
+double cpl_peak_fp32(cpl_isa isa, uint32_t us)
+{
+    const block b = {.isa = isa};
+    return rate(&b, us, 64);
+}
+
+double cpl_peak_fp32_l2(cpl_isa isa, uint32_t l2_bytes, uint32_t us)
+{
+    if (isa < CPL_ISA_AVX2) return 0;
+    const uint64_t floats = l2_bytes / 2 / sizeof(float) / 512 * 512;
+    float *data = NULL;
+    if (!floats || posix_memalign((void **)&data, 4096, floats * sizeof(float))) return 0;
+    for (uint64_t i = 0; i < floats; i++) data[i] = 0.25f;
+    const block b = {.isa = isa, .data = data, .floats = floats};
+    const double r = rate(&b, us, 1);
+    free(data);
+    return r;
+}
+
+double cpl_peak_clock_hz(uint32_t us)
+{
+    for (uint64_t rounds = 256;; rounds *= 2) {
+        uint64_t x = 1;
+        const uint64_t start = cpl_clock_ns();
+        for (uint64_t r = 0; r < rounds; r++) {
+#if defined(__x86_64__)
+            __asm__ volatile(".rept 32\n\tadd %0, %0\n\t.endr" : "+r"(x));
+#else
+            for (int i = 0; i < 32; i++) __asm__ volatile("" : "+r"(x += x));
+#endif
+        }
+        const uint64_t ns = cpl_clock_ns() - start;
+        if (ns >= 500ull * us) return 32.0 * (double)rounds * 1e9 / (double)ns;
+    }
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* peak.h - what this core can do right now: fp32 FMA peak, clock, and a control loop fed from L2.
+ *
+ * Each runs on the calling thread for about `us` microseconds (at least one measured block) and keeps no state. A
+ * machine's speed moves with its neighbours and its clock, so a fraction of peak means something only against a peak
+ * taken right beside the sample; the L2-fed loop also sees neighbours that a register-only loop doesn't. */
+#ifndef CPL_KERNEL_PEAK_H
+#define CPL_KERNEL_PEAK_H
+
+#include <stdint.h>
+
+#include "kernel/cpu.h"
+
+/* FLOP/s (a multiply-add counts 2) of independent fp32 FMAs in registers, with the ISA's widest vectors; multiply and
+ * add in plain C for ref. `isa` must run here. */
+double cpl_peak_fp32(cpl_isa isa, uint32_t us);
+/* The same with one operand of each FMA read from a buffer of half of L2, in rising order: what a GEMM whose operands
+ * sit in L2 could reach without reuse in registers. 0 for ref. */
+double cpl_peak_fp32_l2(cpl_isa isa, uint32_t l2_bytes, uint32_t us);
+/* Clock in Hz, estimated by a chain of dependent integer adds (one a cycle on every x86-64 of interest). */
+double cpl_peak_clock_hz(uint32_t us);
+
+/* Blocks of the ISA files: run `rounds` rounds, return the FLOPs done. `sink` keeps the work alive. */
+double cpl_peak_block_avx2(uint64_t rounds, float *sink);
+double cpl_peak_block_avx512(uint64_t rounds, float *sink);
+double cpl_peak_block_l2_avx2(uint64_t rounds, const float *data, uint64_t floats, float *sink);
+double cpl_peak_block_l2_avx512(uint64_t rounds, const float *data, uint64_t floats, float *sink);
+
+#endif
