@@ -33,8 +33,7 @@ static cpl_status couplet_check(const uint8_t *data, size_t size, size_t n, cpl_
     return CPL_OK;
 }
 
-const cpl_dialect cpl_dialect_couplet_grpc = {"couplet-grpc", CPL_INFER_PATH, couplet_encode,
-                                              couplet_check};
+const cpl_dialect cpl_dialect_couplet_grpc = {"couplet-grpc", CPL_INFER_PATH, couplet_encode, couplet_check};
 
 static const char *const later[] = {"tei", "tei-grpc", "cohere", "jina", "openai", "vllm", "oip", "infinity"};
 

@@ -82,8 +82,8 @@ static void reach_edge(cpl_load *run, load_edge *edge, uint64_t now)
     edge->cpu_ns = cpl_clock_thread_cpu_ns();
     snprintf(edge->totals.why, sizeof edge->totals.why, "the server did not answer couplet.v1.Stats");
     cpl_error e;
-    cpl_status st = cpl_client_call(run->client, 0, CPL_SERVER_TOTALS_PATH, "", 0, NULL, run->timeout_ns, on_totals,
-                                    edge, &e);
+    cpl_status st =
+        cpl_client_call(run->client, 0, CPL_SERVER_TOTALS_PATH, "", 0, NULL, run->timeout_ns, on_totals, edge, &e);
     if (st) fatal(run, st, &e);
 }
 
@@ -95,8 +95,8 @@ static bool place_request(cpl_load *run, uint64_t now)
     if (!run->from.open) return false;
     if (!run->to.open) {
         bool by_count = o->requests && run->measured_started >= o->requests;
-        bool by_time = o->duration_s > 0 && (double)(now - run->from.at_ns) >= o->duration_s * 1e9 &&
-                       run->measured_started > 0;
+        bool by_time =
+            o->duration_s > 0 && (double)(now - run->from.at_ns) >= o->duration_s * 1e9 && run->measured_started > 0;
         if (by_count || by_time) {
             run->result->cut_by_time = !by_count && o->requests;
             reach_edge(run, &run->to, now);
@@ -130,7 +130,7 @@ static void log_error(cpl_load *run, cpl_grpc_code code, const char *message)
     if (i == r->error_kinds) {
         r->error_kinds++;
         r->errors[i].code = code;
-        snprintf(r->errors[i].message, sizeof r->errors[i].message, "%s", message ? message : "");
+        snprintf(r->errors[i].message, sizeof r->errors[i].message, "%.239s", message ? message : "");
     }
     r->errors[i].count++;
 }

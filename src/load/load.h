@@ -45,7 +45,7 @@ enum { CPL_LOAD_ERROR_KINDS = 20 };
 /* Failed requests of one gRPC code. */
 typedef struct cpl_load_errors {
     cpl_grpc_code code;
-    uint64_t count;   /* in the whole run, warm-up included */
+    uint64_t count;    /* in the whole run, warm-up included */
     char message[240]; /* of the first */
 } cpl_load_errors;
 

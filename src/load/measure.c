@@ -74,7 +74,7 @@ double cpl_median(const double *values, size_t n)
 
 cpl_interval cpl_ratio_of(const double *a, const double *b, size_t n)
 {
-    double logs[64];
+    double logs[64] = {0};
     size_t used = 0;
     for (size_t i = 0; i < n && used < 64; i++)
         if (a[i] > 0 && b[i] > 0) logs[used++] = log(b[i] / a[i]);

@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "text/generator.h"
-#include "text/records.h"
+#include "base/records.h"
 
 struct cpl_pool {
     cpl_buf texts; /* query, document, query, document, ... end to end */

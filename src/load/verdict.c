@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verdict.c - the rules of verdict.h. They are few and fixed, so that a figure marked VALID means the same in every
+ * report; a figure that isn't valid is shown all the same, with the reason beside it. No state.
+ * Rejected: a stability threshold that the caller sets (the field's tools ship with one of 999 %). */
+#include "load/verdict.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DRIFT_RATIO_MAX    1.10
+#define IN_FLIGHT_PART_MIN 0.90
+#define CLIENT_CORES_MAX   0.90
+
+static void add(char *out, size_t cap, const char *fmt, ...) CPL_PRINTF(3, 4);
+static void add(char *out, size_t cap, const char *fmt, ...)
+{
+    size_t used = strlen(out);
+    if (used) used += (size_t)snprintf(out + used, cap - used, "; ");
+    if (used >= cap) return;
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(out + used, cap - used, fmt, args);
+    va_end(args);
+}
+
+void cpl_verdict_samples(cpl_verdict *out, uint64_t samples)
+{
+    const double q[] = {0.50, 0.95, 0.99};
+    bool *const enough[] = {&out->p50, &out->p95, &out->p99};
+    out->percentiles[0] = 0;
+    for (int i = 0; i < 3; i++) {
+        uint64_t needed = cpl_samples_needed(q[i]);
+        *enough[i] = samples >= needed;
+        if (samples < needed)
+            add(out->percentiles, sizeof out->percentiles, "p%.0f needs %llu samples, has %llu", q[i] * 100,
+                (unsigned long long)needed, (unsigned long long)samples);
+    }
+}
+
+void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r)
+{
+    const cpl_measure *m = &r->measure;
+    memset(out, 0, sizeof *out);
+    cpl_verdict_samples(out, m->requests);
+    char *why = out->reasons;
+    size_t cap = sizeof out->reasons;
+    uint64_t all = m->requests + m->failed;
+    if (!all) add(why, cap, "no request was measured");
+    if (m->failed * 1000 > all)
+        add(why, cap, "%llu of %llu requests failed", (unsigned long long)m->failed, (unsigned long long)all);
+    if (r->gave_up) add(why, cap, "given up after too many failures in a row");
+    if (m->drift_ratio > DRIFT_RATIO_MAX)
+        add(why, cap, "not stable: the fastest third ran %.2f times as fast as the slowest", m->drift_ratio);
+    if (all && m->in_flight_mean < IN_FLIGHT_PART_MIN * r->concurrency)
+        add(why, cap, "%.1f requests were in flight, not %u", m->in_flight_mean, r->concurrency);
+    if (r->client_cpu_cores > CLIENT_CORES_MAX)
+        add(why, cap, "the load generator used %.0f %% of its core", r->client_cpu_cores * 100);
+    out->valid = !*why;
+}

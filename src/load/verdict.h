@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verdict.h - whether a run's figures may be relied on. */
+#ifndef CPL_LOAD_VERDICT_H
+#define CPL_LOAD_VERDICT_H
+
+#include "load/load.h"
+
+/* A run is VALID when all of this holds:
+ *   - at most 1 measured request in 1,000 failed, and the run was not given up;
+ *   - the fastest third of it was at most 10 % faster than the slowest (throughput);
+ *   - at least 90 % of the concurrency asked for was really in flight;
+ *   - the generator used at most 90 % of its core.
+ * Each percentile stands or falls by itself as well: cpl_samples_needed. */
+typedef struct cpl_verdict {
+    bool valid;
+    char reasons[400]; /* "; " between them; "" when valid */
+    bool p50, p95, p99;
+    char percentiles[160]; /* which lack samples: "p99 needs 459 samples, has 200"; "" when none does */
+} cpl_verdict;
+
+void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r);
+/* The percentile part alone, from a number of samples. */
+void cpl_verdict_samples(cpl_verdict *out, uint64_t samples);
+
+#endif
