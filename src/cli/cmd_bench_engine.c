@@ -207,12 +207,12 @@ static cpl_status take_samples(bench *b, const bench_load *l, bench_result *r, c
     cpl_status st = room_for_rows(b, l->n, err);
     if (!st) st = run_once(b, l, &ns, err); /* warm-up */
     cpl_clock_sleep_until_ns(cpl_clock_ns() + 50000000u);
-    if (!st) st = cpl_peak_fp32(&r->peak_rest_ops_per_s, b->info->isa, b->info->threads, REST_NS, err);
+    if (!st) st = cpl_peak_fp32_threads(&r->peak_rest_ops_per_s, b->info->isa, b->info->threads, REST_NS, err);
     size_t n = 0;
     while (!st && n < SAMPLES_MAX && (n < SAMPLES_MIN || cpl_clock_ns() < deadline)) {
-        st = cpl_peak_fp32(&before, b->info->isa, b->info->threads, PEAK_NS, err);
+        st = cpl_peak_fp32_threads(&before, b->info->isa, b->info->threads, PEAK_NS, err);
         if (!st) st = run_once(b, l, &ns, err);
-        if (!st) st = cpl_peak_fp32(&after, b->info->isa, b->info->threads, PEAK_NS, err);
+        if (!st) st = cpl_peak_fp32_threads(&after, b->info->isa, b->info->threads, PEAK_NS, err);
         if (st) break;
         seconds[n] = (double)ns / 1e9;
         peaks[n] = (before + after) / 2;

@@ -7,6 +7,7 @@
 
 /* Runs the fp32 multiply-add loop of `isa` (NULL: what COUPLET_ISA or the machine gives) on `threads` pinned threads
  * for about duration_ns each, all at once; *ops_per_s is their sum, 2 operations a multiply-add. */
-cpl_status cpl_peak_fp32(double *ops_per_s, const char *isa, uint32_t threads, uint64_t duration_ns, cpl_error *err);
+cpl_status cpl_peak_fp32_threads(double *ops_per_s, const char *isa, uint32_t threads, uint64_t duration_ns,
+                                 cpl_error *err);
 
 #endif
