@@ -120,6 +120,7 @@ if(wanted)
     endif()
     set_tests_properties(${CPL_TEST_PREFIX}${name} PROPERTIES PROCESSORS 2)
   endforeach()
+  cpl_register(e2e_install e2e ${CMAKE_SOURCE_DIR}/tools/check_install.sh ${CMAKE_BINARY_DIR})
 endif()
 
 cpl_wanted(lint wanted)
