@@ -61,5 +61,6 @@ for name in couplet $("$bin" help --list | sed 's/ /-/g; s/^/couplet-/'); do
     head -n 3 "$share/man/man1/$name.1" | grep -q '^\.TH' || fail "man page $name.1 is missing or has no title"
 done
 ! command -v bash >/dev/null 2>&1 || bash -n "$share/bash-completion/completions/couplet"
-[ -s "$share/zsh/site-functions/_couplet" ] && [ -s "$share/fish/vendor_completions.d/couplet.fish" ] ||
-    fail "zsh or fish completion is missing"
+for f in zsh/site-functions/_couplet fish/vendor_completions.d/couplet.fish; do
+    [ -s "$share/$f" ] || fail "completion $f is missing"
+done
