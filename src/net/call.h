@@ -43,10 +43,11 @@ const char *cpl_grpc_code_name(cpl_grpc_code code);
 typedef struct cpl_method {
     const char *path; /* "/inference.InferenceService/Infer" */
     int streams_in;   /* 1: client or bidirectional streaming */
-    /* Data is the decompressed message, valid until the call is finished or released. */
+    /* Data is the decompressed message: of a unary method valid until the call is finished or released, of a streaming
+     * one until this returns. */
     void (*message)(cpl_call *call, const uint8_t *data, size_t n, void *service);
     void (*half_closed)(cpl_call *call, void *service); /* NULL for unary methods */
-    void (*cancelled)(cpl_call *call, void *service);   /* NULL: nothing in flight ever */
+    void (*cancelled)(cpl_call *call, void *service);   /* NULL: nothing in flight ever; the call then just goes */
     void *service;
 } cpl_method;
 
@@ -57,17 +58,19 @@ uint64_t cpl_call_deadline_ns(const cpl_call *call);
 /* When the request's last byte was there. */
 uint64_t cpl_call_received_ns(const cpl_call *call);
 cpl_loop *cpl_call_loop(const cpl_call *call);
-/* One pointer for the service per call, and one per connection (with a destructor run when the connection ends). */
+/* One pointer for the service per call, and one per connection (with a destructor, run on the loop's thread once the
+ * connection has ended and its last call is through). */
 void **cpl_call_user(cpl_call *call);
 void **cpl_call_connection_user(cpl_call *call, void (*destroy)(void *));
 
-/* Initial metadata; before the first send. */
+/* Initial metadata; before the first send. CPL_INVALID: not a header, one of gRPC's own, or the 33rd. */
 cpl_status cpl_call_header(cpl_call *call, const char *name, const char *value);
 /* Trailing metadata; before finish. */
 cpl_status cpl_call_trailer(cpl_call *call, const char *name, const char *value);
-/* Queues one message (copied). Dropped silently once the call was cancelled. */
+/* Queues one message (copied). Dropped silently once the call was cancelled. A streaming service sends no faster than
+ * it gets `message`s, or keeps a limit of its own: what the client doesn't read stays queued here. */
 cpl_status cpl_call_send(cpl_call *call, const void *message, size_t n);
-/* Ends the call; `call` must not be used afterwards. message may be NULL. */
+/* Ends the call; `call` must not be used afterwards. message may be NULL. After `cancelled` the same as release. */
 void cpl_call_finish(cpl_call *call, cpl_grpc_code code, const char *message);
 /* After `cancelled`, instead of finish: the service is through with it. */
 void cpl_call_release(cpl_call *call);

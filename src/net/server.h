@@ -35,7 +35,9 @@ const char *cpl_server_address(const cpl_server *s, size_t i);
 /* Stops accepting, sends GOAWAY, lets calls in flight end; returns when all have or grace_ms passed (the rest is then
  * reset). Returns how many were cut off. */
 uint32_t cpl_server_drain(cpl_server *s, uint32_t grace_ms);
-void cpl_server_close(cpl_server *s); /* drains with no grace if that wasn't done; NULL is fine */
+/* Drains with no grace if that wasn't done, then waits until services have released every call, so whatever releases
+ * them (the engine) must still run. NULL is fine. */
+void cpl_server_close(cpl_server *s);
 
 typedef struct cpl_server_stats {
     uint64_t connections, connections_now, calls, calls_now, bytes_in, bytes_out, protocol_errors;
