@@ -61,8 +61,9 @@ cpl_status cpl_engine_model_find(const cpl_engine *e, const char *name, size_t n
                                  cpl_error *err);
 
 /* Tokenizes (inline when the text is small, else on the pool), enqueues, returns at once. On failure (INVALID with the
- * number of the pair, QUEUE_FULL, DEADLINE, UNAVAILABLE) done is not called and the task stays the caller's.
- * `scratch` is the calling thread's. */
+ * number of the pair, counted from 0; QUEUE_FULL, DEADLINE, UNAVAILABLE) done is not called and the task stays the
+ * caller's. What is tokenized on the pool may also meet a full queue after this returned: done says so then. done may
+ * have been called when this returns. `scratch` is the calling thread's; NULL is fine for CPL_OP_IDS. */
 cpl_status cpl_engine_submit(cpl_engine *e, cpl_task *t, const cpl_task_spec *spec, cpl_tokenizer_scratch *scratch,
                              cpl_error *err);
 /* Asks for an early end: what isn't dispatched is dropped, done follows with CPL_CANCELLED (or what it had become). */

@@ -20,6 +20,12 @@ typedef enum cpl_task_op {
     CPL_OP_IDS    /* ready ids -> raw rows as the backend returns them */
 } cpl_task_op;
 
+/* Values of cpl_task_spec.label that are no label. */
+enum {
+    CPL_LABEL_ALL = -1,  /* all of them, a row a pair */
+    CPL_LABEL_UNSET = -2 /* nobody chose: fine for one label, CPL_PRECONDITION for several */
+};
+
 typedef struct cpl_task_spec {
     cpl_task_op op;
     uint32_t model;                           /* index into the engine's models */
@@ -28,12 +34,13 @@ typedef struct cpl_task_spec {
     const cpl_ids *ids;                       /* IDS */
     size_t n;                                 /* of pairs or texts; IDS: ids->n */
     cpl_score_form form;                      /* SCORE: default activation or raw */
-    int32_t label;                            /* SCORE: -1 all labels */
+    int32_t label;                            /* SCORE of a cross-encoder: which, or CPL_LABEL_... */
     uint32_t max_length;                      /* 0: the model's */
     uint64_t deadline_ns;                     /* monotonic; UINT64_MAX: none */
-    uint8_t priority;                         /* 0 first served by default; higher goes before */
+    uint8_t priority;                         /* 0 to 7; a higher one goes before, strictly */
     cpl_flow *flow;                           /* NULL: the engine's default flow */
-    void (*done)(cpl_task *task, void *user); /* on a worker's, the timer's or the submitting thread; must be brief */
+    void (*done)(cpl_task *task, void *user); /* on any thread of the engine's, or
+                                                 inside cpl_engine_cancel and _close; must be brief */
     void *user;
 } cpl_task_spec;
 

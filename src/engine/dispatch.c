@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dispatch.c - from the queue through the workers to the end of a task.
+ *
+ * A worker's turn has one locked section: account for the pass just run, then take the next batch. Everything slow -
+ * assembling, the forward pass, scattering rows, reducers, callbacks - happens outside the lock. Rows of different
+ * sequences never overlap, so workers write them without one, and the locked accounting that follows is what makes them
+ * visible to whoever ends the task.
+ *
+ * A task ends when nothing of it waits and nothing is in flight, whatever the reason (done, failed, expired, cancelled,
+ * closing): cpl_dispatch_end sees that moment, once, under the lock, and puts it on a list that its thread finishes
+ * after unlocking. After done() the task is not touched again.
+ *
+ * Idle workers sleep on their own condition variable and are woken last idle first, as many as there is work for. The
+ * timer sleeps until the next deadline or end of a wait.
+ *
+ * Rejected: one condition variable for all workers (with several models the one woken may have no session for the
+ * work); queues per worker with stealing (fairness would hold per worker only). */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "engine/state.h"
+
+/* ---- waking (locked) ------------------------------------------------------------------------------------------ */
+
+/* How many workers the queue can keep busy. */
+static uint64_t workers_wanted(const cpl_batcher *b)
+{
+    uint64_t grain = b->policy.kind == CPL_BATCH_OFF ? b->policy.tokens_max : CPL_BATCH_SHARE_TOKENS_MIN;
+    uint64_t by_tokens = (b->waiting_tokens + grain - 1) / grain;
+    if (b->policy.kind == CPL_BATCH_OFF && by_tokens < b->waiting_requests) by_tokens = b->waiting_requests;
+    return by_tokens < b->waiting_sequences ? by_tokens : b->waiting_sequences;
+}
+
+static void wake_workers(cpl_engine *e, cpl_loaded_model *m, uint64_t now_ns)
+{
+    if (!e->idle_stack || !cpl_batcher_ready(&m->batcher, now_ns)) return;
+    uint64_t wanted = workers_wanted(&m->batcher), coming = 0;
+    for (cpl_worker *w = e->idle_stack; w; w = w->idle_next) coming++;
+    coming = e->idle - coming; /* woken, not running yet */
+    for (cpl_worker **at = &e->idle_stack; *at && coming < wanted;) {
+        cpl_worker *w = *at;
+        if (w->index >= m->sessions) {
+            at = &w->idle_next;
+            continue;
+        }
+        *at = w->idle_next;
+        w->woken = true;
+        pthread_cond_signal(&w->wake);
+        coming++;
+    }
+}
+
+/* A worker that was counted as coming for one model may have gone to another, or back to sleep. */
+static void wake_all_models(cpl_engine *e, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < e->model_count; i++) wake_workers(e, &e->models[i], now_ns);
+}
+
+static void wake_timer(cpl_engine *e, const cpl_loaded_model *m, uint64_t now_ns)
+{
+    if (cpl_batcher_next_event(&m->batcher, now_ns) < e->timer_at_ns) pthread_cond_signal(&e->timer_wake);
+}
+
+cpl_status cpl_dispatch_add(cpl_engine *e, cpl_task *t, cpl_error *err)
+{
+    cpl_loaded_model *m = &e->models[t->spec.model];
+    uint64_t now = cpl_clock_ns();
+    if (e->closing) return cpl_fail(err, CPL_UNAVAILABLE, "engine is closing");
+    t->batch.lengths = t->lengths;
+    t->batch.count = t->sequences;
+    t->batch.want = m->want;
+    t->batch.priority = t->spec.priority;
+    t->batch.deadline_ns = t->spec.deadline_ns;
+    t->queued_at_ns = now;
+    cpl_status st = cpl_batcher_add(&m->batcher, &t->flow->queues[t->spec.model], &t->batch, now, err);
+    if (st) return st;
+    t->phase = CPL_TASK_DISPATCHED;
+    wake_workers(e, m, now);
+    wake_timer(e, m, now);
+    return CPL_OK;
+}
+
+/* ---- the end of a task ------------------------------------------------------------------------------------------ */
+
+static void count_end(cpl_engine *e, cpl_task *t)
+{
+    cpl_engine_stats *s = &e->stats;
+    switch (t->result.status) {
+    case CPL_OK: s->tasks_done++; break;
+    case CPL_CANCELLED: s->tasks_cancelled++; break;
+    case CPL_DEADLINE: s->tasks_expired++; break;
+    default: s->tasks_failed++; break;
+    }
+    if (t->result.tokenize_ns) cpl_histogram_add(&s->tokenize_ns, t->result.tokenize_ns);
+    if (!t->dispatched_at_ns) return;
+    cpl_histogram_add(&s->queue_ns, t->result.queue_ns);
+    cpl_histogram_add(&s->compute_ns, t->result.compute_ns);
+}
+
+void cpl_dispatch_end(cpl_engine *e, cpl_task *t, cpl_task **ended)
+{
+    if (t->batch.lane || t->in_flight || t->phase == CPL_TASK_ENDED) return;
+    t->phase = CPL_TASK_ENDED;
+    count_end(e, t);
+    if (!--t->flow->references) free(t->flow);
+    t->flow = NULL;
+    t->ended_next = *ended;
+    *ended = t;
+}
+
+void cpl_dispatch_fail(cpl_task *t, const cpl_error *why)
+{
+    if (t->result.status) return; /* the first reason stays */
+    t->result.status = why->status;
+    t->result.error = *why;
+}
+
+void cpl_dispatch_drop(cpl_engine *e, cpl_task *t, const cpl_error *why, cpl_task **ended)
+{
+    cpl_dispatch_fail(t, why);
+    cpl_batcher_remove(&e->models[t->spec.model].batcher, &t->batch);
+    cpl_dispatch_end(e, t, ended);
+}
+
+void cpl_dispatch_finish(cpl_engine *e, cpl_task *ended)
+{
+    uint64_t count = 0;
+    while (ended) {
+        cpl_task *t = ended;
+        ended = t->ended_next; /* after done the task is the caller's */
+        if (t->result.status == CPL_OK) {
+            cpl_task_reduce(&e->models[t->spec.model], t);
+        } else {
+            t->result.rows = NULL;
+            t->result.n = t->result.width = 0;
+        }
+        t->spec.done(t, t->spec.user);
+        count++;
+    }
+    if (!count) return;
+    pthread_mutex_lock(&e->lock);
+    e->in_flight_tasks -= count;
+    if (!e->in_flight_tasks) pthread_cond_broadcast(&e->drained);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* What left the queue because its time ran out. */
+static void end_expired(cpl_engine *e, cpl_batch_request *expired, cpl_task **ended)
+{
+    cpl_error why;
+    if (expired) cpl_fail(&why, CPL_DEADLINE, "deadline exceeded while waiting in the queue");
+    while (expired) {
+        cpl_batch_request *r = expired;
+        expired = r->ring_next;
+        r->ring_next = NULL;
+        cpl_task *t = cpl_task_of_request(r);
+        cpl_dispatch_fail(t, &why);
+        cpl_dispatch_end(e, t, ended);
+    }
+}
+
+/* ---- workers ---------------------------------------------------------------------------------------------------- */
+
+/* One pass, from taking to accounting. */
+typedef struct pass {
+    cpl_loaded_model *model;
+    uint32_t model_index;
+    cpl_batch_take take;
+    uint64_t began_ns, ended_ns;
+    cpl_error error;
+} pass;
+
+/* (locked) */
+static void account_taken(cpl_engine *e, const pass *p, uint64_t now_ns)
+{
+    cpl_engine_stats *s = &e->stats;
+    s->passes++;
+    s->sequences += p->take.sequences;
+    s->tokens += p->take.tokens;
+    if (p->take.sequences > s->pass_sequences_max) s->pass_sequences_max = p->take.sequences;
+    if (p->take.tokens > s->pass_tokens_max) s->pass_tokens_max = p->take.tokens;
+    cpl_histogram_add(&s->pass_sequences, p->take.sequences);
+    cpl_histogram_add(&s->pass_tokens, p->take.tokens);
+    for (uint32_t i = 0; i < p->take.slice_count; i++) {
+        const cpl_batch_slice *slice = &p->take.slices[i];
+        cpl_task *t = cpl_task_of_request(slice->request);
+        t->in_flight += slice->count;
+        if (!t->dispatched_at_ns) {
+            t->dispatched_at_ns = now_ns;
+            t->result.queue_ns = now_ns - t->queued_at_ns;
+        }
+        if (t->last_pass != s->passes) t->result.passes++;
+        t->last_pass = s->passes;
+        for (uint32_t k = 0; k < slice->count; k++) t->result.tokens += t->lengths[slice->first + k];
+    }
+}
+
+/* (locked) Looks for work; true with *p filled. Expired requests go to *ended in either case. */
+static bool take_pass(cpl_worker *w, pass *p, cpl_task **ended)
+{
+    cpl_engine *e = w->engine;
+    uint64_t now = cpl_clock_ns();
+    for (;;) {
+        uint32_t i = cpl_batch_pick(&e->picker, w->queues, e->model_count, now);
+        if (i == e->model_count) {
+            wake_all_models(e, now);
+            return false;
+        }
+        p->model = &e->models[i];
+        p->model_index = i;
+        p->take.slices = w->slices;
+        uint32_t idle = e->idle + 1 < p->model->sessions ? e->idle + 1 : p->model->sessions;
+        bool taken = cpl_batcher_take(&p->model->batcher, now, idle, &p->take);
+        end_expired(e, p->take.expired, ended);
+        if (!taken) continue; /* all that was ready had expired */
+        account_taken(e, p, now);
+        wake_all_models(e, now);
+        return true;
+    }
+}
+
+/* Copies the batch's sequences end to end. */
+static void assemble(cpl_worker *w, const pass *p, cpl_batch *out)
+{
+    uint32_t n = 0, at = 0;
+    w->cu_seqlens[0] = 0;
+    for (uint32_t i = 0; i < p->take.slice_count; i++) {
+        const cpl_batch_slice *slice = &p->take.slices[i];
+        const cpl_task *t = cpl_task_of_request(slice->request);
+        for (uint32_t k = slice->first; k < slice->first + slice->count; k++) {
+            uint32_t length = t->lengths[k];
+            memcpy(w->ids + at, t->ids + t->offsets[k], length * sizeof *w->ids);
+            if (t->type_ids)
+                memcpy(w->type_ids + at, t->type_ids + t->offsets[k], length);
+            else
+                memset(w->type_ids + at, 0, length);
+            at += length;
+            w->cu_seqlens[++n] = at;
+        }
+    }
+    CPL_ASSERT(n == p->take.sequences && at == p->take.tokens);
+    *out = (cpl_batch){w->ids, w->type_ids, w->cu_seqlens, n, p->take.length_max, p->take.want};
+}
+
+static void scatter(const cpl_worker *w, const pass *p)
+{
+    size_t width = p->model->row_width;
+    const float *from = w->rows;
+    for (uint32_t i = 0; i < p->take.slice_count; i++) {
+        const cpl_batch_slice *slice = &p->take.slices[i];
+        cpl_task *t = cpl_task_of_request(slice->request);
+        memcpy(t->raw + slice->first * width, from, slice->count * width * sizeof *from);
+        from += slice->count * width;
+    }
+}
+
+static void run_pass(cpl_worker *w, pass *p)
+{
+    cpl_batch batch;
+    cpl_error_clear(&p->error);
+    assemble(w, p, &batch);
+    p->began_ns = cpl_clock_ns();
+    cpl_status st = p->model->backend.backend->run(w->sessions[p->model_index], &batch, NULL, w->rows, &p->error);
+    p->ended_ns = cpl_clock_ns();
+    if (st == CPL_OK) {
+        scatter(w, p);
+        return;
+    }
+    if (p->error.status != st) cpl_fail(&p->error, st, "backend gave no reason");
+    cpl_error_prefix(&p->error, "model '%s'", p->model->name);
+    cpl_log_write(w->engine->log, CPL_LOG_ERROR, "forward pass failed: %s", p->error.what);
+}
+
+/* (locked) */
+static void account_done(cpl_engine *e, const pass *p, cpl_task **ended)
+{
+    uint64_t ns = p->ended_ns - p->began_ns;
+    e->stats.busy_ns += ns;
+    if (p->error.status == CPL_OK) cpl_batcher_learn(&p->model->batcher, p->take.tokens, ns);
+    for (uint32_t i = 0; i < p->take.slice_count; i++) {
+        const cpl_batch_slice *slice = &p->take.slices[i];
+        cpl_task *t = cpl_task_of_request(slice->request);
+        t->in_flight -= slice->count;
+        t->result.compute_ns = p->ended_ns - t->dispatched_at_ns;
+        if (p->error.status)
+            cpl_dispatch_drop(e, t, &p->error, ended);
+        else
+            cpl_dispatch_end(e, t, ended);
+    }
+}
+
+/* (locked, gives the lock up while asleep) */
+static void sleep_idle(cpl_worker *w)
+{
+    cpl_engine *e = w->engine;
+    w->woken = false;
+    w->idle_next = e->idle_stack;
+    e->idle_stack = w;
+    e->idle++;
+    while (!w->woken) pthread_cond_wait(&w->wake, &e->lock);
+    e->idle--;
+}
+
+void cpl_worker_main(void *worker)
+{
+    cpl_worker *w = worker;
+    cpl_engine *e = w->engine;
+    pass p = {0};
+    bool ran = false;
+    pthread_mutex_lock(&e->lock);
+    for (;;) {
+        cpl_task *ended = NULL;
+        if (ran) account_done(e, &p, &ended);
+        ran = take_pass(w, &p, &ended);
+        if (!ran && !ended) {
+            if (e->stopping) break;
+            sleep_idle(w);
+            continue;
+        }
+        pthread_mutex_unlock(&e->lock);
+        cpl_dispatch_finish(e, ended);
+        if (ran) run_pass(w, &p);
+        pthread_mutex_lock(&e->lock);
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- timer ------------------------------------------------------------------------------------------------------ */
+
+/* (locked, gives the lock up while asleep) */
+static void sleep_until(cpl_engine *e, uint64_t at_ns)
+{
+    e->timer_at_ns = at_ns;
+    if (at_ns == UINT64_MAX) {
+        pthread_cond_wait(&e->timer_wake, &e->lock);
+    } else {
+        struct timespec at = {(time_t)(at_ns / 1000000000u), (long)(at_ns % 1000000000u)};
+        pthread_cond_timedwait(&e->timer_wake, &e->lock, &at);
+    }
+    e->timer_at_ns = 0; /* awake: whoever adds need not signal */
+}
+
+void cpl_timer_main(void *engine)
+{
+    cpl_engine *e = engine;
+    pthread_mutex_lock(&e->lock);
+    while (!e->stopping) {
+        cpl_task *ended = NULL;
+        uint64_t now = cpl_clock_ns(), next = UINT64_MAX;
+        for (uint32_t i = 0; i < e->model_count; i++) {
+            cpl_loaded_model *m = &e->models[i];
+            end_expired(e, cpl_batcher_expire(&m->batcher, now), &ended);
+            wake_workers(e, m, now);
+            uint64_t at = cpl_batcher_next_event(&m->batcher, now);
+            if (at < next) next = at;
+        }
+        if (ended) {
+            pthread_mutex_unlock(&e->lock);
+            cpl_dispatch_finish(e, ended);
+            pthread_mutex_lock(&e->lock);
+            continue;
+        }
+        sleep_until(e, next);
+    }
+    pthread_mutex_unlock(&e->lock);
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine.c - opening and closing: models, workers with their sessions, tokenizer pool, timer; and what can be asked.
+ *
+ * Everything is sized and opened before the first thread starts, so a failed open has only memory to give back, and a
+ * running engine allocates nothing. Closing goes the other way round: refuse, end what waits, let passes finish, stop
+ * the threads, close sessions, unload.
+ *
+ * Threads: cpl_engine_open's and _close's caller; the rest any. */
+#include "engine/engine.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "engine/state.h"
+
+/* ---- workers -------------------------------------------------------------------------------------------------- */
+
+static cpl_status size_scratch(cpl_engine *e, cpl_worker *w, cpl_error *err)
+{
+    size_t tokens = e->length_max, sequences = 1, cells = 1;
+    for (uint32_t i = 0; i < e->model_count; i++) {
+        const cpl_loaded_model *m = &e->models[i];
+        const cpl_batch_policy *p = &m->batcher.policy;
+        size_t model_cells = (size_t)p->sequences_max * m->row_width;
+        if (p->tokens_max > tokens) tokens = p->tokens_max;
+        if (p->sequences_max > sequences) sequences = p->sequences_max;
+        if (model_cells > cells) cells = model_cells;
+    }
+    w->slices = malloc(sequences * sizeof *w->slices);
+    w->cu_seqlens = malloc((sequences + 1) * sizeof *w->cu_seqlens);
+    w->ids = malloc(tokens * sizeof *w->ids);
+    w->type_ids = malloc(tokens);
+    w->rows = malloc(cells * sizeof *w->rows);
+    if (!w->slices || !w->cu_seqlens || !w->ids || !w->type_ids || !w->rows)
+        return cpl_fail(err, CPL_NO_MEMORY, "out of memory for a worker's scratch of %zu tokens and %zu rows", tokens,
+                        sequences);
+    return CPL_OK;
+}
+
+static cpl_status open_worker(cpl_engine *e, uint32_t index, cpl_error *err)
+{
+    cpl_worker *w = &e->workers[index];
+    w->engine = e;
+    w->index = index;
+    pthread_cond_init(&w->wake, NULL);
+    w->sessions = calloc(e->model_count, sizeof *w->sessions);
+    w->queues = calloc(e->model_count, sizeof *w->queues);
+    if (!w->sessions || !w->queues) return cpl_fail_memory(err, e->model_count * sizeof(void *));
+    for (uint32_t i = 0; i < e->model_count; i++) {
+        cpl_loaded_model *m = &e->models[i];
+        if (index >= m->sessions) continue;
+        cpl_status st = m->backend.backend->open(&w->sessions[i], m->weights[index % m->devices], err);
+        if (st) return st;
+        w->queues[i] = &m->batcher;
+    }
+    return size_scratch(e, w, err);
+}
+
+static void close_workers(cpl_engine *e)
+{
+    for (uint32_t k = 0; e->workers && k < e->worker_count; k++) {
+        cpl_worker *w = &e->workers[k];
+        if (!w->engine) break;
+        cpl_thread_join(&w->thread);
+        for (uint32_t i = 0; w->sessions && i < e->model_count; i++)
+            e->models[i].backend.backend->close(w->sessions[i]);
+        free(w->sessions);
+        free(w->queues);
+        free(w->slices);
+        free(w->cu_seqlens);
+        free(w->ids);
+        free(w->type_ids);
+        free(w->rows);
+        pthread_cond_destroy(&w->wake);
+    }
+    free(e->workers);
+    e->workers = NULL;
+}
+
+static cpl_status start_threads(cpl_engine *e, bool pin, cpl_error *err)
+{
+    enum { CPUS_MAX = 1024 };
+    int cpus[CPUS_MAX];
+    uint32_t n = cpl_cpu_list(cpus, CPUS_MAX);
+    if (n > CPUS_MAX) n = CPUS_MAX;
+    for (uint32_t k = 0; k < e->worker_count; k++) {
+        char name[24];
+        snprintf(name, sizeof name, "cpl-work-%u", k);
+        int cpu = pin && n ? cpus[k % n] : -1;
+        cpl_status st = cpl_thread_start(&e->workers[k].thread, name, cpu, cpl_worker_main, &e->workers[k], err);
+        if (st) return st;
+    }
+    return cpl_thread_start(&e->timer, "cpl-timer", -1, cpl_timer_main, e, err);
+}
+
+/* ---- open, drain, close --------------------------------------------------------------------------------------- */
+
+static void init_locks(cpl_engine *e)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->drained, NULL);
+    pthread_cond_init(&e->timer_wake, &monotonic);
+    pthread_mutex_init(&e->pool.lock, NULL);
+    pthread_cond_init(&e->pool.wake, NULL);
+    pthread_condattr_destroy(&monotonic);
+}
+
+cpl_status cpl_engine_open(cpl_engine **out, const cpl_engine_options *o, cpl_error *err)
+{
+    *out = NULL;
+    cpl_engine *e = calloc(1, sizeof *e);
+    if (!e) return cpl_fail_memory(err, sizeof *e);
+    init_locks(e);
+    e->log = o->log;
+    e->inline_text_bytes = o->inline_text_bytes ? o->inline_text_bytes : 16384;
+    cpl_host_init(&e->host, o->log);
+    cpl_status st = cpl_models_open(e, o, err);
+    if (!st) st = cpl_flow_open(&e->flow, e, err);
+    if (!st) {
+        e->workers = calloc(e->worker_count, sizeof *e->workers);
+        if (!e->workers) st = cpl_fail_memory(err, e->worker_count * sizeof *e->workers);
+    }
+    for (uint32_t k = 0; !st && k < e->worker_count; k++) st = open_worker(e, k, err);
+    if (!st) st = cpl_token_pool_open(e, o->tokenizer_threads, err);
+    if (!st) st = start_threads(e, o->pin_workers, err);
+    if (st) {
+        cpl_engine_close(e);
+        return st;
+    }
+    *out = e;
+    return CPL_OK;
+}
+
+void cpl_engine_drain(cpl_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->draining = true;
+    while (e->in_flight_tasks) pthread_cond_wait(&e->drained, &e->lock);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* (locked) Ends what waits in the queues. */
+static void end_queued(cpl_engine *e, cpl_task **ended)
+{
+    cpl_error why;
+    cpl_fail(&why, CPL_UNAVAILABLE, "engine is closing");
+    for (uint32_t i = 0; i < e->model_count; i++) {
+        for (int p = 0; p < CPL_BATCH_PRIORITIES; p++) {
+            cpl_batch_request *r;
+            while ((r = e->models[i].batcher.levels[p].oldest))
+                cpl_dispatch_drop(e, cpl_task_of_request(r), &why, ended);
+        }
+    }
+}
+
+static void stop_threads(cpl_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->stopping = true;
+    pthread_cond_broadcast(&e->timer_wake);
+    for (cpl_worker *w = e->idle_stack; w; w = w->idle_next) {
+        w->woken = true;
+        pthread_cond_signal(&w->wake);
+    }
+    e->idle_stack = NULL;
+    pthread_mutex_unlock(&e->lock);
+    cpl_thread_join(&e->timer);
+}
+
+void cpl_engine_close(cpl_engine *e)
+{
+    if (!e) return;
+    cpl_task *ended = NULL;
+    pthread_mutex_lock(&e->lock);
+    e->draining = e->closing = true;
+    end_queued(e, &ended);
+    pthread_mutex_unlock(&e->lock);
+    cpl_dispatch_finish(e, ended);
+    cpl_engine_drain(e);
+    stop_threads(e);
+    cpl_token_pool_close(e);
+    close_workers(e);
+    cpl_flow_close(e->flow);
+    cpl_models_close(e);
+    pthread_mutex_destroy(&e->lock);
+    pthread_cond_destroy(&e->drained);
+    pthread_cond_destroy(&e->timer_wake);
+    pthread_mutex_destroy(&e->pool.lock);
+    pthread_cond_destroy(&e->pool.wake);
+    free(e);
+}
+
+/* ---- questions ------------------------------------------------------------------------------------------------ */
+
+uint32_t cpl_engine_model_count(const cpl_engine *e) { return e->model_count; }
+
+const cpl_engine_model *cpl_engine_model_at(const cpl_engine *e, uint32_t index)
+{
+    CPL_ASSERT(index < e->model_count);
+    return &e->models[index].public;
+}
+
+cpl_status cpl_engine_model_find(const cpl_engine *e, const char *name, size_t name_size, uint32_t *index,
+                                 cpl_error *err)
+{
+    if (!name || !name_size) {
+        *index = 0;
+        if (e->model_count == 1) return CPL_OK;
+        return cpl_fail(err, CPL_INVALID, "request names no model, and %u are loaded ('%s' is one)", e->model_count,
+                        e->models[0].name);
+    }
+    for (uint32_t i = 0; i < e->model_count; i++) {
+        if (strlen(e->models[i].name) != name_size || memcmp(e->models[i].name, name, name_size) != 0) continue;
+        *index = i;
+        return CPL_OK;
+    }
+    return cpl_fail(err, CPL_NOT_FOUND, "model '%.*s' is not loaded here ('%s' is)",
+                    (int)(name_size > 100 ? 100 : name_size), name, e->models[0].name);
+}
+
+void cpl_engine_stats_get(cpl_engine *e, cpl_engine_stats *out)
+{
+    pthread_mutex_lock(&e->lock);
+    *out = e->stats;
+    out->in_flight_tasks = e->in_flight_tasks;
+    out->queued_tokens = out->queued_requests = 0;
+    for (uint32_t i = 0; i < e->model_count; i++) {
+        out->queued_tokens += e->models[i].batcher.waiting_tokens;
+        out->queued_requests += e->models[i].batcher.waiting_requests;
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- canary --------------------------------------------------------------------------------------------------- */
+
+typedef struct canary {
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    bool finished;
+} canary;
+
+static void canary_done(cpl_task *t, void *user)
+{
+    canary *c = user;
+    (void)t;
+    pthread_mutex_lock(&c->lock);
+    c->finished = true;
+    pthread_cond_signal(&c->done);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static cpl_status try_model(cpl_engine *e, uint32_t model, cpl_task *t, cpl_tokenizer_scratch *scratch, cpl_error *err)
+{
+    canary c = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    cpl_pair pair = {cpl_text_of("how tall is mount everest?"), cpl_text_of("Mount Everest is 8,849 m tall.")};
+    cpl_task_spec spec = {.op = CPL_OP_SCORE,
+                          .model = model,
+                          .pairs = &pair,
+                          .n = 1,
+                          .label = CPL_LABEL_ALL,
+                          .deadline_ns = UINT64_MAX,
+                          .done = canary_done,
+                          .user = &c};
+    cpl_status st = cpl_engine_submit(e, t, &spec, scratch, err);
+    if (!st) {
+        pthread_mutex_lock(&c.lock);
+        while (!c.finished) pthread_cond_wait(&c.done, &c.lock);
+        pthread_mutex_unlock(&c.lock);
+        const cpl_task_result *r = cpl_task_get(t);
+        st = r->status;
+        if (st && err) *err = r->error;
+        for (size_t i = 0; !st && i < r->width; i++)
+            if (!isfinite(r->rows[i])) st = cpl_fail(err, CPL_INTERNAL, "score is not a finite number");
+    }
+    pthread_mutex_destroy(&c.lock);
+    pthread_cond_destroy(&c.done);
+    if (st) cpl_error_prefix(err, "canary on model '%s'", e->models[model].name);
+    return st;
+}
+
+cpl_status cpl_engine_canary(cpl_engine *e, cpl_error *err)
+{
+    cpl_task *t = NULL;
+    cpl_tokenizer_scratch *scratch = NULL;
+    cpl_status st = cpl_task_open(&t, err);
+    if (!st) st = cpl_tokenizer_scratch_open(&scratch, err);
+    for (uint32_t i = 0; i < e->model_count && !st; i++) st = try_model(e, i, t, scratch, err);
+    cpl_tokenizer_scratch_close(scratch);
+    cpl_task_close(t);
+    return st;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* models.c - opening what the engine runs: directory, tokenizer, backend, precision, weights; and saying so.
+ *
+ * Weights are loaded once a device and shared by the workers on it. Everything a model needs is checked here, in the
+ * order a person would look for the fault, so that a started engine has nothing left to refuse. Threads: the opener's.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/precision.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "engine/state.h"
+
+/* The directory's last part. */
+static void name_of_dir(char *out, size_t cap, const char *dir)
+{
+    size_t end = strlen(dir);
+    while (end > 1 && dir[end - 1] == '/') end--;
+    size_t begin = end;
+    while (begin && dir[begin - 1] != '/') begin--;
+    snprintf(out, cap, "%.*s", (int)(end - begin), dir + begin);
+}
+
+static cpl_status set_name(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_model_options *o, cpl_error *err)
+{
+    if (o->name && *o->name)
+        snprintf(m->name, sizeof m->name, "%s", o->name);
+    else
+        name_of_dir(m->name, sizeof m->name, o->dir);
+    for (const cpl_loaded_model *other = e->models; other < m; other++)
+        if (!strcmp(other->name, m->name))
+            return cpl_fail(err, CPL_INVALID, "two models are called '%s': give each its own name", m->name);
+    return CPL_OK;
+}
+
+/* The files, and whether they fit each other. */
+static cpl_status open_files(cpl_loaded_model *m, const cpl_engine_model_options *o, cpl_error *err)
+{
+    cpl_status st = cpl_model_open(&m->model, o->dir, err);
+    if (!st) st = cpl_tokenizer_open(&m->tokenizer, o->dir, err);
+    if (st) return st;
+    uint32_t vocab = cpl_tokenizer_vocab_size(m->tokenizer), rows = m->model->arch.vocab;
+    if (vocab > rows)
+        return cpl_fail_file(err, CPL_CORRUPT, o->dir, "tokenizer has %u ids, but the model has embeddings for %u only",
+                             vocab, rows);
+    uint32_t limit = m->model->max_length;
+    size_t least = cpl_tokenizer_added(m->tokenizer, 1);
+    if (o->max_length > limit)
+        return cpl_fail(err, CPL_INVALID, "max_length %u is above the %u of model '%s'", o->max_length, limit, m->name);
+    m->public.max_length = o->max_length ? o->max_length : limit;
+    if (m->public.max_length < least)
+        return cpl_fail(err, CPL_INVALID, "max_length %u leaves no room for the %zu special tokens of a pair",
+                        m->public.max_length, least);
+    bool cross = m->model->task == CPL_TASK_CROSS_ENCODER;
+    m->want = cross ? CPL_WANT_LOGITS : CPL_WANT_POOLED;
+    m->row_width = cross ? m->model->arch.labels : m->model->arch.hidden;
+    return CPL_OK;
+}
+
+static cpl_status find_backend(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_model_options *o,
+                               const char *plugin_dir, cpl_error *err)
+{
+    const char *name = o->backend && *o->backend ? o->backend : "native";
+    cpl_status st = cpl_backend_find(&m->backend, name, plugin_dir, &e->host, err);
+    if (st) return st;
+    const cpl_backend *b = m->backend.backend;
+    st = b->probe(&m->caps, &e->host, err);
+    if (st) {
+        cpl_error_prefix(err, "backend '%s'", b->name);
+        return st;
+    }
+    if (!(m->caps.wants >> m->want & 1))
+        return cpl_fail(err, CPL_UNSUPPORTED, "backend '%s' gives no %s, which model '%s' needs", b->name,
+                        m->want == CPL_WANT_LOGITS ? "logits" : "pooled vectors", m->name);
+    return cpl_precision_resolve(&m->public.effective, m->public.reason, sizeof m->public.reason, o->precision,
+                                 o->fallback, b->name, &m->caps, err);
+}
+
+static void size_queue(cpl_loaded_model *m, const cpl_batch_policy *policy)
+{
+    cpl_batch_policy p = *policy;
+    if (m->caps.rectangles) p.length_aware = true;
+    cpl_batch_policy_complete(&p, m->caps.batch_tokens);
+    cpl_batcher_init(&m->batcher, &p);
+    m->public.batch_tokens = p.tokens_max;
+}
+
+/* How many sessions it may have, and so how many workers can run it. */
+static void size_sessions(cpl_loaded_model *m, uint32_t workers)
+{
+    uint32_t devices = m->caps.devices ? m->caps.devices : 1, each = m->caps.sessions_per_device;
+    if (m->caps.own_threads) each = 1;
+    uint64_t most = each ? (uint64_t)each * devices : workers;
+    m->sessions = most < workers ? (uint32_t)most : workers;
+    m->devices = devices < m->sessions ? devices : m->sessions;
+    m->public.workers = m->sessions;
+}
+
+static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_model_options *o, cpl_error *err)
+{
+    const cpl_backend *b = m->backend.backend;
+    m->weights = calloc(m->devices, sizeof(cpl_weights *));
+    if (!m->weights) return cpl_fail_memory(err, m->devices * sizeof(cpl_weights *));
+    for (uint32_t d = 0; d < m->devices; d++) {
+        cpl_load_options options = {.size = sizeof options,
+                                    .precision = m->public.effective,
+                                    .device = d,
+                                    .batch_tokens_max = m->batcher.policy.tokens_max,
+                                    .batch_sequences_max = m->batcher.policy.sequences_max,
+                                    .settings = o->settings};
+        cpl_load_report report = {0};
+        cpl_status st = b->load(&m->weights[d], m->model, &options, &report, &e->host, err);
+        if (st) return st;
+        if (report.precision != m->public.effective)
+            return cpl_fail(err, CPL_INTERNAL, "backend '%s' loaded %s where %s was asked for", b->name,
+                            cpl_precision_name(report.precision), cpl_precision_name(m->public.effective));
+        m->public.weight_bytes += report.weight_bytes;
+    }
+    return CPL_OK;
+}
+
+static void announce(const cpl_engine *e, const cpl_loaded_model *m)
+{
+    const cpl_engine_model *p = &m->public;
+    cpl_log_write(e->log, CPL_LOG_INFO,
+                  "model '%s' on %s (%s): %s, %.1f MB of weights, %u workers, %u tokens a pass, up to %u a sequence",
+                  m->name, p->backend, p->isa, cpl_precision_name(p->effective), (double)p->weight_bytes / 1e6,
+                  p->workers, p->batch_tokens, p->max_length);
+    if (p->requested == CPL_PRECISION_AUTO)
+        cpl_log_write(e->log, CPL_LOG_INFO, "model '%s': %s", m->name, p->reason);
+    else if (p->reason[0])
+        cpl_log_write(e->log, CPL_LOG_WARN, "model '%s': %s", m->name, p->reason);
+    if (m->model->note[0]) cpl_log_write(e->log, CPL_LOG_WARN, "model '%s': %s", m->name, m->model->note);
+}
+
+static cpl_status open_one(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_model_options *mo,
+                           const cpl_engine_options *o, uint32_t workers, cpl_error *err)
+{
+    if (!mo->dir || !*mo->dir) return cpl_fail(err, CPL_INVALID, "model has no directory");
+    snprintf(m->dir, sizeof m->dir, "%s", mo->dir);
+    cpl_status st = set_name(e, m, mo, err);
+    if (!st) st = open_files(m, mo, err);
+    if (!st) st = find_backend(e, m, mo, o->plugin_dir, err);
+    if (st) return st;
+    size_queue(m, &o->policy);
+    size_sessions(m, workers);
+    st = load_weights(e, m, mo, err);
+    if (st) return st;
+    m->public.name = m->name;
+    m->public.model = m->model;
+    m->public.tokenizer = m->tokenizer;
+    m->public.backend = m->backend.backend->name;
+    m->public.requested = mo->precision;
+    snprintf(m->public.isa, sizeof m->public.isa, "%s", m->caps.isa);
+    announce(e, m);
+    return CPL_OK;
+}
+
+cpl_status cpl_models_open(cpl_engine *e, const cpl_engine_options *o, cpl_error *err)
+{
+    if (!o->model_count) return cpl_fail(err, CPL_INVALID, "no model given");
+    uint32_t workers = o->workers ? o->workers : cpl_cpu_count();
+    e->models = calloc(o->model_count, sizeof *e->models);
+    if (!e->models) return cpl_fail_memory(err, o->model_count * sizeof *e->models);
+    e->model_count = o->model_count;
+    for (uint32_t i = 0; i < o->model_count; i++) {
+        cpl_loaded_model *m = &e->models[i];
+        cpl_status st = open_one(e, m, &o->models[i], o, workers, err);
+        if (st) return st;
+        if (m->public.max_length > e->length_max) e->length_max = m->public.max_length;
+        if (m->sessions > e->worker_count) e->worker_count = m->sessions;
+    }
+    return CPL_OK;
+}
+
+void cpl_models_close(cpl_engine *e)
+{
+    for (uint32_t i = 0; e->models && i < e->model_count; i++) {
+        cpl_loaded_model *m = &e->models[i];
+        for (uint32_t d = 0; m->weights && d < m->devices; d++) m->backend.backend->unload(m->weights[d]);
+        free(m->weights);
+        cpl_backend_release(&m->backend);
+        cpl_tokenizer_close(m->tokenizer);
+        cpl_model_close(m->model);
+    }
+    free(e->models);
+    e->models = NULL;
+}

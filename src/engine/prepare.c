@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* prepare.c - from a spec to sequences that can be queued.
+ *
+ * Everything is checked and every byte taken from the task's arena before the first text is tokenized, so tokenizing
+ * needs no lock and no memory, and slices of it run on any thread. The room for ids is an upper bound: BERT's
+ * normaliser makes at most two scalar values out of a byte pair (three out of a Hangul syllable's three bytes), each
+ * piece covers at least one of them, so a sequence of b bytes has at most 2 b + added tokens, and never more than
+ * max_length.
+ *
+ * An embedder's request of pairs becomes one sequence a distinct query and one a document; which queries are equal is
+ * found with a hash table in the arena. For a cross-encoder a query equal to the previous pair's is not encoded again.
+ *
+ * Threads: the submitting one; cpl_task_tokenize any, one a slice. */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/utf8.h"
+#include "engine/state.h"
+
+/* ---- checks --------------------------------------------------------------------------------------------------- */
+
+static cpl_status check_label(const cpl_model *m, int32_t label, cpl_error *err)
+{
+    if (m->task == CPL_TASK_EMBEDDER) {
+        if (label <= 0) return CPL_OK;
+        return cpl_fail(err, CPL_INVALID, "label %d asked for, but an embedder has none", label);
+    }
+    if (label == CPL_LABEL_UNSET && m->arch.labels > 1)
+        return cpl_fail(err, CPL_PRECONDITION,
+                        "model has %u labels: choose the one that is the score with model.score_label", m->arch.labels);
+    if (label < CPL_LABEL_UNSET || (label >= 0 && (uint32_t)label >= m->arch.labels))
+        return cpl_fail(err, CPL_INVALID, "label %d is out of range: the model has %u", label, m->arch.labels);
+    return CPL_OK;
+}
+
+static cpl_status check_text(cpl_text text, const char *kind, size_t index, const char *side, cpl_error *err)
+{
+    size_t valid = cpl_utf8_valid_prefix(text.data, text.size);
+    if (valid == text.size) return CPL_OK;
+    return cpl_fail(err, CPL_INVALID, "%s %zu%s is not valid UTF-8 at byte %zu", kind, index, side, valid);
+}
+
+static cpl_status check_texts(const cpl_task_spec *s, cpl_error *err)
+{
+    cpl_status st = CPL_OK;
+    for (size_t i = 0; i < s->n && !st; i++) {
+        if (s->op == CPL_OP_EMBED) {
+            st = check_text(s->texts[i], "text", i, "", err);
+            continue;
+        }
+        st = check_text(s->pairs[i].query, "pair", i, ": query", err);
+        if (!st) st = check_text(s->pairs[i].document, "pair", i, ": document", err);
+    }
+    return st;
+}
+
+static cpl_status check_ids(const cpl_ids *in, const cpl_model *m, uint32_t max_length, cpl_error *err)
+{
+    if (in->cu_seqlens[0]) return cpl_fail(err, CPL_INVALID, "cu_seqlens starts with %u, not 0", in->cu_seqlens[0]);
+    for (size_t i = 0; i < in->n; i++) {
+        uint32_t from = in->cu_seqlens[i], to = in->cu_seqlens[i + 1];
+        if (to <= from) return cpl_fail(err, CPL_INVALID, "sequence %zu is empty", i);
+        if (to - from > max_length)
+            return cpl_fail(err, CPL_INVALID, "sequence %zu has %u tokens: at most %u are allowed", i, to - from,
+                            max_length);
+        for (uint32_t k = from; k < to; k++) {
+            if (in->ids[k] < 0 || (uint32_t)in->ids[k] >= m->arch.vocab)
+                return cpl_fail(err, CPL_INVALID, "sequence %zu: id %d at token %u is outside the vocabulary of %u", i,
+                                in->ids[k], k - from, m->arch.vocab);
+            if (in->type_ids && in->type_ids[k] >= m->arch.types)
+                return cpl_fail(err, CPL_INVALID, "sequence %zu: type id %u at token %u, where the model has %u types",
+                                i, in->type_ids[k], k - from, m->arch.types);
+        }
+    }
+    return CPL_OK;
+}
+
+cpl_status cpl_task_check(const cpl_engine *e, const cpl_task_spec *s, cpl_error *err)
+{
+    if (s->model >= e->model_count)
+        return cpl_fail(err, CPL_INVALID, "model %u is out of range: %u are loaded", s->model, e->model_count);
+    const cpl_loaded_model *m = &e->models[s->model];
+    if (!s->n || (s->op == CPL_OP_IDS && !s->ids->n))
+        return cpl_fail(err, CPL_INVALID, "no %s given",
+                        s->op == CPL_OP_SCORE   ? "pairs"
+                        : s->op == CPL_OP_EMBED ? "texts"
+                                                : "sequences");
+    if (s->n > UINT32_MAX / 4) return cpl_fail(err, CPL_INVALID, "%zu items are too many for one request", s->n);
+    if (s->priority >= CPL_BATCH_PRIORITIES)
+        return cpl_fail(err, CPL_INVALID, "priority %u is out of range: 0 to %d are valid", s->priority,
+                        CPL_BATCH_PRIORITIES - 1);
+    if (s->max_length > m->public.max_length)
+        return cpl_fail(err, CPL_INVALID, "max_length %u is above the model's %u", s->max_length, m->public.max_length);
+    uint32_t max_length = s->max_length ? s->max_length : m->public.max_length;
+    switch (s->op) {
+    case CPL_OP_SCORE: {
+        cpl_status st = check_label(m->model, s->label, err);
+        return st ? st : check_texts(s, err);
+    }
+    case CPL_OP_EMBED:
+        if (m->model->task != CPL_TASK_EMBEDDER)
+            return cpl_fail(err, CPL_PRECONDITION, "model '%s' is a cross-encoder: it scores pairs and has no vectors",
+                            m->name);
+        return check_texts(s, err);
+    case CPL_OP_IDS:
+        if (s->ids->n != s->n) return cpl_fail(err, CPL_INVALID, "n is %zu but ids hold %zu", s->n, s->ids->n);
+        return check_ids(s->ids, m->model, max_length, err);
+    }
+    return cpl_fail(err, CPL_INVALID, "unknown operation %d", (int)s->op);
+}
+
+/* ---- layout --------------------------------------------------------------------------------------------------- */
+
+static uint64_t hash_text(cpl_text t)
+{
+    uint64_t h = 0x9e3779b97f4a7c15u ^ t.size;
+    size_t i = 0;
+    for (; i + 8 <= t.size; i += 8) {
+        uint64_t w;
+        memcpy(&w, t.data + i, 8);
+        h = (h ^ w) * 0xff51afd7ed558ccdu;
+        h ^= h >> 32;
+    }
+    for (; i < t.size; i++) h = (h ^ (unsigned char)t.data[i]) * 0x100000001b3u;
+    return h ^ h >> 29;
+}
+
+static bool same_text(cpl_text a, cpl_text b)
+{
+    return a.size == b.size && (a.data == b.data || !a.size || !memcmp(a.data, b.data, a.size));
+}
+
+/* Fills query_of, query_pair and queries. */
+static bool find_queries(cpl_task *t)
+{
+    uint32_t n = (uint32_t)t->spec.n;
+    size_t slots = 16;
+    while (slots < 2 * (size_t)n) slots *= 2;
+    uint32_t *table = CPL_ARENA_NEW(&t->arena, uint32_t, slots); /* query + 1 */
+    uint64_t *hashes = cpl_arena_take(&t->arena, n * sizeof *hashes, 8);
+    t->query_of = cpl_arena_take(&t->arena, n * sizeof *t->query_of, 4);
+    t->query_pair = cpl_arena_take(&t->arena, n * sizeof *t->query_pair, 4);
+    if (!table || !hashes || !t->query_of || !t->query_pair) return false;
+    t->queries = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        cpl_text text = t->spec.pairs[i].query;
+        uint64_t h = hash_text(text);
+        size_t at = h & (slots - 1);
+        while (table[at]) {
+            uint32_t q = table[at] - 1;
+            if (hashes[q] == h && same_text(t->spec.pairs[t->query_pair[q]].query, text)) break;
+            at = (at + 1) & (slots - 1);
+        }
+        if (!table[at]) {
+            hashes[t->queries] = h;
+            t->query_pair[t->queries] = i;
+            table[at] = ++t->queries;
+        }
+        t->query_of[i] = table[at] - 1;
+    }
+    return true;
+}
+
+/* What sequence i is made of. */
+static cpl_text first_text(const cpl_task *t, uint32_t i)
+{
+    const cpl_task_spec *s = &t->spec;
+    if (s->op == CPL_OP_EMBED) return s->texts[i];
+    if (t->reducer == CPL_REDUCE_ROW) return s->pairs[i].query;
+    return i < t->queries ? s->pairs[t->query_pair[i]].query : s->pairs[i - t->queries].document;
+}
+
+static bool is_pair(const cpl_task *t) { return t->spec.op == CPL_OP_SCORE && t->reducer == CPL_REDUCE_ROW; }
+
+static uint64_t bytes_of(const cpl_task *t, uint32_t i)
+{
+    uint64_t bytes = first_text(t, i).size;
+    return is_pair(t) ? bytes + t->spec.pairs[i].document.size : bytes;
+}
+
+static size_t tokens_bound(const cpl_task *t, uint64_t bytes, size_t added)
+{
+    return bytes >= t->max_length              ? t->max_length
+           : 2 * bytes + added > t->max_length ? t->max_length
+                                               : (size_t)(2 * bytes + added);
+}
+
+/* Cuts the sequences into slices of about equal bytes and returns the room for all ids. */
+static size_t cut_slices(cpl_task *t, uint32_t slices_max, size_t added)
+{
+    uint64_t aim = t->text_bytes / slices_max + 1, bytes = 0;
+    size_t at = 0;
+    t->slice_count = 0;
+    for (uint32_t i = 0; i < t->sequences; i++) {
+        if (!i || (bytes >= aim && t->slice_count < slices_max)) {
+            t->slices[t->slice_count++] = (cpl_token_slice){.first = i, .at = at};
+            bytes = 0;
+        }
+        uint64_t b = bytes_of(t, i);
+        bytes += b;
+        at += tokens_bound(t, b, added);
+        t->slices[t->slice_count - 1].end = i + 1;
+    }
+    return at;
+}
+
+static cpl_status lay_out_ids(cpl_task *t, cpl_error *err)
+{
+    const cpl_ids *in = t->spec.ids;
+    (void)err;
+    for (uint32_t i = 0; i < t->sequences; i++) {
+        t->offsets[i] = in->cu_seqlens[i];
+        t->lengths[i] = in->cu_seqlens[i + 1] - in->cu_seqlens[i];
+    }
+    t->ids = in->ids;
+    t->type_ids = in->type_ids;
+    t->slice_count = 0;
+    return CPL_OK;
+}
+
+static cpl_status no_room(cpl_task *t, cpl_error *err)
+{
+    return cpl_fail(err, CPL_NO_MEMORY, "out of memory for a request of %zu items", t->spec.n);
+}
+
+cpl_status cpl_task_lay_out(cpl_engine *e, cpl_task *t, uint32_t slices_max, cpl_error *err)
+{
+    const cpl_loaded_model *m = &e->models[t->spec.model];
+    cpl_arena *a = &t->arena;
+    t->max_length = t->spec.max_length ? t->spec.max_length : m->public.max_length;
+    t->raw_width = m->row_width;
+    t->reducer = t->spec.op == CPL_OP_SCORE && m->model->task == CPL_TASK_EMBEDDER ? CPL_REDUCE_COSINE : CPL_REDUCE_ROW;
+    t->queries = 0;
+    if (t->reducer == CPL_REDUCE_COSINE && !find_queries(t)) return no_room(t, err);
+    t->sequences = (uint32_t)t->spec.n + t->queries;
+    size_t n = t->sequences;
+    t->lengths = cpl_arena_take(a, n * sizeof *t->lengths, 4);
+    t->offsets = cpl_arena_take(a, n * sizeof *t->offsets, 8);
+    t->raw = cpl_arena_take(a, n * t->raw_width * sizeof *t->raw, 64);
+    size_t results = t->spec.op == CPL_OP_SCORE ? t->spec.n * (m->model->arch.labels ? m->model->arch.labels : 1) : 0;
+    float *rows = results ? cpl_arena_take(a, results * sizeof *rows, 64) : t->raw;
+    if (!t->lengths || !t->offsets || !t->raw || !rows) return no_room(t, err);
+    t->result.rows = rows;
+    if (t->spec.op == CPL_OP_IDS) return lay_out_ids(t, err);
+
+    t->text_bytes = 0;
+    for (uint32_t i = 0; i < t->sequences; i++) t->text_bytes += bytes_of(t, i);
+    t->slices = cpl_arena_take(a, slices_max * sizeof *t->slices, 8);
+    if (!t->slices) return no_room(t, err);
+    size_t room = cut_slices(t, slices_max, cpl_tokenizer_added(m->tokenizer, is_pair(t)));
+    t->ids_room = cpl_arena_take(a, room * sizeof *t->ids_room, 64);
+    t->type_ids_room = cpl_arena_take(a, room, 64);
+    if (!t->ids_room || !t->type_ids_room) return no_room(t, err);
+    t->ids = t->ids_room;
+    t->type_ids = t->type_ids_room;
+    return CPL_OK;
+}
+
+/* ---- tokenizing ----------------------------------------------------------------------------------------------- */
+
+cpl_status cpl_task_tokenize(cpl_engine *e, cpl_task *t, const cpl_token_slice *slice, cpl_tokenizer_scratch *scratch,
+                             int32_t *room, cpl_error *err)
+{
+    const cpl_tokenizer *tokenizer = e->models[t->spec.model].tokenizer;
+    bool pair = is_pair(t);
+    size_t added = cpl_tokenizer_added(tokenizer, pair), cap = t->max_length, at = slice->at, a_count = 0, b_count = 0;
+    int32_t *a = room, *b = room + e->length_max;
+    for (uint32_t i = slice->first; i < slice->end; i++) {
+        cpl_status st = CPL_OK;
+        cpl_text text = first_text(t, i);
+        if (!pair || i == slice->first || !same_text(text, first_text(t, i - 1)))
+            st = cpl_tokenizer_encode(tokenizer, scratch, text, a, cap, &a_count, err);
+        if (!st && pair)
+            st = cpl_tokenizer_encode(tokenizer, scratch, t->spec.pairs[i].document, b, cap, &b_count, err);
+        size_t bound = tokens_bound(t, bytes_of(t, i), added), count = 0;
+        if (!st)
+            st = cpl_tokenizer_lay_out(tokenizer, a, a_count, pair ? b : NULL, b_count, cap, t->ids_room + at,
+                                       t->type_ids_room + at, bound, &count, err);
+        if (!st && (!count || count > bound))
+            st = cpl_fail(err, CPL_INTERNAL, "tokenizer gave %zu tokens where %zu were possible", count, bound);
+        if (st) {
+            cpl_error_prefix(err, "%s %u", pair ? "pair" : "text", i >= t->queries ? i - t->queries : i);
+            return st;
+        }
+        t->offsets[i] = at;
+        t->lengths[i] = (uint32_t)count;
+        at += count;
+    }
+    return CPL_OK;
+}

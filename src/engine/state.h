@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state.h - what the engine's own files share: the insides of cpl_engine, cpl_flow and cpl_task.
+ *
+ * Two locks. engine->lock guards queues, counts, phases and statistics and is never held across tokenizing, a forward
+ * pass, a reducer or a callback. pool->lock guards the tokenizer pool's queue and slice counters. Neither is taken
+ * while the other is held. */
+#ifndef CPL_ENGINE_STATE_H
+#define CPL_ENGINE_STATE_H
+
+#include "backend/registry.h"
+#include "base/arena.h"
+#include "base/thread.h"
+#include "engine/engine.h"
+
+/* ---- task ---------------------------------------------------------------------------------------------------- */
+
+typedef enum cpl_task_phase {
+    CPL_TASK_IDLE,       /* the caller's */
+    CPL_TASK_PREPARING,  /* being laid out and tokenized */
+    CPL_TASK_DISPATCHED, /* waiting in the batcher, in passes, or both */
+    CPL_TASK_ENDED       /* everything is back; done was called or is about to be */
+} cpl_task_phase;
+
+/* What turns the sequences' rows into an item's. */
+typedef enum cpl_reducer {
+    CPL_REDUCE_ROW,   /* item i is sequence i */
+    CPL_REDUCE_COSINE /* item i is the cosine of sequence queries + i with sequence query_of[i] */
+} cpl_reducer;
+
+/* Sequences [first, end) are tokenized by one thread, their ids from `at` on. */
+typedef struct cpl_token_slice {
+    uint32_t first, end;
+    size_t at;
+} cpl_token_slice;
+
+struct cpl_task {
+    cpl_batch_request batch;
+    cpl_task_spec spec;
+    cpl_task_result result;
+    cpl_arena arena;
+    cpl_engine *engine;
+    cpl_flow *flow; /* referenced from admission to the end */
+
+    cpl_reducer reducer;
+    uint32_t sequences, queries; /* COSINE: sequences [0, queries) are the distinct queries */
+    uint32_t max_length;
+    uint32_t *query_of;   /* COSINE: by item */
+    uint32_t *query_pair; /* COSINE: by distinct query, a pair that has it */
+    uint32_t *lengths;    /* by sequence */
+    size_t *offsets;      /* by sequence, into ids and type_ids */
+    const int32_t *ids;
+    const uint8_t *type_ids; /* NULL: all 0 */
+    int32_t *ids_room;       /* where tokenizing writes; ids then points there */
+    uint8_t *type_ids_room;
+    float *raw; /* sequences x raw_width, as the backend returned them */
+    uint32_t raw_width;
+    uint64_t text_bytes;
+
+    /* tokenizing: pool->lock, or the submitting thread alone */
+    cpl_token_slice *slices;
+    uint32_t slice_count, slice_next, slices_left;
+    cpl_error token_error;
+    cpl_task *pool_next;
+
+    /* engine->lock */
+    cpl_task_phase phase;
+    uint32_t in_flight; /* sequences inside passes */
+    uint64_t last_pass;
+    uint64_t queued_at_ns, dispatched_at_ns;
+    cpl_task *ended_next;
+};
+
+/* ---- engine --------------------------------------------------------------------------------------------------- */
+
+struct cpl_flow {
+    cpl_engine *engine;
+    uint32_t references;     /* engine->lock: the opener's and one a task */
+    cpl_batch_flow queues[]; /* one a model */
+};
+
+typedef struct cpl_loaded_model {
+    cpl_engine_model public;
+    char name[128], dir[512];
+    cpl_model *model;
+    cpl_tokenizer *tokenizer;
+    cpl_backend_ref backend;
+    cpl_caps caps;
+    cpl_weights **weights; /* one a device */
+    uint32_t devices;
+    uint32_t sessions; /* workers [0, sessions) have one */
+    cpl_want want;
+    uint32_t row_width;
+    cpl_batcher batcher; /* engine->lock */
+} cpl_loaded_model;
+
+typedef struct cpl_worker {
+    cpl_engine *engine;
+    uint32_t index;
+    cpl_thread thread;
+    pthread_cond_t wake;
+    bool woken;
+    struct cpl_worker *idle_next;
+    cpl_session **sessions; /* by model; NULL where it has none */
+    cpl_batcher **queues;   /* by model; NULL where it has no session */
+    /* scratch, sized once for the largest model */
+    cpl_batch_slice *slices;
+    uint32_t *cu_seqlens;
+    int32_t *ids;
+    uint8_t *type_ids;
+    float *rows;
+} cpl_worker;
+
+typedef struct cpl_token_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    cpl_task *first, *last;
+    bool stopping;
+    uint32_t threads;
+    struct cpl_pool_thread *members;
+} cpl_token_pool;
+
+typedef struct cpl_pool_thread {
+    cpl_engine *engine;
+    cpl_thread thread;
+    cpl_tokenizer_scratch *scratch;
+    int32_t *room; /* 2 x length_max */
+} cpl_pool_thread;
+
+struct cpl_engine {
+    pthread_mutex_t lock;
+    pthread_cond_t drained, timer_wake;
+    const cpl_log *log;
+    cpl_host host;
+    cpl_loaded_model *models;
+    uint32_t model_count;
+    uint32_t length_max; /* over the models */
+    cpl_flow *flow;      /* of tasks that name none */
+    cpl_worker *workers;
+    uint32_t worker_count;
+    cpl_thread timer;
+    cpl_token_pool pool;
+    uint32_t inline_text_bytes;
+
+    /* lock */
+    cpl_batch_picker picker;
+    cpl_worker *idle_stack; /* not woken, last idle first: its caches are warmest */
+    uint32_t idle;          /* workers with nothing to do, woken ones included */
+    uint32_t preparing;     /* tasks between admission and queue */
+    uint64_t in_flight_tasks;
+    uint64_t timer_at_ns;
+    bool draining; /* refuse */
+    bool closing;  /* end what comes out of the tokenizer */
+    bool stopping; /* threads go home */
+    cpl_engine_stats stats;
+};
+
+/* prepare.c - from a spec to sequences that can be queued. */
+cpl_status cpl_task_check(const cpl_engine *e, const cpl_task_spec *spec, cpl_error *err);
+/* Takes all memory the task will need from its arena, in `slices_max` slices at most. */
+cpl_status cpl_task_lay_out(cpl_engine *e, cpl_task *t, uint32_t slices_max, cpl_error *err);
+/* Tokenizes one slice; room has 2 x length_max entries. Touches nothing that another slice touches. */
+cpl_status cpl_task_tokenize(cpl_engine *e, cpl_task *t, const cpl_token_slice *slice, cpl_tokenizer_scratch *scratch,
+                             int32_t *room, cpl_error *err);
+
+/* reduce.c - rows to results. */
+void cpl_task_reduce(const cpl_loaded_model *m, cpl_task *t);
+
+/* pool.c */
+cpl_status cpl_token_pool_open(cpl_engine *e, uint32_t threads, cpl_error *err);
+void cpl_token_pool_close(cpl_engine *e);
+void cpl_token_pool_add(cpl_token_pool *p, cpl_task *t);
+
+/* dispatch.c - queue to workers to the end of a task. Functions marked (locked) want engine->lock held. */
+cpl_status cpl_dispatch_add(cpl_engine *e, cpl_task *t, cpl_error *err);                    /* (locked) */
+void cpl_dispatch_end(cpl_engine *e, cpl_task *t, cpl_task **ended);                        /* (locked) */
+void cpl_dispatch_fail(cpl_task *t, const cpl_error *why);                                  /* (locked) */
+void cpl_dispatch_drop(cpl_engine *e, cpl_task *t, const cpl_error *why, cpl_task **ended); /* (locked) */
+/* Reduces, calls done, lets go. Not locked. */
+void cpl_dispatch_finish(cpl_engine *e, cpl_task *ended);
+void cpl_worker_main(void *worker);
+void cpl_timer_main(void *engine);
+
+/* models.c */
+cpl_status cpl_models_open(cpl_engine *e, const cpl_engine_options *o, cpl_error *err);
+void cpl_models_close(cpl_engine *e);
+
+static inline cpl_task *cpl_task_of_request(cpl_batch_request *r)
+{
+    return (cpl_task *)(void *)((char *)r - offsetof(cpl_task, batch));
+}
+
+#endif
