@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_native.c - the native backend against what PyTorch computed (tests/golden/README.md), on every ISA of this
+ * machine: logits and hidden states within 1e-4, vectors with cosine 0.999999 or better, and the same bits for a
+ * sequence whatever it is batched with and however a team shares the work. */
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "backend/registry.h"
+#include "golden/golden.h"
+#include "kernel/cpu.h"
+
+static uint64_t seed;
+
+static uint32_t below(uint64_t *state, uint32_t n) /* splitmix64 */
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return (uint32_t)((z ^ z >> 31) % n);
+}
+
+/* ---- a team of threads that live for one call ---------------------------------------------------------------- */
+
+typedef struct member {
+    void (*fn)(void *, uint32_t);
+    void *arg;
+    uint32_t index;
+} member;
+
+static void *member_main(void *arg)
+{
+    const member *m = arg;
+    m->fn(m->arg, m->index);
+    return NULL;
+}
+
+static void parallel(cpl_team *team, void (*fn)(void *, uint32_t), void *arg)
+{
+    pthread_t threads[16];
+    member members[16];
+    for (uint32_t i = 1; i < team->size; i++) {
+        members[i] = (member){fn, arg, i};
+        assert_int_equal(pthread_create(&threads[i], NULL, member_main, &members[i]), 0);
+    }
+    fn(arg, 0);
+    for (uint32_t i = 1; i < team->size; i++) pthread_join(threads[i], NULL);
+}
+
+/* ---- one model on one ISA ------------------------------------------------------------------------------------ */
+
+typedef struct fixture {
+    cpl_golden golden;
+    cpl_model *model;
+    cpl_weights *weights;
+    cpl_session *session;
+} fixture;
+
+static void check(cpl_status st, const cpl_error *err)
+{
+    if (st) fail_msg("%s", err->what);
+}
+
+static void open_fixture(fixture *f, const char *name, cpl_isa isa)
+{
+    char path[128], setting[32];
+    cpl_error err;
+    cpl_host host;
+    cpl_load_report report = {0};
+    snprintf(path, sizeof path, "tests/golden/%s.json", name);
+    assert_true(cpl_golden_load(path, &f->golden));
+    check(cpl_model_open(&f->model, f->golden.model, &err), &err);
+    snprintf(setting, sizeof setting, "isa=%s", cpl_isa_name(isa));
+    const char *settings[] = {setting, NULL};
+    const cpl_load_options options = {.size = sizeof options, .batch_tokens_max = 1200, .settings = settings};
+    cpl_host_init(&host, NULL);
+    check(cpl_backend_native.load(&f->weights, f->model, &options, &report, &host, &err), &err);
+    check(cpl_backend_native.open(&f->session, f->weights, &err), &err);
+    assert_int_equal(report.precision, CPL_PRECISION_FP32);
+    assert_true(report.weight_bytes > 0);
+    if (isa <= CPL_ISA_AVX2 || isa == CPL_ISA_AVX512) assert_string_equal(report.kernels, cpl_isa_name(isa));
+}
+
+static void close_fixture(fixture *f)
+{
+    cpl_backend_native.close(f->session);
+    cpl_backend_native.unload(f->weights);
+    cpl_model_close(f->model);
+    cpl_golden_free(&f->golden);
+}
+
+static cpl_want want_of(const fixture *f) { return f->golden.cross_encoder ? CPL_WANT_LOGITS : CPL_WANT_POOLED; }
+
+static void run_one(const fixture *f, const cpl_golden_case *c, cpl_want want, cpl_team *team, float *rows)
+{
+    cpl_error err;
+    const uint32_t cu[2] = {0, (uint32_t)c->n};
+    const cpl_batch b = {c->ids, c->type_ids, cu, 1, (uint32_t)c->n, want};
+    check(cpl_backend_native.run(f->session, &b, team, rows, &err), &err);
+}
+
+static double max_abs(const float *a, const float *b, size_t n)
+{
+    double worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double d = fabs((double)a[i] - b[i]);
+        if (!(d <= worst)) worst = d; /* NaN too */
+    }
+    return worst;
+}
+
+static double cosine(const float *a, const float *b, size_t n)
+{
+    double ab = 0, aa = 0, bb = 0;
+    for (size_t i = 0; i < n; i++) {
+        ab += (double)a[i] * b[i];
+        aa += (double)a[i] * a[i];
+        bb += (double)b[i] * b[i];
+    }
+    return ab / sqrt(aa * bb);
+}
+
+static void check_values(const fixture *f, const char *name, cpl_isa isa)
+{
+    double worst = 0, least = 1;
+    float *rows = malloc(512 * f->golden.hidden * sizeof(float));
+    for (size_t i = 0; i < f->golden.count; i++) {
+        const cpl_golden_case *c = &f->golden.cases[i];
+        if (c->n > f->model->max_length) continue;
+        run_one(f, c, want_of(f), NULL, rows);
+        const double d = max_abs(rows, c->row, f->golden.width);
+        if (!(d <= worst)) worst = d;
+        if (!f->golden.cross_encoder) least = fmin(least, cosine(rows, c->row, f->golden.width));
+        if (!c->tokens) continue;
+        run_one(f, c, CPL_WANT_TOKENS, NULL, rows);
+        const double t = max_abs(rows, c->tokens, c->n * f->golden.hidden);
+        if (!(t <= worst)) worst = t;
+    }
+    free(rows);
+    print_message("%-22s %-7s max abs %.2e  min cosine %.9f\n", name, cpl_isa_name(isa), worst, least);
+    assert_true(worst <= 1e-4);
+    assert_true(least >= 0.999999);
+}
+
+/* Random passes made of the golden sequences, some with a team: each row must have the bits it has alone. */
+static void check_bits(const fixture *f, cpl_want want, int passes)
+{
+    enum { TOKENS = 1200, SEQUENCES = 64 };
+    const size_t width = want == CPL_WANT_TOKENS ? f->golden.hidden : f->golden.width;
+    int32_t ids[TOKENS];
+    uint8_t types[TOKENS];
+    float *rows = malloc(TOKENS * width * sizeof(float)), *alone = malloc(TOKENS * width * sizeof(float));
+    uint64_t state = seed;
+    for (int pass = 0; pass < passes; pass++) {
+        uint32_t cu[SEQUENCES + 1] = {0}, from[SEQUENCES], n = 0, longest = 0;
+        cpl_error err;
+        cpl_team team = {.size = 2 + below(&state, 6), .parallel = parallel};
+        for (uint32_t tries = 1 + below(&state, SEQUENCES); tries; tries--) {
+            const uint32_t pick = below(&state, (uint32_t)f->golden.count);
+            const cpl_golden_case *c = &f->golden.cases[pick];
+            if (c->n > f->model->max_length || cu[n] + c->n > TOKENS) continue;
+            memcpy(ids + cu[n], c->ids, c->n * sizeof *ids);
+            memcpy(types + cu[n], c->type_ids, c->n);
+            from[n] = pick;
+            if (c->n > longest) longest = (uint32_t)c->n;
+            cu[n + 1] = cu[n] + (uint32_t)c->n;
+            n++;
+        }
+        const cpl_batch b = {ids, types, cu, n, longest, want};
+        check(cpl_backend_native.run(f->session, &b, pass % 4 == 3 ? &team : NULL, rows, &err), &err);
+        for (uint32_t i = 0; i < n; i++) {
+            const cpl_golden_case *c = &f->golden.cases[from[i]];
+            const size_t count = want == CPL_WANT_TOKENS ? c->n * width : width;
+            const float *row = rows + (want == CPL_WANT_TOKENS ? cu[i] : i) * width;
+            run_one(f, c, want, NULL, alone);
+            if (memcmp(row, alone, count * sizeof(float)))
+                fail_msg("seed %llu, pass %d: sequence %u of %u differs from alone", (unsigned long long)seed, pass, i,
+                         n);
+        }
+    }
+    free(rows);
+    free(alone);
+}
+
+static const struct {
+    const char *name, *needs;
+    int passes;
+} models[] = {
+    {"cross-encoder", NULL, 24},
+    {"cross-encoder-3-labels", NULL, 24},
+    {"embedder-mean", NULL, 24},
+    {"embedder-cls", NULL, 24},
+    {"embedder-max", NULL, 24},
+    {"all-MiniLM-L6-v2", "models/all-MiniLM-L6-v2/model.safetensors", 3},
+    {"seeded-cross-encoder", "models/seeded-cross-encoder/model.safetensors", 3},
+};
+
+static void test_model(void **state)
+{
+    const size_t i = (size_t)*state;
+    cpl_cpu cpu;
+    if (models[i].needs && access(models[i].needs, R_OK)) {
+        print_message("skipped: %s is not there (make model)\n", models[i].needs);
+        skip();
+    }
+    cpl_cpu_detect(&cpu);
+    for (int isa = 0; isa < CPL_ISA_COUNT; isa++) {
+        fixture f = {0};
+        if (!cpl_isa_runs((cpl_isa)isa, &cpu)) continue;
+        open_fixture(&f, models[i].name, (cpl_isa)isa);
+        check_values(&f, models[i].name, (cpl_isa)isa);
+        const int passes = models[i].needs && isa == CPL_ISA_REF ? 1 : models[i].passes;
+        check_bits(&f, want_of(&f), passes);
+        if (!models[i].needs) check_bits(&f, CPL_WANT_TOKENS, passes);
+        close_fixture(&f);
+    }
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    fixture f = {0};
+    cpl_error err;
+    float row[512];
+    open_fixture(&f, "embedder-mean", CPL_ISA_REF);
+    int32_t ids[] = {1, 2};
+    uint8_t types[] = {0, 0};
+    uint32_t cu[] = {0, 2};
+    cpl_batch b = {ids, types, cu, 1, 2, CPL_WANT_LOGITS};
+    assert_int_equal(cpl_backend_native.run(f.session, &b, NULL, row, &err), CPL_PRECONDITION);
+    b.want = CPL_WANT_POOLED;
+    ids[1] = 103;
+    assert_int_equal(cpl_backend_native.run(f.session, &b, NULL, row, &err), CPL_INVALID);
+    ids[1] = -1;
+    assert_int_equal(cpl_backend_native.run(f.session, &b, NULL, row, &err), CPL_INVALID);
+    ids[1] = 2;
+    types[1] = 2;
+    assert_int_equal(cpl_backend_native.run(f.session, &b, NULL, row, &err), CPL_INVALID);
+    types[1] = 0;
+    cu[1] = 0;
+    assert_int_equal(cpl_backend_native.run(f.session, &b, NULL, row, &err), CPL_INVALID);
+    cu[1] = 5000;
+    assert_int_equal(cpl_backend_native.run(f.session, &b, NULL, row, &err), CPL_INVALID);
+    cu[1] = 2;
+    assert_int_equal(cpl_backend_native.run(f.session, &b, NULL, row, &err), CPL_OK);
+
+    cpl_host host;
+    cpl_weights *w = NULL;
+    cpl_load_report report;
+    cpl_host_init(&host, NULL);
+    const char *unknown[] = {"speed=high", NULL}, *bad_isa[] = {"isa=mmx", NULL};
+    cpl_load_options o = {.size = sizeof o, .settings = unknown};
+    assert_int_equal(cpl_backend_native.load(&w, f.model, &o, &report, &host, &err), CPL_INVALID);
+    o.settings = bad_isa;
+    assert_int_equal(cpl_backend_native.load(&w, f.model, &o, &report, &host, &err), CPL_INVALID);
+    assert_non_null(strstr(err.what, "ref, avx2"));
+    o.settings = NULL;
+    o.precision = CPL_PRECISION_INT8;
+    assert_int_equal(cpl_backend_native.load(&w, f.model, &o, &report, &host, &err), CPL_UNSUPPORTED);
+    assert_null(w);
+    cpl_backend_native.close(NULL);
+    cpl_backend_native.unload(NULL);
+    close_fixture(&f);
+}
+
+int main(void)
+{
+    const char *given = getenv("COUPLET_SEED");
+    seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+    printf("seed %llu (COUPLET_SEED)\n", (unsigned long long)seed);
+    struct CMUnitTest tests[sizeof models / sizeof models[0] + 1];
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++)
+        tests[i] = (struct CMUnitTest){models[i].name, test_model, NULL, NULL, (void *)i};
+    tests[sizeof models / sizeof models[0]] = (struct CMUnitTest)cmocka_unit_test(test_refusals);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
