@@ -35,6 +35,16 @@ function(cpl_floor name)
       list(APPEND sources ${gen}/proto/${stem}.pb-c.c)
       set_source_files_properties(${gen}/proto/${stem}.pb-c.c PROPERTIES COMPILE_OPTIONS "-w") # generated
     endforeach()
+    # What reflection publishes: the descriptors of every proto, embedded. protoc-c is protoc enough to write them.
+    file(GLOB_RECURSE published RELATIVE ${CMAKE_SOURCE_DIR}/proto CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/proto/*.proto)
+    list(TRANSFORM published PREPEND ${CMAKE_SOURCE_DIR}/proto/ OUTPUT_VARIABLE published_paths)
+    add_custom_command(OUTPUT ${gen}/descriptors.c BYPRODUCTS ${gen}/descriptors.pb
+      COMMAND ${PROTOC_C} --proto_path=. --include_imports --descriptor_set_out=${gen}/descriptors.pb ${published}
+      COMMAND ${CMAKE_COMMAND} -DINPUT=${gen}/descriptors.pb -DOUTPUT=${gen}/descriptors.c -DNAME=cpl_descriptor_set
+              -P ${CMAKE_SOURCE_DIR}/cmake/embed.cmake
+      WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}/proto DEPENDS ${published_paths} ${CMAKE_SOURCE_DIR}/cmake/embed.cmake
+      VERBATIM)
+    list(APPEND sources ${gen}/descriptors.c)
   endif()
   if(NOT sources)
     file(WRITE ${CMAKE_BINARY_DIR}/empty_${name}.c "typedef int cpl_empty_${name};\n")

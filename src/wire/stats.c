@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stats.c - couplet.v1.Stats/Get: running totals of the engine and the process, for the experiment runner.
+ * The one idea: totals since the start, histograms as their non-empty buckets, so that two reads give an interval
+ * exactly. The totals are half a megabyte and are copied to the heap; nobody calls this in a hot loop.
+ * Threads: the call's network thread. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "backend/precision.h"
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "proto/stats.pb-c.h"
+#include "wire/wire_state.h"
+
+/* Resident bytes; 0 where the system has no /proc. */
+static uint64_t resident_bytes(void)
+{
+    unsigned long long pages = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f) return 0;
+    int n = fscanf(f, "%llu %llu", &pages, &resident);
+    fclose(f);
+    return n == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+static Couplet__V1__StatsHistogram *put_histogram(cpl_arena *a, const cpl_histogram *h)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < CPL_HISTOGRAM_BUCKETS; i++) used += h->buckets[i] != 0;
+    Couplet__V1__StatsHistogram *m = CPL_ARENA_NEW(a, Couplet__V1__StatsHistogram, 1);
+    uint32_t *bucket = CPL_ARENA_NEW(a, uint32_t, used + 1);
+    uint64_t *times = CPL_ARENA_NEW(a, uint64_t, used + 1);
+    if (!m || !bucket || !times) return NULL;
+    couplet__v1__stats_histogram__init(m);
+    m->count = h->count;
+    m->sum = h->sum;
+    m->min = h->min;
+    m->max = h->max;
+    m->bucket = bucket;
+    m->times = times;
+    for (size_t i = 0; i < CPL_HISTOGRAM_BUCKETS; i++) {
+        if (!h->buckets[i]) continue;
+        bucket[m->n_bucket++] = (uint32_t)i;
+        times[m->n_times++] = h->buckets[i];
+    }
+    return m;
+}
+
+static Couplet__V1__StatsModel *put_model(cpl_arena *a, const cpl_engine_model *e)
+{
+    Couplet__V1__StatsModel *m = CPL_ARENA_NEW(a, Couplet__V1__StatsModel, 1);
+    if (!m) return NULL;
+    couplet__v1__stats_model__init(m);
+    /* protobuf-c's strings are not const; packing only reads them. */
+    m->name = (char *)e->name;
+    m->dir = (char *)e->model->dir;
+    m->note = (char *)e->model->note;
+    m->architecture = (char *)e->model->architecture;
+    m->backend = (char *)e->backend;
+    m->precision_requested = (char *)cpl_precision_name(e->requested);
+    m->precision_effective = (char *)cpl_precision_name(e->effective);
+    m->precision_reason = (char *)e->reason;
+    m->isa = (char *)e->isa;
+    m->weight_bytes = e->weight_bytes;
+    m->max_length = e->max_length;
+    m->workers = e->workers;
+    m->batch_tokens = e->batch_tokens;
+    return m;
+}
+
+static bool put_totals(Couplet__V1__StatsReply *m, cpl_arena *a, const cpl_engine_stats *s)
+{
+    m->tasks_accepted = s->tasks_accepted;
+    m->tasks_done = s->tasks_done;
+    m->tasks_failed = s->tasks_failed;
+    m->tasks_cancelled = s->tasks_cancelled;
+    m->tasks_expired = s->tasks_expired;
+    m->tasks_refused = s->tasks_refused;
+    m->sequences = s->sequences;
+    m->tokens = s->tokens;
+    m->passes = s->passes;
+    m->busy_ns = s->busy_ns;
+    m->pass_sequences = put_histogram(a, &s->pass_sequences);
+    m->pass_tokens = put_histogram(a, &s->pass_tokens);
+    m->queue_ns = put_histogram(a, &s->queue_ns);
+    m->compute_ns = put_histogram(a, &s->compute_ns);
+    m->tokenize_ns = put_histogram(a, &s->tokenize_ns);
+    return m->pass_sequences && m->pass_tokens && m->queue_ns && m->compute_ns && m->tokenize_ns;
+}
+
+static bool encode(cpl_buf *out, cpl_arena *a, const cpl_wire *w, const cpl_engine_stats *s)
+{
+    Couplet__V1__StatsReply m = COUPLET__V1__STATS_REPLY__INIT;
+    uint32_t models = cpl_engine_model_count(w->options.engine);
+    m.version = (char *)COUPLET_VERSION;
+    m.pid = (uint64_t)getpid();
+    m.monotonic_ns = cpl_clock_ns();
+    m.rss_bytes = resident_bytes();
+    m.cpu_ns = cpl_clock_process_cpu_ns();
+    m.net_threads = w->options.net_threads;
+    m.config = w->config;
+    m.models = CPL_ARENA_NEW(a, Couplet__V1__StatsModel *, models);
+    if (!m.models || !put_totals(&m, a, s)) return false;
+    for (uint32_t i = 0; i < models; i++) {
+        m.models[i] = put_model(a, cpl_engine_model_at(w->options.engine, i));
+        if (!m.models[m.n_models++]) return false;
+    }
+    cpl_buf_clear(out);
+    if (!cpl_buf_reserve(out, couplet__v1__stats_reply__get_packed_size(&m))) return false;
+    out->size = couplet__v1__stats_reply__pack(&m, (uint8_t *)out->data);
+    return true;
+}
+
+void cpl_stats_message(cpl_call *call, const uint8_t *data, size_t n, void *wire)
+{
+    (void)data, (void)n;
+    cpl_wire *w = wire;
+    cpl_wire_loop *l = cpl_wire_loop_of(call);
+    cpl_engine_stats *s = calloc(1, sizeof *s);
+    cpl_arena arena;
+    cpl_arena_init(&arena, 65536, 0);
+    if (s) cpl_engine_stats_get(w->options.engine, s);
+    if (s && encode(&l->out, &arena, w, s))
+        cpl_wire_reply(call, &l->out);
+    else
+        cpl_call_finish(call, CPL_GRPC_RESOURCE_EXHAUSTED, "out of memory");
+    cpl_arena_deinit(&arena);
+    free(s);
+}

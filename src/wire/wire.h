@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wire.h - all dialects couplet speaks, as methods for one server in front of one engine.
+ *
+ * Order of life: engine open, wire open, server open with the methods and the two loop hooks (user = the wire); then
+ * cpl_wire_drain, server drain, engine drain, server close, wire close, engine close. The engine has to be drained
+ * before the server's loops go: finished tasks are posted to them. */
+#ifndef CPL_WIRE_WIRE_H
+#define CPL_WIRE_WIRE_H
+
+#include <stdbool.h>
+
+#include "engine/engine.h"
+#include "net/server.h"
+#include "wire/infer_decode.h"
+
+typedef struct cpl_wire cpl_wire;
+
+typedef struct cpl_wire_options {
+    cpl_engine *engine; /* borrowed for the wire's life */
+    cpl_infer_limits limits;
+    const int32_t *score_labels; /* one a model: which label is the score, -1 not said; copied; NULL: none said */
+    const char *config;          /* effective configuration as YAML, for Stats; copied */
+    uint32_t net_threads;        /* for Stats */
+    const cpl_log *log;
+} cpl_wire_options;
+
+cpl_status cpl_wire_open(cpl_wire **out, const cpl_wire_options *options, cpl_error *err);
+void cpl_wire_close(cpl_wire *w); /* after the server was closed; NULL is fine */
+
+const cpl_method *cpl_wire_methods(const cpl_wire *w, size_t *count);
+/* For cpl_server_options. */
+cpl_status cpl_wire_loop_started(cpl_loop *loop, void *wire, cpl_error *err);
+void cpl_wire_loop_stopped(cpl_loop *loop, void *wire);
+
+/* What the health service answers; NOT_SERVING until the first call. Any thread; who watches is told. */
+void cpl_wire_set_serving(cpl_wire *w, bool serving);
+/* NOT_SERVING, and the streams that would never end by themselves (health's Watch, reflection) end. Any thread. */
+void cpl_wire_drain(cpl_wire *w);
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wire_state.h - what the dialects share; for the wire floor's own files. */
+#ifndef CPL_WIRE_WIRE_STATE_H
+#define CPL_WIRE_WIRE_STATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/buf.h"
+#include "wire/descriptors.h"
+#include "wire/window.h"
+#include "wire/wire.h"
+
+typedef struct cpl_infer_op cpl_infer_op;
+typedef struct cpl_wire_loop cpl_wire_loop;
+typedef struct cpl_wire_stream cpl_wire_stream;
+
+enum { CPL_WIRE_METHODS = 8 };
+
+struct cpl_wire {
+    cpl_wire_options options;
+    int32_t *score_labels;
+    char *config;
+    cpl_descriptors descriptors;
+    cpl_method methods[CPL_WIRE_METHODS];
+    atomic_bool serving, draining;
+    pthread_mutex_t lock; /* of `loops` */
+    cpl_wire_loop *loops;
+};
+
+/* One a network thread; all but `window` and `told` is that thread's own. */
+struct cpl_wire_loop {
+    cpl_wire *wire;
+    cpl_loop *loop;
+    cpl_wire_loop *next;
+    cpl_tokenizer_scratch *scratch;
+    cpl_window *window;
+    cpl_buf out;            /* the reply being encoded */
+    cpl_infer_op *free_ops; /* tasks waiting for their next request */
+    uint32_t free_count;
+    cpl_wire_stream *streams; /* open streaming calls */
+    cpl_post told;            /* health has changed */
+    atomic_bool told_pending;
+};
+
+/* A streaming call. */
+struct cpl_wire_stream {
+    cpl_wire_loop *home;
+    cpl_wire_stream *next, **link;
+    cpl_call *call;
+    void (*told)(cpl_wire_stream *s); /* health has changed or draining began; may close the stream */
+    bool known;                       /* Watch: the service asked about is one of ours */
+    int last;                         /* Watch: status sent last */
+};
+
+cpl_wire_loop *cpl_wire_loop_of(const cpl_call *call);
+/* Binds a stream to the call (cpl_call_user); NULL and the call finished when memory is out. */
+cpl_wire_stream *cpl_wire_stream_open(cpl_call *call, void (*told)(cpl_wire_stream *s));
+/* Finishes or, with code < 0, releases the call. */
+void cpl_wire_stream_end(cpl_wire_stream *s, int code, const char *message);
+/* Finishes with the status's code and the error's sentence. */
+void cpl_wire_fail(cpl_call *call, const cpl_error *err);
+/* Sends *out as the only message and finishes, or fails the call when out has run out of memory. */
+void cpl_wire_reply(cpl_call *call, const cpl_buf *out);
+
+/* The methods, by file. */
+void cpl_infer_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_infer_cancelled(cpl_call *call, void *wire);
+void cpl_infer_op_close(cpl_infer_op *op);
+cpl_infer_op *cpl_infer_op_next(cpl_infer_op *op);
+void cpl_metrics_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_stats_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_health_check_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_health_list_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_health_watch_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_reflection_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_reflection_half_closed(cpl_call *call, void *wire);
+void cpl_stream_cancelled(cpl_call *call, void *wire);
+
+#endif
