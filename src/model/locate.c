@@ -60,8 +60,8 @@ static bool find_snapshot(char *dir, size_t cap, const char *repo)
         return n < (int)cap && holds_model(dir);
     }
     cpl_buf_deinit(&ref);
-    snprintf(path, sizeof path, "%s/snapshots", repo);
-    DIR *d = opendir(path);
+    n = snprintf(path, sizeof path, "%s/snapshots", repo);
+    DIR *d = n < (int)sizeof path ? opendir(path) : NULL;
     if (!d) return false;
     int found = 0;
     for (struct dirent *e; (e = readdir(d));) {

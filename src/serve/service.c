@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* service.c - puts a server together from its configuration and takes it apart again.
+ * The one idea: order. Up: engine, canary, dialects, listener last, so that whoever can connect can score. Down: health
+ * first, then the listener, then what is in flight, then the engine (its last results are posted to the loops), and the
+ * loops only after that. So a request that got in is answered, whatever the moment.
+ * Threads: open and close on one; the parts below have their own. */
+#include "serve/service.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/precision.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "model/locate.h"
+#include "wire/wire.h"
+
+enum { SETTINGS_MAX = 32, DIR_CAP = 1024 };
+
+struct cpl_service {
+    cpl_engine *engine;
+    cpl_wire *wire;
+    cpl_server *server;
+    const cpl_log *log;
+    uint32_t drain_ms;
+    char dir[DIR_CAP];
+};
+
+static const char *last_part(const char *name)
+{
+    size_t n = strlen(name);
+    while (n > 0 && name[n - 1] != '/') n--;
+    return name[n] ? name + n : name;
+}
+
+/* ---- engine ---- */
+
+static void choose_policy(cpl_batch_policy *p, const cpl_config *c, const char *name)
+{
+    *p = (cpl_batch_policy){
+        .kind = !strcmp(name, "off")       ? CPL_BATCH_OFF
+                : !strcmp(name, "timeout") ? CPL_BATCH_TIMEOUT
+                                           : CPL_BATCH_GREEDY,
+        .tokens_max = (uint32_t)cpl_config_int(c, "batching.max_batch_tokens"),
+        .sequences_max = (uint32_t)cpl_config_int(c, "batching.max_batch_sequences"),
+        .length_aware = cpl_config_bool(c, "batching.length_aware_batching"),
+        .queue_tokens_max = (uint32_t)cpl_config_int(c, "server.limits.queue_tokens"),
+        .queue_requests_max = (uint32_t)cpl_config_int(c, "server.limits.queue_requests"),
+    };
+    if (p->kind != CPL_BATCH_TIMEOUT) return;
+    p->items_max = (uint32_t)cpl_config_int(c, "batching.max_batch_size");
+    p->timeout_ns = (uint64_t)(cpl_config_float(c, "batching.timeout_ms") * 1e6);
+}
+
+/* Points into `bytes`, which holds n terminated texts. */
+static cpl_status split_settings(const char **out, const cpl_buf *bytes, size_t n, cpl_error *err)
+{
+    if (n >= SETTINGS_MAX) return cpl_fail(err, CPL_INVALID, "more than %d settings for one backend", SETTINGS_MAX - 1);
+    const char *at = bytes->data;
+    for (size_t i = 0; i < n; i++, at += strlen(at) + 1) out[i] = at;
+    out[n] = NULL;
+    return CPL_OK;
+}
+
+static cpl_status open_engine(cpl_service *s, const cpl_config *c, bool allow_seeded, cpl_error *err)
+{
+    const char *precision, *policy, *settings[SETTINGS_MAX], *name = cpl_config_text(c, "model.name");
+    cpl_engine_model_options model = {.name = last_part(name), .dir = s->dir, .settings = settings};
+    cpl_buf settings_text = {0};
+    bool seeded = false, pool = cpl_config_bool(c, "tokenizer_pool.enabled");
+    size_t n = cpl_config_backend_settings(c, &settings_text);
+    cpl_status st = cpl_buf_status(&settings_text, err);
+    if (!st) st = split_settings(settings, &settings_text, n, err);
+    if (!st) st = cpl_config_precision(c, &precision, err);
+    if (!st) st = cpl_precision_parse(&model.precision, precision, err);
+    if (!st) st = cpl_config_policy(c, &policy, err);
+    if (!st) st = cpl_model_locate(s->dir, sizeof s->dir, name, allow_seeded, &seeded, err);
+    if (!st) {
+        if (seeded)
+            cpl_log_write(s->log, CPL_LOG_WARN,
+                          "model '%s' is not here: the seeded cross-encoder '%s' stands in for it; its speed is real, "
+                          "its scores mean nothing",
+                          name, s->dir);
+        model.backend = cpl_config_text(c, "model.backend");
+        model.fallback = !strcmp(cpl_config_text(c, "model.on_unsupported"), "fallback");
+        model.max_length = (uint32_t)cpl_config_int(c, "model.max_length");
+        cpl_engine_options options = {
+            .models = &model,
+            .model_count = 1,
+            .workers = (uint32_t)cpl_config_int(c, "workers"),
+            .pin_workers = cpl_config_bool(c, "pin_workers"),
+            .tokenizer_threads = pool ? (uint32_t)cpl_config_int(c, "tokenizer_pool.num_workers") : 0,
+            .inline_text_bytes = (uint32_t)cpl_config_int(c, "tokenizer_pool.inline_bytes"),
+            .log = s->log,
+        };
+        choose_policy(&options.policy, c, policy);
+        st = cpl_engine_open(&s->engine, &options, err);
+    }
+    cpl_buf_deinit(&settings_text);
+    return st;
+}
+
+/* ---- dialects ---- */
+
+/* model.score_label as a number; -1 when it isn't set. */
+static cpl_status find_label(int32_t *out, const char *said, const cpl_model *m, cpl_error *err)
+{
+    char *end;
+    *out = -1;
+    if (!*said) return CPL_OK;
+    long number = strtol(said, &end, 10);
+    if (*end == 0 && number >= 0 && number < (long)m->arch.labels) *out = (int32_t)number;
+    for (uint32_t i = 0; i < m->arch.labels && *out < 0; i++)
+        if (m->labels && m->labels[i] && !strcmp(m->labels[i], said)) *out = (int32_t)i;
+    if (*out >= 0) return CPL_OK;
+    if (!m->arch.labels)
+        return cpl_fail(err, CPL_INVALID,
+                        "'model.score_label' is '%s' but '%s' is an embedder, which has no labels: remove it", said,
+                        m->dir);
+    return cpl_fail(err, CPL_INVALID, "'model.score_label' is '%s', which is no label of '%s': give 0 to %u or a name",
+                    said, m->dir, m->arch.labels - 1);
+}
+
+static cpl_status open_wire(cpl_service *s, const cpl_config *c, uint32_t net_threads, cpl_error *err)
+{
+    cpl_buf text = {0};
+    int32_t label = -1;
+    cpl_config_print(c, &text);
+    cpl_wire_options options = {
+        .engine = s->engine,
+        .limits = {.pairs_max = (uint32_t)cpl_config_int(c, "server.limits.max_pairs"),
+                   .text_bytes_max = (uint32_t)cpl_config_int(c, "server.limits.max_text_bytes")},
+        .score_labels = &label,
+        .config = text.data,
+        .net_threads = net_threads,
+        .log = s->log,
+    };
+    cpl_status st = cpl_buf_status(&text, err);
+    if (!st)
+        st = find_label(&label, cpl_config_text(c, "model.score_label"), cpl_engine_model_at(s->engine, 0)->model, err);
+    if (!st) st = cpl_wire_open(&s->wire, &options, err);
+    cpl_buf_deinit(&text);
+    return st;
+}
+
+/* ---- listener ---- */
+
+static cpl_status open_server(cpl_service *s, const cpl_config *c, uint32_t net_threads, cpl_error *err)
+{
+    size_t n = cpl_config_count(c, "server.listen");
+    char single[300];
+    const char **listen = calloc(n + 2, sizeof *listen), *host = cpl_config_text(c, "server.host");
+    if (!listen) return cpl_fail_memory(err, (n + 2) * sizeof *listen);
+    bool v6 = strchr(host, ':') && *host != '[';
+    snprintf(single, sizeof single, v6 ? "[%s]:%d" : "%s:%d", host, (int)cpl_config_int(c, "server.port"));
+    if (n == 0) listen[0] = single;
+    for (size_t i = 0; i < n; i++) listen[i] = cpl_config_text_at(c, "server.listen", i);
+    cpl_server_options options = {
+        .listen = listen,
+        .loops = net_threads,
+        .message_bytes_max = (uint32_t)cpl_config_int(c, "server.limits.message_bytes"),
+        .header_bytes_max = (uint32_t)cpl_config_int(c, "server.limits.header_bytes"),
+        .streams_max = (uint32_t)cpl_config_int(c, "server.limits.streams"),
+        .request_bytes_max = (uint64_t)cpl_config_int(c, "server.limits.request_bytes"),
+        .connections_max = (uint32_t)cpl_config_int(c, "server.limits.connections"),
+        .idle_timeout_ms = (uint32_t)cpl_config_int(c, "server.limits.idle_timeout_ms"),
+        .keepalive_ms = (uint32_t)cpl_config_int(c, "server.limits.keepalive_ms"),
+        .keepalive_timeout_ms = (uint32_t)cpl_config_int(c, "server.limits.keepalive_timeout_ms"),
+        .loop_started = cpl_wire_loop_started,
+        .loop_stopped = cpl_wire_loop_stopped,
+        .user = s->wire,
+        .log = s->log,
+    };
+    options.methods = cpl_wire_methods(s->wire, &options.method_count);
+    cpl_status st = cpl_server_open(&s->server, &options, err);
+    free(listen);
+    return st;
+}
+
+static void log_ready(const cpl_service *s, uint64_t started_ns)
+{
+    const cpl_engine_model *m = cpl_engine_model_at(s->engine, 0);
+    cpl_log_write(s->log, CPL_LOG_INFO,
+                  "model '%s' from '%s': backend %s (%s), precision %s, max length %u, %u workers, %u tokens a pass, "
+                  "%.1f MB of weights; ready after %.0f ms",
+                  m->name, s->dir, m->backend, m->isa, cpl_precision_name(m->effective), m->max_length, m->workers,
+                  m->batch_tokens, (double)m->weight_bytes / 1e6, (double)(cpl_clock_ns() - started_ns) / 1e6);
+    if (*m->reason) cpl_log_write(s->log, CPL_LOG_WARN, "precision: %s", m->reason);
+    if (*m->model->note) cpl_log_write(s->log, CPL_LOG_WARN, "model: %s", m->model->note);
+}
+
+cpl_status cpl_service_open(cpl_service **out, const cpl_config *config, bool allow_seeded, const cpl_log *log,
+                            cpl_error *err)
+{
+    *out = NULL;
+    uint64_t started_ns = cpl_clock_ns();
+    cpl_service *s = calloc(1, sizeof *s);
+    if (!s) return cpl_fail_memory(err, sizeof *s);
+    s->log = log;
+    uint32_t net_threads = (uint32_t)cpl_config_int(config, "net_threads");
+    if (!net_threads) net_threads = cpl_cpu_count() / 8;
+    if (!net_threads) net_threads = 1;
+    cpl_status st = cpl_config_check(config, err);
+    if (!st) st = open_engine(s, config, allow_seeded, err);
+    if (!st) st = cpl_engine_canary(s->engine, err);
+    if (!st) st = open_wire(s, config, net_threads, err);
+    if (!st) {
+        s->drain_ms = (uint32_t)cpl_config_int(config, "server.limits.drain_ms");
+        cpl_wire_set_serving(s->wire, true);
+        st = open_server(s, config, net_threads, err);
+    }
+    if (st) {
+        cpl_service_close(s);
+        return st;
+    }
+    log_ready(s, started_ns);
+    *out = s;
+    return CPL_OK;
+}
+
+const char *cpl_service_address(const cpl_service *s, size_t i) { return cpl_server_address(s->server, i); }
+
+uint32_t cpl_service_close(cpl_service *s)
+{
+    uint32_t cut = 0;
+    if (!s) return 0;
+    if (s->server) {
+        cpl_wire_drain(s->wire);
+        cut = cpl_server_drain(s->server, s->drain_ms);
+        cpl_engine_drain(s->engine);
+    }
+    cpl_server_close(s->server);
+    cpl_wire_close(s->wire);
+    cpl_engine_close(s->engine);
+    free(s);
+    return cut;
+}
