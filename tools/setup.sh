@@ -120,10 +120,10 @@ make_venv() {
 for s in "$@"; do want "$s"; done
 
 if is_debian_12; then
-    missing=$(missing_packages)
+    missing=$(missing_packages | tr ' ' '\n' | sort -u | tr '\n' ' ')
     [ -z "$missing" ] || install_packages "$missing"
 else
-    missing=$(missing_elsewhere)
+    missing=$(missing_elsewhere | tr ' ' '\n' | sort -u | tr '\n' ' ')
     [ -z "$missing" ] || die "this is not Debian 12 or later; install these first: $missing"
 fi
 [ $venv = no ] || make_venv
