@@ -27,6 +27,7 @@ demo: all model ## rank passages with a real model over gRPC, then a throughput 
 check: ## every test: the release build, and unit, fault, conformance and fuzz corpora under ASan + UBSan
 	@tools/setup.sh check
 	@tools/get_model.sh
+	@tools/get_go_tools.sh
 	@$(CONFIGURE) -B build-check -DCOUPLET_WERROR=ON
 	@cmake --build build-check -j $(JOBS)
 	@$(CONFIGURE) -B build-asan -DCMAKE_BUILD_TYPE=Debug -DCOUPLET_SANITIZE=address,undefined \
