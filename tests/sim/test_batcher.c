@@ -113,6 +113,18 @@ static void check_books(world *w)
     CHECK(w, w->released == w->batcher.released);
 }
 
+/* It wakes for the earliest deadline or the end of the wait, neither sooner nor later. */
+static void check_times(world *w, const books *b)
+{
+    uint64_t due = due_at(w, b), at = b->deadline;
+    if (due > w->now && due != UINT64_MAX) {
+        if (due < at) at = due;
+        CHECK(w, !cpl_batcher_ready(&w->batcher, due - 1));
+        CHECK(w, cpl_batcher_ready(&w->batcher, due));
+    }
+    CHECK(w, cpl_batcher_next_event(&w->batcher, w->now) == at);
+}
+
 static void trim_released(world *w)
 {
     books b = count(w);
@@ -257,6 +269,7 @@ static void event(world *w)
     books after = count(w);
     CHECK(w, !w->idle_before || due_at(w, &after) > w->now); /* no worker idles beside what is due */
     check_books(w);
+    check_times(w, &after);
 }
 
 /* The next point in time anybody has an interest in; the policy's own comes from it alone. */
@@ -492,6 +505,34 @@ static void backlogged_share_equally(void **state)
     }
 }
 
+/* Connections that come and go with one pair each fill every pass; whoever waited before them still goes first. */
+static void newcomers_wait_their_turn(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 50, A_ROUND = 12 };
+    static cpl_batch_slice slices[64];
+    static cpl_batch_request newcomers[ROUNDS * A_ROUND];
+    static cpl_batch_flow flows[ROUNDS * A_ROUND];
+    uint32_t length = 100;
+    cpl_batch_flow old_flow = {0};
+    cpl_batch_request old = {.lengths = &length, .count = 1, .deadline_ns = UINT64_MAX};
+    cpl_batcher b;
+    cpl_batch_policy p = {.tokens_max = 500, .sequences_max = 64};
+    cpl_batch_policy_complete(&p, 0);
+    cpl_batcher_init(&b, &p);
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = round * A_ROUND; i < (round + 1) * A_ROUND; i++) {
+            if (i == 30) assert_int_equal(cpl_batcher_add(&b, &old_flow, &old, 0, NULL), CPL_OK);
+            newcomers[i] = (cpl_batch_request){.lengths = &length, .count = 1, .deadline_ns = UINT64_MAX};
+            assert_int_equal(cpl_batcher_add(&b, &flows[i], &newcomers[i], 0, NULL), CPL_OK);
+        }
+        cpl_batch_take take = {.slices = slices};
+        assert_true(cpl_batcher_take(&b, 0, 1, &take));
+        assert_int_equal(take.sequences, 5);
+        if (round == 2 + 30 / 5) assert_null(old.lane); /* 30 were before it, 5 a pass */
+    }
+}
+
 /* Strict priorities, as documented: the higher goes first and whole, the lower gets the room it leaves. */
 static void priorities_are_strict(void **state)
 {
@@ -600,6 +641,7 @@ int main(void)
         cmocka_unit_test(priorities_are_strict),
         cmocka_unit_test(idle_workers_share),
         cmocka_unit_test(picker_shares_by_cost),
+        cmocka_unit_test(newcomers_wait_their_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
