@@ -24,6 +24,7 @@ typedef struct cpl_lab_point {
     uint64_t in_flight_max;
     bool server_known; /* what follows up to rss came from the server */
     double pass_sequences_mean, pass_sequences_p95, pass_tokens_mean, tokens_per_sequence;
+    double sequences_per_pair; /* 1 for a cross-encoder, up to 2 for an embedder */
     double queue_mean_ms, queue_p95_ms, compute_mean_ms, tokenize_mean_ms;
     double server_cores, busy_cores, rss_mb;
     double client_cores;

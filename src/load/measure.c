@@ -159,21 +159,16 @@ static cpl_status in_flight(cpl_measure *out, const cpl_sample *s, size_t n, uin
 }
 
 /* One-second windows; where there are fewer than three whole seconds, ten shorter ones. */
-static cpl_status windows(cpl_measure *out, const cpl_sample *s, size_t n, uint64_t from, uint64_t to, uint32_t pairs,
-                          cpl_error *err)
+static void windows(cpl_measure *out, const cpl_sample *s, size_t n, uint64_t from, uint64_t to, uint32_t pairs)
 {
     double seconds = out->seconds;
     out->window_s = seconds >= 3 ? 1 : seconds / 10;
     size_t count = seconds >= 3 ? (size_t)seconds : 10;
     if (count > CPL_WINDOWS_MAX) count = CPL_WINDOWS_MAX; /* an hour and more: the rest would say nothing new */
-    double *parts = malloc(count * sizeof *parts);
-    if (!parts) return cpl_fail_memory(err, count * sizeof *parts);
     uint64_t until = from + (uint64_t)((double)count * out->window_s * 1e9);
-    spread(parts, count, s, n, from, until < to ? until : to, pairs);
+    spread(out->window_rate, count, s, n, from, until < to ? until : to, pairs);
     out->windows = (uint32_t)count;
-    out->window_p95 = cpl_percentile(parts, count, 0.95);
-    free(parts);
-    return CPL_OK;
+    out->window_p95 = cpl_percentile(out->window_rate, count, 0.95);
 }
 
 static void stretches(cpl_measure *out, const cpl_sample *s, size_t n, uint64_t from, uint64_t to, uint32_t pairs)
@@ -210,7 +205,6 @@ cpl_status cpl_measure_samples(cpl_measure *out, const cpl_sample *samples, size
     out->seconds = (double)(to_ns - from_ns) / 1e9;
     out->pairs_per_s = (double)out->requests * pairs_per_request / out->seconds;
     stretches(out, samples, n, from_ns, to_ns, pairs_per_request);
-    cpl_status st = windows(out, samples, n, from_ns, to_ns, pairs_per_request, err);
-    if (!st) st = in_flight(out, samples, n, from_ns, to_ns, err);
-    return st;
+    windows(out, samples, n, from_ns, to_ns, pairs_per_request);
+    return in_flight(out, samples, n, from_ns, to_ns, err);
 }

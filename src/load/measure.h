@@ -48,7 +48,8 @@ typedef struct cpl_measure {
     uint32_t in_flight_max;
     double window_s; /* 1, or shorter where the run has fewer than three whole seconds */
     uint32_t windows;
-    double window_p95;  /* pairs/s, 95th percentile over the windows */
+    double window_rate[CPL_WINDOWS_MAX]; /* pairs/s in each */
+    double window_p95;                   /* 95th percentile over the windows */
     double drift_ratio; /* fastest third of the run over the slowest, throughput; 0 where there is too little */
 } cpl_measure;
 

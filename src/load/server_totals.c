@@ -31,7 +31,7 @@ static bool decode_histogram(cpl_histogram *out, const Couplet__V1__StatsHistogr
 
 static void decode_model(cpl_server_totals *out, const Couplet__V1__StatsModel *m)
 {
-    copy_text(out->model, sizeof out->model, m->name);
+    copy_text(out->model, sizeof out->model, *m->dir ? m->dir : m->name);
     copy_text(out->model_note, sizeof out->model_note, m->note);
     copy_text(out->architecture, sizeof out->architecture, m->architecture);
     copy_text(out->backend, sizeof out->backend, m->backend);

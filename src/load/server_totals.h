@@ -17,7 +17,8 @@ typedef struct cpl_server_totals {
     uint64_t pid, monotonic_ns, rss_bytes, cpu_ns;
     uint64_t tasks_done, tasks_failed, sequences, tokens, passes, busy_ns;
     cpl_histogram pass_sequences, pass_tokens, queue_ns, compute_ns, tokenize_ns;
-    char model[256], model_note[256], architecture[64], backend[64], isa[64];
+    char model[256] /* folder, or name where that isn't told */, model_note[256], architecture[64], backend[64],
+        isa[64];
     char precision_requested[16], precision_effective[16], precision_reason[200];
     uint64_t weight_bytes;
     uint32_t max_length, workers, batch_tokens, net_threads;

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* machine.c - looks at the machine the way a sceptical reader of the results would. Nothing here is guessed: what can't
+ * be read is said to be unreadable, and which precisions run where comes from probing the backends.
+ * Threads: no state. */
+#include "lab/machine.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+
+#include "backend/precision.h"
+#include "backend/registry.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/thread.h"
+
+#ifndef COUPLET_BUILD_FLAGS
+#define COUPLET_BUILD_FLAGS "not recorded"
+#endif
+#ifdef __clang__
+#define COMPILER "clang " __clang_version__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+#define UNREADABLE "not readable"
+
+#define CROSS_ENCODER "cross-encoder/ms-marco-MiniLM-L-6-v2"
+#define STAND_IN      "models/seeded-cross-encoder"
+
+static void chop(char *line)
+{
+    size_t n = strlen(line);
+    while (n && (line[n - 1] == '\n' || line[n - 1] == ' ')) line[--n] = 0;
+}
+
+/* The value behind "key : " of the first such line of /proc/cpuinfo. */
+static bool cpuinfo(const char *key, char *out, size_t cap)
+{
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    char line[8192];
+    bool found = false;
+    while (f && !found && fgets(line, sizeof line, f)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, key, strlen(key)) != 0 || !colon) continue;
+        chop(line);
+        snprintf(out, cap, "%s", colon[1] == ' ' ? colon + 2 : colon + 1);
+        found = true;
+    }
+    if (f) fclose(f);
+    return found;
+}
+
+static const char *read_line(cpl_lab_result *r, const char *path)
+{
+    char line[256] = "";
+    FILE *f = fopen(path, "re");
+    if (!f) return UNREADABLE;
+    if (!fgets(line, sizeof line, f)) line[0] = 0;
+    fclose(f);
+    chop(line);
+    return *line ? cpl_lab_text(r, "%s", line) : UNREADABLE;
+}
+
+static void capture_machine(cpl_lab_result *r)
+{
+    cpl_lab_machine *m = &r->machine;
+    char text[8192];
+    m->cpu = cpuinfo("model name", text, sizeof text) ? cpl_lab_text(r, "%s", text) : UNREADABLE;
+    m->virtualization = !cpuinfo("flags", text, sizeof text) ? UNREADABLE
+                        : strstr(text, " hypervisor")        ? "virtual machine"
+                                                             : "none seen";
+    m->cores = cpl_cpu_count();
+    m->governor = read_line(r, "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
+    struct utsname u;
+    m->system = uname(&u) ? UNREADABLE : cpl_lab_text(r, "%s %s %s", u.sysname, u.release, u.machine);
+    struct sysinfo s;
+    m->memory_gib = sysinfo(&s) ? 0 : (double)s.totalram * s.mem_unit / (1024.0 * 1024 * 1024);
+    m->isa = UNREADABLE;
+    for (size_t i = 0; i < r->probe_count; i++)
+        if (!strcmp(r->probes[i].backend, "native") && r->isa) m->isa = r->isa;
+}
+
+/* The commit of the working tree the program runs in, with "-dirty" where files differ from it. */
+static void capture_build(cpl_lab_result *r)
+{
+    r->build = (cpl_lab_build){COUPLET_VERSION, COMPILER, COUPLET_BUILD_FLAGS, "unknown"};
+    FILE *git = popen("git describe --always --dirty --abbrev=12 2>/dev/null", "re");
+    char line[128] = "";
+    if (git && fgets(line, sizeof line, git)) chop(line);
+    if (git) pclose(git);
+    if (*line) r->build.commit = cpl_lab_text(r, "%s", line);
+}
+
+static void capture_probe(cpl_lab_result *r, cpl_lab_probe *p, const char *name, const cpl_host *host)
+{
+    cpl_backend_ref ref;
+    cpl_caps caps = {0};
+    cpl_error e;
+    *p = (cpl_lab_probe){.backend = name, .device = "", .reason = ""};
+    for (int i = 0; i < CPL_PRECISION_COUNT; i++) p->precisions[i] = "";
+    cpl_status st = cpl_backend_find(&ref, name, NULL, host, &e);
+    if (!st) {
+        st = ref.backend->probe(&caps, host, &e);
+        if (!st) {
+            p->available = true;
+            p->device = cpl_lab_text(r, "%s", caps.device);
+            for (int i = 0; i < CPL_PRECISION_COUNT; i++)
+                p->precisions[i] = caps.precisions >> i & 1 ? "yes" : cpl_lab_text(r, "%s", caps.reason[i]);
+            if (!strcmp(name, "native")) r->isa = cpl_lab_text(r, "%s", caps.isa);
+        }
+        cpl_backend_release(&ref);
+    }
+    if (st) p->reason = cpl_lab_text(r, "%s", e.what);
+}
+
+cpl_status cpl_lab_capture(cpl_lab_result *r, cpl_error *err)
+{
+    const char *const *names = cpl_backend_names();
+    size_t n = 0;
+    while (names[n]) n++;
+    r->probes = CPL_ARENA_NEW(&r->arena, cpl_lab_probe, n);
+    if (!r->probes) return cpl_fail_memory(err, n * sizeof *r->probes);
+    cpl_host host;
+    cpl_host_init(&host, NULL);
+    for (size_t i = 0; i < n; i++) {
+        if (!strcmp(names[i], "fake")) continue; /* a test double: no platform of its own */
+        capture_probe(r, &r->probes[r->probe_count++], names[i], &host);
+    }
+    capture_machine(r);
+    capture_build(r);
+    return CPL_OK;
+}
+
+cpl_status cpl_lab_backend_check(const char *name, cpl_error *err)
+{
+    cpl_host host;
+    cpl_backend_ref ref;
+    cpl_caps caps = {0};
+    cpl_host_init(&host, NULL);
+    cpl_status st = cpl_backend_find(&ref, name, NULL, &host, err);
+    if (st) return st;
+    st = ref.backend->probe(&caps, &host, err);
+    cpl_backend_release(&ref);
+    return st;
+}
+
+static bool holds_config(const char *dir)
+{
+    char path[1200];
+    return !cpl_file_join(path, sizeof path, dir, "config.json", NULL) && cpl_file_exists(path);
+}
+
+/* $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub, then models--ORG--NAME/snapshots/REVISION. */
+static bool in_hub_cache(const char *name)
+{
+    char hub[700], dir[1000];
+    const char *cache = getenv("HF_HUB_CACHE"), *hf = getenv("HF_HOME"), *home = getenv("HOME");
+    if (cache && *cache)
+        snprintf(hub, sizeof hub, "%s", cache);
+    else if (hf && *hf)
+        snprintf(hub, sizeof hub, "%s/hub", hf);
+    else
+        snprintf(hub, sizeof hub, "%s/.cache/huggingface/hub", home ? home : "");
+    const char *slash = strchr(name, '/');
+    if (!slash) return false;
+    snprintf(dir, sizeof dir, "%s/models--%.*s--%.200s/snapshots", hub, (int)(slash - name < 80 ? slash - name : 80),
+             name, slash + 1);
+    DIR *d = opendir(dir);
+    bool found = false;
+    for (struct dirent *e; d && !found && (e = readdir(d));) {
+        char revision[1300];
+        if (e->d_name[0] == '.') continue;
+        snprintf(revision, sizeof revision, "%s/%s", dir, e->d_name);
+        found = holds_config(revision);
+    }
+    if (d) closedir(d);
+    return found;
+}
+
+bool cpl_lab_model_here(const char *name, const char **stand_in)
+{
+    char path[600];
+    const char *slash = strrchr(name, '/');
+    *stand_in = NULL;
+    snprintf(path, sizeof path, "models/%.500s", slash ? slash + 1 : name);
+    if (holds_config(name) || holds_config(path) || in_hub_cache(name)) return true;
+    if (!strcmp(name, CROSS_ENCODER) && holds_config(STAND_IN)) *stand_in = STAND_IN;
+    return false;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan.c - rows are the product of swept settings, batch sizes and concurrency levels. The one idea: what changes the
+ * server is apart from what changes only the client, so a server is started once for all the rows it can serve.
+ * Threads: no state. */
+#include "lab/plan.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+enum { ROWS_MAX = 1000, SWEEP_KEYS_MAX = 8 };
+
+static cpl_status copy_list(cpl_lab_plan *p, const cpl_config *c, const char *key, uint32_t **out, size_t *count,
+                            cpl_error *err)
+{
+    *count = cpl_config_count(c, key);
+    if (!*count || *count > ROWS_MAX)
+        return cpl_fail(err, CPL_INVALID, "'%s' has %zu entries: between 1 and %d can be run", key, *count, ROWS_MAX);
+    *out = CPL_ARENA_NEW(&p->arena, uint32_t, *count);
+    if (!*out) return cpl_fail_memory(err, *count * sizeof **out);
+    for (size_t i = 0; i < *count; i++) (*out)[i] = (uint32_t)cpl_config_int_at(c, key, i);
+    return CPL_OK;
+}
+
+static const char *plan_name(cpl_lab_plan *p, const cpl_config *c, const char *file)
+{
+    const char *given = cpl_config_text(c, "experiment.name");
+    if (*given) return cpl_arena_copy(&p->arena, given, strlen(given));
+    const char *slash = strrchr(file, '/'), *from = slash ? slash + 1 : file, *dot = strrchr(from, '.');
+    return cpl_arena_copy(&p->arena, from, dot && dot != from ? (size_t)(dot - from) : strlen(from));
+}
+
+/* The settings of combination `at`: the last key of the sweep turns fastest. */
+static cpl_status make_server(cpl_lab_plan *p, const cpl_config *c, size_t keys, size_t at, cpl_error *err)
+{
+    cpl_buf label = {0};
+    const char **sets = CPL_ARENA_NEW(&p->arena, const char *, keys + 1);
+    if (!sets) return cpl_fail_memory(err, (keys + 1) * sizeof *sets);
+    for (size_t i = keys; i-- > 0;) {
+        const char *key;
+        size_t values;
+        cpl_config_sweep(c, i, &key, &values);
+        cpl_buf pair = {0};
+        cpl_buf_print(&pair, "%s=%s", key, cpl_config_sweep_value(c, i, at % values));
+        sets[i] = cpl_arena_copy(&p->arena, pair.data ? pair.data : "", pair.size);
+        cpl_status st = sets[i] ? cpl_buf_status(&pair, err) : cpl_fail_memory(err, pair.size);
+        cpl_buf_deinit(&pair);
+        if (st) return st;
+        at /= values;
+    }
+    for (size_t i = 0; i < keys; i++) cpl_buf_print(&label, "%s%s", i ? ", " : "", sets[i]);
+    cpl_lab_server *s = &p->servers[p->server_count++];
+    s->sets = sets;
+    s->label = cpl_arena_copy(&p->arena, label.data ? label.data : "", label.size);
+    cpl_status st = s->label ? cpl_buf_status(&label, err) : cpl_fail_memory(err, label.size);
+    cpl_buf_deinit(&label);
+    return st;
+}
+
+static cpl_status make_servers(cpl_lab_plan *p, const cpl_config *c, cpl_error *err)
+{
+    size_t keys = 0, combinations = 1, values;
+    const char *key;
+    for (; cpl_config_sweep(c, keys, &key, &values); keys++) {
+        if (!values || values > ROWS_MAX || combinations > ROWS_MAX)
+            return cpl_fail(err, CPL_INVALID, "experiment.sweep: '%s' has %zu values: between 1 and %d can be run", key,
+                            values, ROWS_MAX);
+        combinations *= values;
+    }
+    if (keys > SWEEP_KEYS_MAX)
+        return cpl_fail(err, CPL_INVALID, "experiment.sweep varies %zu keys: at most %d", keys, SWEEP_KEYS_MAX);
+    if (combinations * p->batch_count * p->level_count > ROWS_MAX)
+        return cpl_fail(err, CPL_INVALID, "the experiment has %zu rows: at most %d can be run",
+                        combinations * p->batch_count * p->level_count, ROWS_MAX);
+    p->servers = CPL_ARENA_NEW(&p->arena, cpl_lab_server, combinations);
+    if (!p->servers) return cpl_fail_memory(err, combinations * sizeof *p->servers);
+    cpl_status st = CPL_OK;
+    for (size_t i = 0; !st && i < combinations; i++) st = make_server(p, c, keys, i, err);
+    return st;
+}
+
+static void cut_to_quick(cpl_lab_plan *p)
+{
+    if (p->requests > CPL_LAB_QUICK_REQUESTS) p->requests = CPL_LAB_QUICK_REQUESTS;
+    if (p->warmup > CPL_LAB_QUICK_WARMUP) p->warmup = CPL_LAB_QUICK_WARMUP;
+    if (p->duration_s <= 0 || p->duration_s > CPL_LAB_QUICK_SECONDS) p->duration_s = CPL_LAB_QUICK_SECONDS;
+    p->rounds = 1;
+}
+
+cpl_status cpl_lab_plan_open(cpl_lab_plan **out, const cpl_config *c, const char *file, bool quick, cpl_error *err)
+{
+    *out = NULL;
+    cpl_lab_plan *p = calloc(1, sizeof *p);
+    if (!p) return cpl_fail_memory(err, sizeof *p);
+    cpl_arena_init(&p->arena, 4096, 0);
+    p->name = plan_name(p, c, file);
+    p->requests = (uint64_t)cpl_config_int(c, "experiment.benchmark_requests");
+    p->warmup = (uint64_t)cpl_config_int(c, "experiment.warmup_iterations");
+    p->duration_s = cpl_config_float(c, "experiment.duration");
+    p->rounds = (uint32_t)cpl_config_int(c, "experiment.repeats");
+    p->connections = (uint32_t)cpl_config_int(c, "experiment.connections");
+    p->seed = (uint64_t)cpl_config_int(c, "experiment.seed");
+    if (quick) cut_to_quick(p);
+    cpl_status st = p->name ? cpl_scenario_find(&p->scenario, cpl_config_text(c, "experiment.scenario"), err)
+                            : cpl_fail_memory(err, 256);
+    if (!st) st = copy_list(p, c, "experiment.batch_sizes", &p->batches, &p->batch_count, err);
+    if (!st) st = copy_list(p, c, "experiment.concurrency_levels", &p->levels, &p->level_count, err);
+    if (!st) st = make_servers(p, c, err);
+    if (st) {
+        cpl_lab_plan_close(p);
+        return st;
+    }
+    *out = p;
+    return CPL_OK;
+}
+
+void cpl_lab_plan_close(cpl_lab_plan *p)
+{
+    if (!p) return;
+    cpl_arena_deinit(&p->arena);
+    free(p);
+}
+
+size_t cpl_lab_plan_rows(const cpl_lab_plan *p) { return p->server_count * p->batch_count * p->level_count; }
+
+bool cpl_lab_plan_related(const char *name, const char *other)
+{
+    size_t n = 0, m = 0;
+    while (isdigit((unsigned char)name[n])) n++;
+    while (isdigit((unsigned char)other[m])) m++;
+    return n && n == m && !memcmp(name, other, n);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan.h - an experiment file turned into what will be run: servers, rows, rounds. */
+#ifndef CPL_LAB_PLAN_H
+#define CPL_LAB_PLAN_H
+
+#include "base/arena.h"
+#include "load/load.h"
+#include "serve/config.h"
+
+/* One combination of swept server settings. */
+typedef struct cpl_lab_server {
+    const char *label;       /* "batching.timeout_ms=5, workers=2"; "" without a sweep */
+    const char *const *sets; /* the same as "key=value", NULL-terminated */
+} cpl_lab_server;
+
+/* Each server is driven with every batch size at every concurrency, `rounds` times. */
+typedef struct cpl_lab_plan {
+    const char *name; /* experiment.name, else the file's name without folder and suffix */
+    cpl_lab_server *servers;
+    size_t server_count;
+    uint32_t *batches; /* pairs a request */
+    size_t batch_count;
+    uint32_t *levels; /* requests in flight */
+    size_t level_count;
+    uint64_t requests, warmup; /* a row and round; warm-up at least one request a client */
+    double duration_s;         /* a row and round; 0: no limit */
+    uint32_t rounds, connections;
+    uint64_t seed;
+    const cpl_scenario *scenario;
+    cpl_arena arena;
+} cpl_lab_plan;
+
+/* What --quick leaves of a row: enough to see that it works, not enough to publish. */
+enum { CPL_LAB_QUICK_REQUESTS = 20, CPL_LAB_QUICK_WARMUP = 2 };
+#define CPL_LAB_QUICK_SECONDS 1.5
+
+/* The configuration is needed only here. More than 1,000 rows are CPL_INVALID. */
+cpl_status cpl_lab_plan_open(cpl_lab_plan **out, const cpl_config *c, const char *file, bool quick, cpl_error *err);
+void cpl_lab_plan_close(cpl_lab_plan *p); /* NULL is fine */
+size_t cpl_lab_plan_rows(const cpl_lab_plan *p);
+/* Files whose names start with the same number are compared with each other: "16a_x" and "16b_y" are. */
+bool cpl_lab_plan_related(const char *name, const char *other);
+
+#endif

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* runner.c - experiments from file to result. The one idea: a job is one experiment, a round is every row of it once;
+ * jobs that will be compared take their rounds in turn (A B C A B C), so a machine that slows down slows all of them.
+ * Invariants: one server at a time and none left behind; a job that fails keeps the rows it has and the others go on;
+ * all files are read and planned before the first server starts, so a typo in the last costs nothing.
+ * Threads: the caller's only. Rejected: a server for each row (start-up costs more than many rows, and a warm server is
+ * what production has). */
+#include "lab/runner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "lab/child.h"
+#include "lab/describe.h"
+#include "lab/machine.h"
+#include "lab/page.h"
+#include "lab/plan.h"
+#include "lab/row.h"
+
+enum { START_TIMEOUT_MS = 60000, STOP_GRACE_MS = 40000, ARGS_MAX = 64 };
+
+typedef struct lab_job {
+    const cpl_lab_options *options;
+    const char *file;
+    cpl_config *config;
+    cpl_lab_plan *plan;
+    cpl_pool *pool;
+    cpl_lab_result *result;
+    cpl_lab_row *rows; /* server by batch by level */
+    const char *stand_in;
+    size_t rows_done; /* for progress, over all rounds */
+    bool skip;        /* not run, or failed */
+} lab_job;
+
+static void give_up(lab_job *job, const char *status, const cpl_error *e)
+{
+    job->skip = true;
+    job->result->status = status;
+    job->result->reason = cpl_lab_text(job->result, "%s", e->what);
+    cpl_log_write(job->options->log, CPL_LOG_WARN, "%s: %s: %s", job->plan->name, status, e->what);
+}
+
+/* ---- one row ------------------------------------------------------------------------------------------------- */
+
+typedef struct lab_progress {
+    const lab_job *job;
+    double duration_s;
+    uint64_t start_ns;
+} lab_progress;
+
+static void on_progress(void *user, uint64_t measured, uint64_t asked)
+{
+    const lab_progress *p = user;
+    const cpl_lab_options *o = p->job->options;
+    double part = asked ? (double)measured / (double)asked : 0;
+    double by_time = p->duration_s > 0 ? (double)(cpl_clock_ns() - p->start_ns) / 1e9 / p->duration_s : 0;
+    if (by_time > part) part = by_time;
+    o->progress(o->user, p->job->plan->name, p->job->rows_done, cpl_lab_plan_rows(p->job->plan) * p->job->plan->rounds,
+                part > 1 ? 1 : part);
+}
+
+static uint64_t warmup_of(const cpl_lab_plan *plan, uint32_t level)
+{
+    return plan->warmup > level ? plan->warmup : level; /* below one a client the window would open on the ramp */
+}
+
+static cpl_status run_row(lab_job *job, cpl_lab_row *row, const char *target, uint32_t batch, uint32_t level,
+                          cpl_error *err)
+{
+    const cpl_lab_plan *plan = job->plan;
+    lab_progress progress = {job, plan->duration_s, cpl_clock_ns()};
+    cpl_load_options o = {.target = target,
+                          .scenario = plan->scenario,
+                          .concurrency = level,
+                          .connections = plan->connections,
+                          .requests = plan->requests,
+                          .warmup = warmup_of(plan, level),
+                          .duration_s = plan->duration_s,
+                          .progress = job->options->progress ? on_progress : NULL,
+                          .user = &progress,
+                          .log = job->options->log};
+    cpl_workload *w = NULL;
+    cpl_load_result *r = NULL;
+    cpl_status st = cpl_workload_open(&w, job->pool, &cpl_dialect_couplet_grpc, batch,
+                                      o.requests + o.warmup + 4 * (uint64_t)level, err);
+    if (!st) st = cpl_load_run(&r, &o, w, err);
+    if (!st) {
+        cpl_lab_row_add(row, r);
+        cpl_lab_describe_server(job->result, r);
+        if (r->gave_up && !r->measure.requests)
+            st = cpl_fail(err, CPL_UNAVAILABLE, "no request was answered: %s", r->errors[0].message);
+    }
+    cpl_load_result_close(r);
+    cpl_workload_close(w);
+    job->rows_done++;
+    return st;
+}
+
+/* Every row against the server at `target`. */
+static cpl_status run_rows(lab_job *job, size_t server, const char *target, cpl_error *err)
+{
+    const cpl_lab_plan *plan = job->plan;
+    cpl_status st = CPL_OK;
+    for (size_t b = 0; !st && b < plan->batch_count; b++)
+        for (size_t l = 0; !st && l < plan->level_count; l++)
+            st = run_row(job, &job->rows[(server * plan->batch_count + b) * plan->level_count + l], target,
+                         plan->batches[b], plan->levels[l], err);
+    return st;
+}
+
+/* ---- servers ------------------------------------------------------------------------------------------------- */
+
+static cpl_status serve_arguments(const lab_job *job, size_t server, const char *program, const char **argv,
+                                  char *stand_in, size_t stand_in_cap, cpl_error *err)
+{
+    size_t n = 0;
+    argv[n++] = program;
+    argv[n++] = "serve";
+    argv[n++] = "--experiment";
+    argv[n++] = job->file;
+    argv[n++] = "--listen";
+    argv[n++] = "127.0.0.1:0";
+    if (job->stand_in) {
+        snprintf(stand_in, stand_in_cap, "model.name=%s", job->stand_in);
+        argv[n++] = "--set";
+        argv[n++] = stand_in;
+    }
+    const char *const *lists[] = {job->options->sets, job->plan->servers[server].sets};
+    for (size_t k = 0; k < 2; k++)
+        for (const char *const *s = lists[k]; s && *s; s++) {
+            if (n + 3 > ARGS_MAX) return cpl_fail(err, CPL_INVALID, "more than %d arguments for a server", ARGS_MAX);
+            argv[n++] = "--set";
+            argv[n++] = *s;
+        }
+    argv[n] = NULL;
+    return CPL_OK;
+}
+
+static cpl_status run_server(lab_job *job, size_t server, cpl_error *err)
+{
+    if (job->options->target) return run_rows(job, server, job->options->target, err);
+    const char *argv[ARGS_MAX];
+    char program[1024], stand_in[600];
+    ssize_t n = job->options->program ? (ssize_t)strlen(job->options->program) : -1;
+    if (n < 0) n = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (n < 0) return cpl_fail(err, CPL_IO, "can't tell which file this program is");
+    if (job->options->program)
+        snprintf(program, sizeof program, "%s", job->options->program);
+    else
+        program[n] = 0;
+    cpl_child child = {0};
+    cpl_status st = serve_arguments(job, server, program, argv, stand_in, sizeof stand_in, err);
+    if (!st) st = cpl_child_start(&child, argv, START_TIMEOUT_MS, err);
+    if (st) return st;
+    if (child.ready_ms > job->result->ready_ms_max) job->result->ready_ms_max = child.ready_ms;
+    st = run_rows(job, server, child.address, err);
+    cpl_error stop;
+    cpl_status stopped = cpl_child_stop(&child, STOP_GRACE_MS, &stop);
+    if (!stopped) return st;
+    if (err) *err = stop; /* a server that died explains the failed requests better than they do */
+    return stopped;
+}
+
+static void run_round(lab_job *job)
+{
+    cpl_error e;
+    for (size_t s = 0; !job->skip && s < job->plan->server_count; s++)
+        if (run_server(job, s, &e)) give_up(job, "failed", &e);
+}
+
+/* ---- jobs ---------------------------------------------------------------------------------------------------- */
+
+static void job_deinit(lab_job *job)
+{
+    cpl_config_close(job->config);
+    cpl_lab_plan_close(job->plan);
+    cpl_pool_close(job->pool);
+    cpl_lab_result_close(job->result);
+    free(job->rows);
+}
+
+static cpl_status check_target(const lab_job *job, cpl_error *err)
+{
+    const char *key;
+    size_t values;
+    if (!job->options->target || !cpl_config_sweep(job->config, 0, &key, &values)) return CPL_OK;
+    return cpl_fail_file(err, CPL_INVALID, job->file,
+                         "sweeps '%s', a setting of the server: it can't be done against --target %s; leave --target "
+                         "out and the runner starts its own servers",
+                         key, job->options->target);
+}
+
+static cpl_status job_init(lab_job *job, const cpl_lab_options *o, const char *file, cpl_error *err)
+{
+    *job = (lab_job){.options = o, .file = file};
+    cpl_status st = cpl_config_load(&job->config, file, true, o->sets, err);
+    if (!st) st = cpl_lab_plan_open(&job->plan, job->config, file, o->quick, err);
+    if (st) return st;
+    st = check_target(job, err);
+    if (!st) st = cpl_lab_result_open(&job->result, err);
+    if (st) return st;
+    job->rows = calloc(cpl_lab_plan_rows(job->plan), sizeof *job->rows);
+    if (!job->rows) return cpl_fail_memory(err, cpl_lab_plan_rows(job->plan) * sizeof *job->rows);
+    cpl_lab_model_here(cpl_config_text(job->config, "model.name"), &job->stand_in);
+    return cpl_lab_describe_plan(job->result, job->config, job->plan, o, file, job->stand_in, err);
+}
+
+/* Pairs the longest row of the plan may send. */
+static cpl_status open_pool(lab_job *job, cpl_error *err)
+{
+    uint64_t most = 1;
+    const cpl_lab_plan *plan = job->plan;
+    for (size_t b = 0; b < plan->batch_count; b++)
+        for (size_t l = 0; l < plan->level_count; l++) {
+            uint64_t n = plan->requests + warmup_of(plan, plan->levels[l]) + 4 * (uint64_t)plan->levels[l];
+            if (n * plan->batches[b] > most) most = n * plan->batches[b];
+        }
+    const char *path = cpl_config_text(job->config, "experiment.pairs");
+    if (!*path) path = getenv("COUPLET_DATA");
+    cpl_status st = cpl_pool_open(&job->pool, path && *path ? path : NULL, plan->seed,
+                                  most > CPL_POOL_PAIRS_MAX ? CPL_POOL_PAIRS_MAX : (size_t)most, err);
+    if (!st) job->result->pairs_source = cpl_lab_text(job->result, "%s", cpl_pool_source(job->pool));
+    return st;
+}
+
+/* What must hold before its first server starts; a job that can't run here says so. */
+static void job_prepare(lab_job *job)
+{
+    cpl_error e;
+    if (!job->options->target && cpl_lab_backend_check(cpl_config_text(job->config, "model.backend"), &e)) {
+        give_up(job, "not run", &e);
+        return;
+    }
+    if (open_pool(job, &e)) give_up(job, "failed", &e);
+}
+
+static cpl_status make_points(lab_job *job, cpl_error *err)
+{
+    const cpl_lab_plan *plan = job->plan;
+    cpl_lab_result *r = job->result;
+    size_t rows = cpl_lab_plan_rows(plan);
+    r->points = CPL_ARENA_NEW(&r->arena, cpl_lab_point, rows);
+    if (!r->points) return cpl_fail_memory(err, rows * sizeof *r->points);
+    for (size_t i = 0; i < rows; i++) {
+        if (!job->rows[i].rounds) continue;
+        cpl_lab_point *p = &r->points[r->point_count++];
+        p->server = plan->servers[i / (plan->batch_count * plan->level_count)].label;
+        p->batch = plan->batches[i / plan->level_count % plan->batch_count];
+        p->concurrency = plan->levels[i % plan->level_count];
+        cpl_lab_row_finish(&job->rows[i], p->batch, p, r);
+    }
+    return CPL_OK;
+}
+
+static cpl_status write_result(lab_job *job, const char *dir, cpl_error *err)
+{
+    char path[1024];
+    cpl_buf json = {0}, page = {0};
+    cpl_lab_result *again = NULL;
+    cpl_lab_result_write(job->result, &json);
+    cpl_status st = cpl_buf_status(&json, err);
+    /* The page is made from the document, as `couplet report` would, not from what is in memory. */
+    if (!st) st = cpl_lab_result_parse(&again, job->plan->name, json.data, json.size, err);
+    if (!st) cpl_lab_page(again, &page);
+    if (!st) st = cpl_buf_status(&page, err);
+    const char *const suffix[] = {".json", ".md"};
+    for (int i = 0; !st && i < 2; i++) {
+        char name[300];
+        snprintf(name, sizeof name, "%.250s%s", job->plan->name, suffix[i]);
+        st = cpl_file_join(path, sizeof path, dir, name, err);
+        if (!st) st = cpl_file_write(path, i ? page.data : json.data, i ? page.size : json.size, err);
+    }
+    cpl_lab_result_close(again);
+    cpl_buf_deinit(&json);
+    cpl_buf_deinit(&page);
+    return st;
+}
+
+static cpl_status job_finish(lab_job *job, const char *dir, size_t *failed, cpl_error *err)
+{
+    if (!job->skip) job->result->status = "ran";
+    cpl_status st = make_points(job, err);
+    if (!st) st = write_result(job, dir, err);
+    if (st) return st;
+    *failed += !strcmp(job->result->status, "failed");
+    if (job->options->finished) job->options->finished(job->options->user, job->result);
+    return CPL_OK;
+}
+
+/* ---- groups -------------------------------------------------------------------------------------------------- */
+
+/* How many jobs from `jobs` on take their rounds in turn. */
+static size_t group_size(const lab_job *jobs, size_t n)
+{
+    size_t k = 1;
+    if (jobs[0].plan->rounds < 2) return 1;
+    while (k < n && jobs[k].plan->rounds == jobs[0].plan->rounds &&
+           cpl_lab_plan_related(jobs[0].plan->name, jobs[k].plan->name))
+        k++;
+    return k;
+}
+
+static void name_group(lab_job *jobs, size_t n)
+{
+    for (size_t i = 0; n > 1 && i < n; i++) {
+        char text[1024] = "";
+        size_t used = 0;
+        for (size_t k = 0; k < n && used < sizeof text; k++)
+            if (k != i)
+                used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used ? ", " : "", jobs[k].plan->name);
+        jobs[i].result->interleaved = cpl_lab_text(jobs[i].result, "%s", text);
+    }
+}
+
+static cpl_status run_group(lab_job *jobs, size_t n, const char *dir, size_t *failed, cpl_error *err)
+{
+    name_group(jobs, n);
+    for (size_t i = 0; i < n; i++) job_prepare(&jobs[i]);
+    for (uint32_t round = 0; round < jobs[0].plan->rounds; round++)
+        for (size_t i = 0; i < n; i++) run_round(&jobs[i]);
+    cpl_status st = CPL_OK;
+    for (size_t i = 0; !st && i < n; i++) st = job_finish(&jobs[i], dir, failed, err);
+    return st;
+}
+
+cpl_status cpl_lab_run(const cpl_lab_options *options, size_t *failed, cpl_error *err)
+{
+    size_t n = 0, ready = 0;
+    const char *dir = options->output_dir ? options->output_dir : "docs/experiments";
+    *failed = 0;
+    while (options->files[n]) n++;
+    lab_job *jobs = calloc(n ? n : 1, sizeof *jobs);
+    if (!jobs) return cpl_fail_memory(err, n * sizeof *jobs);
+    cpl_status st = n ? cpl_file_make_dirs(dir, err) : cpl_fail(err, CPL_INVALID, "no experiment file was given");
+    for (; !st && ready < n; ready++) st = job_init(&jobs[ready], options, options->files[ready], err);
+    for (size_t i = 0, k; !st && i < n; i += k) {
+        k = group_size(jobs + i, n - i);
+        st = run_group(jobs + i, k, dir, failed, err);
+    }
+    for (size_t i = 0; i < ready; i++) job_deinit(&jobs[i]);
+    free(jobs);
+    return st;
+}
