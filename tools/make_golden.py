@@ -288,14 +288,13 @@ def add_pairs(cases, directory, pairs):
         assert (expected - torch.tensor(score)).abs().max() < 1e-4, (query, expected, score)
 
 
-def add_texts(cases, directory, texts, with_final, gamma_beta):
-    st = None if gamma_beta else sentence_transformers.SentenceTransformer(directory, **FP32)
+def add_texts(cases, directory, texts, with_final):
+    st = sentence_transformers.SentenceTransformer(directory, **FP32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-    limit = st.max_seq_length if st else 104
     for text in texts:
-        x = tokenizer(text, truncation=True, max_length=limit)
+        x = tokenizer(text, truncation=True, max_length=st.max_seq_length)
         row = cases.add(list(x["input_ids"]), list(x["token_type_ids"]), text=text)
-        final = torch.tensor(st.encode(text)) if st else row
+        final = torch.tensor(st.encode(text))
         cosine = torch.nn.functional.cosine_similarity(row, final, dim=0).item()
         assert cosine > 0.999999, (text, cosine)
         if with_final:
@@ -332,7 +331,7 @@ def golden_tiny(name, spec, seed, output):
     if spec["kind"] == "cross-encoder":
         add_pairs(cases, directory, PAIRS)
     else:
-        add_texts(cases, directory, [p[1] for p in PAIRS], True, spec.get("gamma_beta"))
+        add_texts(cases, directory, [p[1] for p in PAIRS], True)
     width = len(spec["labels"]) if "labels" in spec else spec["hidden"]
     write_cases(os.path.join(output, name + ".json"), directory, "tests/golden/models/" + name, cases, width)
 
@@ -347,7 +346,7 @@ def golden_full(name, kind, models, output):
     if kind == "cross-encoder":
         add_pairs(cases, directory, FULL_PAIRS)
     else:
-        add_texts(cases, directory, FULL_TEXTS, False, False)
+        add_texts(cases, directory, FULL_TEXTS, False)
     width = 1 if kind == "cross-encoder" else cases.model.config.hidden_size
     write_cases(os.path.join(output, name + ".json"), directory, "models/" + name, cases, width)
 

@@ -238,7 +238,10 @@ static cpl_status read_reals(json_t **out, const char *path, cpl_error *err)
     cpl_status st = cpl_file_read(&text, path, TOKENIZER_CONFIG_BYTES_MAX, err);
     if (!st) {
         *out = json_loadb(text.data, text.size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &e);
-        if (!*out) st = cpl_fail_line(err, CPL_CORRUPT, path, e.line, e.column, NULL, "not valid JSON: %s", e.text);
+        if (!*out && json_error_code(&e) == json_error_out_of_memory)
+            st = cpl_fail_memory(err, text.size);
+        else if (!*out)
+            st = cpl_fail_line(err, CPL_CORRUPT, path, e.line, e.column, NULL, "not valid JSON: %s", e.text);
     }
     cpl_buf_deinit(&text);
     return st;
@@ -321,5 +324,5 @@ cpl_status cpl_modules_load(cpl_modules *out, const char *dir, const cpl_config 
     json_decref(root);
     if (!st) st = load_length(&m, dir, config, err);
     if (!st) *out = m;
-    return st;
+    return cpl_one_line(st, err);
 }

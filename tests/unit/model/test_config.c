@@ -202,12 +202,14 @@ static void refuses_broken_json(void **state)
                  {"{\"a\":1,\"a\":2}", "duplicate"},
                  {"{\"a\xC3\":1}", "JSON"},
                  {"7", "JSON"},
-                 {"{} {}", "JSON"}};
+                 {"{} {}", "JSON"},
+                 {"{\"a\":\"\\u0\nb\"}", "JSON"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cpl_status st = cpl_config_parse(&config, FILE_NAME, cases[i].text, strlen(cases[i].text), &arena, &err);
         assert_int_equal(st, CPL_CORRUPT);
         if (!strstr(err.what, cases[i].word)) fail_msg("'%s' does not say '%s'", err.what, cases[i].word);
         assert_string_equal(err.file, FILE_NAME);
+        assert_null(strpbrk(err.what, "\r\n"));
     }
 }
 
