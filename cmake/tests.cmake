@@ -68,6 +68,16 @@ foreach(floor IN LISTS CPL_FLOORS)
   endforeach()
 endforeach()
 
+# Broken plug-ins for unit_backend_registry: test-plugins/couplet-NAME.so.
+file(GLOB plugins CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/unit/backend/plugins/plugin_*.c)
+foreach(f IN LISTS plugins)
+  get_filename_component(name ${f} NAME_WE)
+  string(REGEX REPLACE "^plugin_" "couplet-" name ${name})
+  add_library(${name} MODULE ${f})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
+  set_target_properties(${name} PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test-plugins)
+endforeach()
+
 foreach(pair kernel:cpl_kernel golden:cpl_lib conform:cpl_engine sim:cpl_engine fault:cpl_cli)
   string(REPLACE ":" ";" pair ${pair})
   list(GET pair 0 label)

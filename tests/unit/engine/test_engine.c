@@ -268,7 +268,7 @@ static void models_are_described_and_found(void **state)
 static void full_queue_refuses(void **state)
 {
     (void)state;
-    const char *slow[] = {"fixed_us=100000", NULL};
+    const char *slow[] = {"fixed_us=200000", NULL};
     cpl_engine_options o = {.workers = 1, .policy = {.queue_requests_max = 3, .queue_tokens_max = 500}};
     cpl_engine *e = open_engine(CROSS_ENCODER, slow, &o);
     cpl_tokenizer_scratch *scratch = open_scratch();

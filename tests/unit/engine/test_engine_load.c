@@ -202,7 +202,7 @@ static void drain_beside_clients(void **state)
 static void single_pairs_pass_a_large_request(void **state)
 {
     (void)state;
-    const char *slow[] = {"fixed_us=300", NULL};
+    const char *slow[] = {"fixed_us=2000", NULL};
     cpl_engine_options o = {.workers = 1, .policy = {.tokens_max = 256}};
     cpl_engine *e = open_engine(CROSS_ENCODER, slow, &o);
     cpl_tokenizer_scratch *scratch = open_scratch();
@@ -248,11 +248,15 @@ static void one_request_uses_idle_workers(void **state)
     uint64_t seed = base_seed;
     call_init(&c);
     call_fill(&c, CPL_OP_SCORE, 40, &seed);
-    assert_int_equal(cpl_engine_submit(e, c.task, &c.spec, scratch, NULL), CPL_OK);
-    const cpl_task_result *r = call_wait(&c);
-    assert_true(r->tokens < 4096); /* one pass could have held it */
-    assert_in_range(r->passes, 3, 5);
-    check_rows(e, &c, scratch);
+    uint64_t passes = 0;
+    for (int i = 0; i < 50 && passes < 3; i++) { /* once all workers sleep: on a busy machine not at the first try */
+        assert_int_equal(cpl_engine_submit(e, c.task, &c.spec, scratch, NULL), CPL_OK);
+        const cpl_task_result *r = call_wait(&c);
+        assert_true(r->tokens < 4096); /* one pass could have held it */
+        check_rows(e, &c, scratch);
+        passes = r->passes;
+    }
+    assert_in_range(passes, 3, 5);
     call_deinit(&c);
     cpl_tokenizer_scratch_close(scratch);
     cpl_engine_close(e);
