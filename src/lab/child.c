@@ -48,7 +48,7 @@ static void last_words(int log, char *out, size_t cap)
     while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == ' ')) n--;
     text[n > 0 ? n : 0] = 0;
     const char *line = strrchr(text, '\n');
-    snprintf(out, cap, "%s", line ? line + 1 : text);
+    snprintf(out, cap, "%.299s", line ? line + 1 : text);
 }
 
 /* Reads stdout until the listening line. */

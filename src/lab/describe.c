@@ -10,15 +10,10 @@
 #include "base/clock.h"
 #include "lab/machine.h"
 
-static bool said(const cpl_config *c, const char *key) { return strcmp(cpl_config_origin(c, key), "default") != 0; }
-
 void cpl_lab_batching_text(const cpl_config *c, char *out, size_t cap)
 {
-    const char *policy = cpl_config_text(c, "batching.policy");
-    if (!*policy)
-        policy = !cpl_config_bool(c, "batching.enabled")                                ? "off"
-                 : said(c, "batching.max_batch_size") || said(c, "batching.timeout_ms") ? "timeout"
-                                                                                        : "greedy";
+    const char *policy;
+    if (cpl_config_policy(c, &policy, NULL)) policy = "contradictory";
     const char *aware = cpl_config_bool(c, "batching.length_aware_batching") ? ", length-aware" : "";
     if (!strcmp(policy, "timeout"))
         snprintf(out, cap, "up to %lld pairs, %g ms%s", (long long)cpl_config_int(c, "batching.max_batch_size"),
@@ -60,9 +55,10 @@ cpl_status cpl_lab_describe_plan(cpl_lab_result *r, const cpl_config *c, const c
     r->quick = o->quick;
     r->target = o->target ? cpl_lab_text(r, "%s", o->target) : "";
     r->backend_asked = r->backend = cpl_lab_text(r, "%s", cpl_config_text(c, "model.backend"));
-    r->precision_requested = cpl_lab_text(r, "%s", cpl_config_text(c, "model.precision"));
+    const char *precision;
+    if (!cpl_config_precision(c, &precision, NULL)) r->precision_requested = cpl_lab_text(r, "%s", precision);
     r->model_asked = cpl_lab_text(r, "%s", cpl_config_text(c, "model.name"));
-    r->model = stand_in ? stand_in : r->model_asked;
+    r->model = stand_in ? cpl_lab_text(r, "%s", stand_in) : r->model_asked;
     if (stand_in)
         r->model_note = cpl_lab_text(r, "%s is not here: %s stands in for it (real speed, meaningless scores)",
                                      r->model_asked, stand_in);
@@ -82,7 +78,7 @@ cpl_status cpl_lab_describe_plan(cpl_lab_result *r, const cpl_config *c, const c
 void cpl_lab_describe_server(cpl_lab_result *r, const cpl_load_result *load)
 {
     const cpl_server_totals *s = &load->server;
-    if (!s->known || r->weight_bytes) return;
+    if (!s->known || r->workers) return;
     r->backend = cpl_lab_text(r, "%s", s->backend);
     r->isa = cpl_lab_text(r, "%s", s->isa);
     r->precision_requested = cpl_lab_text(r, "%s", s->precision_requested);

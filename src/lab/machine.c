@@ -4,9 +4,7 @@
  * Threads: no state. */
 #include "lab/machine.h"
 
-#include <dirent.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -14,7 +12,6 @@
 #include "backend/precision.h"
 #include "backend/registry.h"
 #include "base/error.h"
-#include "base/file.h"
 #include "base/thread.h"
 
 #ifndef COUPLET_BUILD_FLAGS
@@ -26,9 +23,6 @@
 #define COMPILER "gcc " __VERSION__
 #endif
 #define UNREADABLE "not readable"
-
-#define CROSS_ENCODER "cross-encoder/ms-marco-MiniLM-L-6-v2"
-#define STAND_IN      "models/seeded-cross-encoder"
 
 static void chop(char *line)
 {
@@ -145,48 +139,4 @@ cpl_status cpl_lab_backend_check(const char *name, cpl_error *err)
     st = ref.backend->probe(&caps, &host, err);
     cpl_backend_release(&ref);
     return st;
-}
-
-static bool holds_config(const char *dir)
-{
-    char path[1200];
-    return !cpl_file_join(path, sizeof path, dir, "config.json", NULL) && cpl_file_exists(path);
-}
-
-/* $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub, then models--ORG--NAME/snapshots/REVISION. */
-static bool in_hub_cache(const char *name)
-{
-    char hub[700], dir[1000];
-    const char *cache = getenv("HF_HUB_CACHE"), *hf = getenv("HF_HOME"), *home = getenv("HOME");
-    if (cache && *cache)
-        snprintf(hub, sizeof hub, "%s", cache);
-    else if (hf && *hf)
-        snprintf(hub, sizeof hub, "%s/hub", hf);
-    else
-        snprintf(hub, sizeof hub, "%s/.cache/huggingface/hub", home ? home : "");
-    const char *slash = strchr(name, '/');
-    if (!slash) return false;
-    snprintf(dir, sizeof dir, "%s/models--%.*s--%.200s/snapshots", hub, (int)(slash - name < 80 ? slash - name : 80),
-             name, slash + 1);
-    DIR *d = opendir(dir);
-    bool found = false;
-    for (struct dirent *e; d && !found && (e = readdir(d));) {
-        char revision[1300];
-        if (e->d_name[0] == '.') continue;
-        snprintf(revision, sizeof revision, "%s/%s", dir, e->d_name);
-        found = holds_config(revision);
-    }
-    if (d) closedir(d);
-    return found;
-}
-
-bool cpl_lab_model_here(const char *name, const char **stand_in)
-{
-    char path[600];
-    const char *slash = strrchr(name, '/');
-    *stand_in = NULL;
-    snprintf(path, sizeof path, "models/%.500s", slash ? slash + 1 : name);
-    if (holds_config(name) || holds_config(path) || in_hub_cache(name)) return true;
-    if (!strcmp(name, CROSS_ENCODER) && holds_config(STAND_IN)) *stand_in = STAND_IN;
-    return false;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* machine.h - what a result must say about where it comes from: machine, build, backends as probed, model found. */
+/* machine.h - what a result must say about where it comes from: machine, build, backends as probed. */
 #ifndef CPL_LAB_MACHINE_H
 #define CPL_LAB_MACHINE_H
 
@@ -10,9 +10,5 @@ cpl_status cpl_lab_capture(cpl_lab_result *r, cpl_error *err);
 
 /* CPL_OK when backend `name` is here and runs; else the reason. */
 cpl_status cpl_lab_backend_check(const char *name, cpl_error *err);
-
-/* Is the model there: a folder, models/LAST_PART, or the Hugging Face cache? Where the cross-encoder of the
- * experiments isn't, *stand_in is set to the folder of the seeded one that takes its place, if that is there. */
-bool cpl_lab_model_here(const char *name, const char **stand_in);
 
 #endif

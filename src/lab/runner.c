@@ -23,6 +23,7 @@
 #include "lab/page.h"
 #include "lab/plan.h"
 #include "lab/row.h"
+#include "model/locate.h"
 
 enum { START_TIMEOUT_MS = 60000, STOP_GRACE_MS = 40000, ARGS_MAX = 64 };
 
@@ -34,7 +35,8 @@ typedef struct lab_job {
     cpl_pool *pool;
     cpl_lab_result *result;
     cpl_lab_row *rows; /* server by batch by level */
-    const char *stand_in;
+    bool seeded;       /* the seeded cross-encoder stands in for the model */
+    char model_dir[1024];
     size_t rows_done; /* for progress, over all rounds */
     bool skip;        /* not run, or failed */
 } lab_job;
@@ -118,7 +120,7 @@ static cpl_status run_rows(lab_job *job, size_t server, const char *target, cpl_
 /* ---- servers ------------------------------------------------------------------------------------------------- */
 
 static cpl_status serve_arguments(const lab_job *job, size_t server, const char *program, const char **argv,
-                                  char *stand_in, size_t stand_in_cap, cpl_error *err)
+                                  cpl_error *err)
 {
     size_t n = 0;
     argv[n++] = program;
@@ -127,11 +129,6 @@ static cpl_status serve_arguments(const lab_job *job, size_t server, const char 
     argv[n++] = job->file;
     argv[n++] = "--listen";
     argv[n++] = "127.0.0.1:0";
-    if (job->stand_in) {
-        snprintf(stand_in, stand_in_cap, "model.name=%s", job->stand_in);
-        argv[n++] = "--set";
-        argv[n++] = stand_in;
-    }
     const char *const *lists[] = {job->options->sets, job->plan->servers[server].sets};
     for (size_t k = 0; k < 2; k++)
         for (const char *const *s = lists[k]; s && *s; s++) {
@@ -147,7 +144,7 @@ static cpl_status run_server(lab_job *job, size_t server, cpl_error *err)
 {
     if (job->options->target) return run_rows(job, server, job->options->target, err);
     const char *argv[ARGS_MAX];
-    char program[1024], stand_in[600];
+    char program[1024];
     ssize_t n = job->options->program ? (ssize_t)strlen(job->options->program) : -1;
     if (n < 0) n = readlink("/proc/self/exe", program, sizeof program - 1);
     if (n < 0) return cpl_fail(err, CPL_IO, "can't tell which file this program is");
@@ -156,7 +153,7 @@ static cpl_status run_server(lab_job *job, size_t server, cpl_error *err)
     else
         program[n] = 0;
     cpl_child child = {0};
-    cpl_status st = serve_arguments(job, server, program, argv, stand_in, sizeof stand_in, err);
+    cpl_status st = serve_arguments(job, server, program, argv, err);
     if (!st) st = cpl_child_start(&child, argv, START_TIMEOUT_MS, err);
     if (st) return st;
     if (child.ready_ms > job->result->ready_ms_max) job->result->ready_ms_max = child.ready_ms;
@@ -208,8 +205,12 @@ static cpl_status job_init(lab_job *job, const cpl_lab_options *o, const char *f
     if (st) return st;
     job->rows = calloc(cpl_lab_plan_rows(job->plan), sizeof *job->rows);
     if (!job->rows) return cpl_fail_memory(err, cpl_lab_plan_rows(job->plan) * sizeof *job->rows);
-    cpl_lab_model_here(cpl_config_text(job->config, "model.name"), &job->stand_in);
-    return cpl_lab_describe_plan(job->result, job->config, job->plan, o, file, job->stand_in, err);
+    const char *model = cpl_config_text(job->config, "model.name");
+    cpl_error missing; /* reported when the job's turn comes: the others go on */
+    if (cpl_model_locate(job->model_dir, sizeof job->model_dir, model, true, &job->seeded, &missing))
+        job->model_dir[0] = 0;
+    return cpl_lab_describe_plan(job->result, job->config, job->plan, o, file, job->seeded ? job->model_dir : NULL,
+                                 err);
 }
 
 /* Pairs the longest row of the plan may send. */
@@ -235,6 +236,12 @@ static void job_prepare(lab_job *job)
 {
     cpl_error e;
     if (!job->options->target && cpl_lab_backend_check(cpl_config_text(job->config, "model.backend"), &e)) {
+        give_up(job, "not run", &e);
+        return;
+    }
+    if (!job->options->target && !*job->model_dir) {
+        cpl_model_locate(job->model_dir, sizeof job->model_dir, cpl_config_text(job->config, "model.name"), true,
+                         &job->seeded, &e);
         give_up(job, "not run", &e);
         return;
     }

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_experiment.c - `couplet experiment run | list | check`. The work is the lab's; this reads flags, draws the bar
+ * and prints tables. Threads: the main one. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "lab/page.h"
+#include "lab/plan.h"
+#include "lab/runner.h"
+
+#define FOLDER "experiments"
+
+/* ---- run ------------------------------------------------------------------------------------------------------ */
+
+typedef struct run_state {
+    cpl_progress bar;
+    char label[160];
+    bool json;
+    cpl_buf out; /* JSON: the results so far */
+    size_t count;
+} run_state;
+
+static void on_progress(void *user, const char *name, size_t row, size_t rows, double part)
+{
+    run_state *s = user;
+    char label[160];
+    snprintf(label, sizeof label, "%.80s row %zu of %zu", name, row + 1, rows);
+    if (strcmp(label, s->label) != 0) {
+        cpl_progress_finish(&s->bar);
+        memcpy(s->label, label, sizeof label);
+        cpl_progress_init(&s->bar, s->label, 1000);
+    }
+    cpl_progress_update(&s->bar, (uint64_t)(part * 1000));
+}
+
+static void on_finished(void *user, const cpl_lab_result *r)
+{
+    run_state *s = user;
+    cpl_progress_finish(&s->bar);
+    if (s->json) {
+        cpl_buf_text(&s->out, s->count++ ? ",\n" : "");
+        cpl_lab_result_write(r, &s->out);
+        return;
+    }
+    printf("%s%s: %s%s%s\n", s->count++ ? "\n" : "", r->name, r->status, *r->status && r->reason ? ": " : "",
+           r->reason ? r->reason : "");
+    if (r->model_note && *r->model_note) printf("%s\n", r->model_note);
+    cpl_buf table = {0};
+    if (r->point_count) cpl_lab_table(r, &table);
+    if (table.data) fputs(table.data, stdout);
+    cpl_buf_deinit(&table);
+    fflush(stdout);
+}
+
+/* The files named, or those of the folder for "all". *listed is what must be released. */
+static cpl_status take_files(const cpl_args *args, const char *const **files, char ***listed, const char **room,
+                             size_t cap, cpl_error *err)
+{
+    size_t n = cpl_args_positional_count(args);
+    *listed = NULL;
+    if (!n) return cpl_fail(err, CPL_INVALID, "no experiment was given: name files, or 'all'");
+    if (n == 1 && !strcmp(cpl_args_positional(args, 0), "all")) {
+        cpl_status st = cpl_lab_files_list(listed, FOLDER, err);
+        *files = (const char *const *)*listed;
+        return st;
+    }
+    if (n >= cap) return cpl_fail(err, CPL_INVALID, "more than %zu experiments: use 'all'", cap - 1);
+    for (size_t i = 0; i < n; i++) room[i] = cpl_args_positional(args, i);
+    room[n] = NULL;
+    *files = room;
+    return CPL_OK;
+}
+
+enum { FILES_MAX = 256 };
+
+static int run(const cpl_args *args)
+{
+    cpl_error err;
+    cpl_log storage;
+    const char *room[FILES_MAX];
+    char **listed;
+    size_t failed = 0;
+    run_state s = {.json = cpl_args_switch(args, "json")};
+    cpl_lab_options o = {.sets = cpl_args_list(args, "set"),
+                         .output_dir = cpl_args_text(args, "output"),
+                         .target = cpl_args_text(args, "target"),
+                         .quick = cpl_args_switch(args, "quick"),
+                         .progress = isatty(2) ? on_progress : NULL,
+                         .finished = on_finished,
+                         .user = &s,
+                         .log = cpl_cli_log(&storage, NULL)};
+    cpl_status st = take_files(args, &o.files, &listed, room, FILES_MAX, &err);
+    if (!st) st = cpl_lab_run(&o, &failed, &err);
+    cpl_progress_finish(&s.bar);
+    if (s.json && !st) st = cpl_buf_status(&s.out, &err);
+    if (s.json && !st) printf("{\"results\": [\n%s]}\n", s.out.data ? s.out.data : "");
+    cpl_buf_deinit(&s.out);
+    cpl_lab_files_close(listed);
+    if (st) return cpl_cli_fail(&err);
+    return failed ? 1 : 0;
+}
+
+static const cpl_flag run_flags[] = {
+    {"target", CPL_FLAG_TEXT, "HOST:PORT", NULL, "drive the server that is up there instead of starting one"},
+    {"quick", CPL_FLAG_SWITCH, NULL, NULL, "a few requests a row, one round: to see that it works; results say so"},
+    {"output", CPL_FLAG_TEXT, "DIR", "docs/experiments", "folder for NAME.json and NAME.md"},
+    {"set", CPL_FLAG_LIST, "KEY=VALUE", NULL, "override any key of the files; results say so; repeatable"},
+    {"json", CPL_FLAG_SWITCH, NULL, NULL, "print one JSON document"},
+    {NULL, CPL_FLAG_SWITCH, NULL, NULL, NULL},
+};
+
+const cpl_command cpl_command_experiment_run = {
+    .name = "experiment run",
+    .summary = "run experiments and write up their results",
+    .positional = "FILE... | all",
+    .flags = run_flags,
+    .details =
+        "For each file: starts `couplet serve` with its settings (once for each combination of swept ones), drives it "
+        "with every batch size at every concurrency, and writes NAME.json and NAME.md. An experiment whose backend "
+        "isn't here says so in its result and the others go on; --set model.backend=native runs it anyway. "
+        "Experiments side by side whose names start with the same number and that repeat their rounds take them in "
+        "turn, so that they can be compared. `couplet report` then writes the pages over all of them.\n\n"
+        "With --target nothing is started: the server that is up is driven as it is, and a file that sweeps server "
+        "settings is refused. Exit status 1 when an experiment failed.",
+    .run = run,
+};
+
+/* ---- list ----------------------------------------------------------------------------------------------------- */
+
+static cpl_status list_one(const char *file, bool json, cpl_json_writer *w, cpl_error *err)
+{
+    cpl_config *c = NULL;
+    cpl_lab_plan *p = NULL;
+    cpl_status st = cpl_config_load(&c, file, true, NULL, err);
+    if (!st) st = cpl_lab_plan_open(&p, c, file, false, err);
+    if (!st && json) {
+        cpl_json_open(w, NULL, '{');
+        cpl_json_text(w, "name", p->name);
+        cpl_json_text(w, "file", file);
+        cpl_json_text(w, "phase", cpl_config_text(c, "experiment.phase"));
+        cpl_json_text(w, "description", cpl_config_text(c, "experiment.description"));
+        cpl_json_text(w, "backend", cpl_config_text(c, "model.backend"));
+        cpl_json_int(w, "rows", (int64_t)cpl_lab_plan_rows(p));
+        cpl_json_int(w, "rounds", p->rounds);
+        cpl_json_close(w, '}');
+    } else if (!st) {
+        printf("%-38s %-9s %3zu rows x %u  %s\n", p->name, cpl_config_text(c, "model.backend"), cpl_lab_plan_rows(p),
+               p->rounds, cpl_config_text(c, "experiment.description"));
+    }
+    cpl_lab_plan_close(p);
+    cpl_config_close(c);
+    return st;
+}
+
+static int list(const cpl_args *args)
+{
+    cpl_error err;
+    char **files = NULL;
+    bool json = cpl_args_switch(args, "json");
+    cpl_buf out = {0};
+    cpl_json_writer w = {.out = &out, .pretty = true};
+    cpl_status st = cpl_lab_files_list(&files, cpl_args_text(args, "dir"), &err);
+    cpl_json_open(&w, NULL, '{');
+    cpl_json_open(&w, "experiments", '[');
+    for (char **f = files; !st && *f; f++) st = list_one(*f, json, &w, &err);
+    cpl_json_close(&w, ']');
+    cpl_json_close(&w, '}');
+    if (!st && json) st = cpl_buf_status(&out, &err);
+    if (!st && json) printf("%s\n", out.data);
+    cpl_buf_deinit(&out);
+    cpl_lab_files_close(files);
+    return st ? cpl_cli_fail(&err) : 0;
+}
+
+static const cpl_flag list_flags[] = {
+    {"dir", CPL_FLAG_TEXT, "DIR", FOLDER, "folder of experiment files"},
+    {"json", CPL_FLAG_SWITCH, NULL, NULL, "print one JSON document"},
+    {NULL, CPL_FLAG_SWITCH, NULL, NULL, NULL},
+};
+
+const cpl_command cpl_command_experiment_list = {
+    .name = "experiment list",
+    .summary = "list experiment files",
+    .flags = list_flags,
+    .run = list,
+};
+
+/* ---- check ---------------------------------------------------------------------------------------------------- */
+
+static int check(const cpl_args *args)
+{
+    cpl_error err;
+    const char *room[FILES_MAX];
+    const char *const *files = NULL;
+    char **listed = NULL;
+    size_t good = 0, bad = 0;
+    cpl_status st = CPL_OK;
+    if (cpl_args_positional_count(args)) {
+        st = take_files(args, &files, &listed, room, FILES_MAX, &err);
+    } else {
+        st = cpl_lab_files_list(&listed, FOLDER, &err);
+        files = (const char *const *)listed;
+    }
+    if (st) return cpl_cli_fail(&err);
+    for (const char *const *f = files; *f; f++) {
+        if (cpl_lab_check(*f, cpl_args_list(args, "set"), &err)) {
+            cpl_cli_fail(&err);
+            bad++;
+        } else {
+            good++;
+        }
+    }
+    if (cpl_args_switch(args, "json"))
+        printf("{\"good\": %zu, \"bad\": %zu}\n", good, bad);
+    else
+        printf("%zu experiments are good, %zu are not\n", good, bad);
+    cpl_lab_files_close(listed);
+    return bad ? 1 : 0;
+}
+
+static const cpl_flag check_flags[] = {
+    {"set", CPL_FLAG_LIST, "KEY=VALUE", NULL, "override a key before checking; repeatable"},
+    {"json", CPL_FLAG_SWITCH, NULL, NULL, "print one JSON document"},
+    {NULL, CPL_FLAG_SWITCH, NULL, NULL, NULL},
+};
+
+const cpl_command cpl_command_experiment_check = {
+    .name = "experiment check",
+    .summary = "check experiment files without running them",
+    .positional = "[FILE...]",
+    .flags = check_flags,
+    .details = "Without files: all of the folder experiments. Every server setting a file asks for is checked, swept "
+               "ones included. Exit status 1 when a file is wrong.",
+    .run = check,
+};

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_load.c - `couplet load`: one run of the load generator against a server that is up, and what came of it as a
+ * table or as JSON. Threads: the main one. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "load/load.h"
+#include "load/verdict.h"
+
+static const cpl_flag flags[] = {
+    {"target", CPL_FLAG_TEXT, "ADDRESS", "127.0.0.1:50051", "HOST:PORT or unix:PATH of the server"},
+    {"dialect", CPL_FLAG_TEXT, "NAME", "couplet-grpc", "API the server speaks"},
+    {"scenario", CPL_FLAG_TEXT, "NAME", "closed", "when requests go out: closed keeps --concurrency in flight"},
+    {"concurrency", CPL_FLAG_COUNT, "N", "1", "requests in flight"},
+    {"connections", CPL_FLAG_COUNT, "N", NULL, "connections they share; not given: one each, at most 8"},
+    {"pairs-per-request", CPL_FLAG_COUNT, "N", "1", "pairs in one request"},
+    {"pairs", CPL_FLAG_TEXT, "FILE", NULL,
+     "TSV or JSON lines of pairs to send; not given: the file COUPLET_DATA names, else generated from the seed"},
+    {"requests", CPL_FLAG_COUNT, "N", NULL, "requests to measure; not given with --duration: no limit, else 1000"},
+    {"warmup", CPL_FLAG_COUNT, "N", NULL, "requests before them, not measured; not given: 10, at least --concurrency"},
+    {"duration", CPL_FLAG_NUMBER, "SECONDS", NULL, "end the measurement after this long"},
+    {"timeout", CPL_FLAG_NUMBER, "SECONDS", "120", "give a request up after this long"},
+    {"seed", CPL_FLAG_COUNT, "N", "1", "seed of generated texts and of the order of those of a file"},
+    {"json", CPL_FLAG_SWITCH, NULL, NULL, "print one JSON document"},
+    {NULL, CPL_FLAG_SWITCH, NULL, NULL, NULL},
+};
+
+static double ms(double ns) { return ns / 1e6; }
+
+static void write_latency(cpl_json_writer *w, const cpl_histogram *h)
+{
+    cpl_json_open(w, "latency_ms", '{');
+    cpl_json_double(w, "mean", ms(cpl_histogram_mean(h)));
+    cpl_json_double(w, "p50", ms((double)cpl_histogram_at(h, 0.5)));
+    cpl_json_double(w, "p95", ms((double)cpl_histogram_at(h, 0.95)));
+    cpl_json_double(w, "p99", ms((double)cpl_histogram_at(h, 0.99)));
+    cpl_json_double(w, "max", ms(h->count ? (double)h->max : 0));
+    cpl_json_close(w, '}');
+}
+
+static void write_server(cpl_json_writer *w, const cpl_server_totals *s)
+{
+    cpl_json_open(w, "server", '{');
+    cpl_json_bool(w, "known", s->known);
+    if (s->known) {
+        double seconds = (double)s->monotonic_ns / 1e9;
+        cpl_json_text(w, "model", s->model);
+        cpl_json_text(w, "model_note", s->model_note);
+        cpl_json_text(w, "backend", s->backend);
+        cpl_json_text(w, "isa", s->isa);
+        cpl_json_open(w, "precision", '{');
+        cpl_json_text(w, "requested", s->precision_requested);
+        cpl_json_text(w, "effective", s->precision_effective);
+        cpl_json_text(w, "reason", s->precision_reason);
+        cpl_json_close(w, '}');
+        cpl_json_int(w, "passes", (int64_t)s->passes);
+        cpl_json_int(w, "sequences", (int64_t)s->sequences);
+        cpl_json_int(w, "tokens", (int64_t)s->tokens);
+        cpl_json_double(w, "queue_ms_mean", ms(cpl_histogram_mean(&s->queue_ns)));
+        cpl_json_double(w, "compute_ms_mean", ms(cpl_histogram_mean(&s->compute_ns)));
+        cpl_json_double(w, "cpu_cores", seconds > 0 ? (double)s->cpu_ns / 1e9 / seconds : 0);
+        cpl_json_double(w, "busy_cores", seconds > 0 ? (double)s->busy_ns / 1e9 / seconds : 0);
+        cpl_json_int(w, "rss_bytes", (int64_t)s->rss_bytes);
+    } else {
+        cpl_json_text(w, "why", s->why);
+    }
+    cpl_json_close(w, '}');
+}
+
+static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict *v, const char *source)
+{
+    const cpl_measure *m = &r->measure;
+    cpl_json_writer w = {.out = out, .pretty = true};
+    cpl_json_open(&w, NULL, '{');
+    cpl_json_int(&w, "concurrency", r->concurrency);
+    cpl_json_int(&w, "connections", r->connections);
+    cpl_json_int(&w, "pairs_per_request", r->pairs_per_request);
+    cpl_json_text(&w, "pairs_source", source);
+    cpl_json_int(&w, "requests_asked", (int64_t)r->asked);
+    cpl_json_int(&w, "requests", (int64_t)m->requests);
+    cpl_json_int(&w, "failed", (int64_t)m->failed);
+    cpl_json_bool(&w, "cut_by_time", r->cut_by_time);
+    cpl_json_int(&w, "repeated_pairs", (int64_t)r->repeats);
+    cpl_json_double(&w, "seconds", m->seconds);
+    cpl_json_double(&w, "pairs_per_s", m->pairs_per_s);
+    cpl_json_open(&w, "pairs_per_s_interval", '[');
+    cpl_json_double(&w, NULL, m->throughput.low);
+    cpl_json_double(&w, NULL, m->throughput.high);
+    cpl_json_close(&w, ']');
+    cpl_json_double(&w, "pairs_per_s_window_p95", m->window_p95);
+    cpl_json_double(&w, "window_s", m->window_s);
+    write_latency(&w, &m->latency_ns);
+    cpl_json_double(&w, "in_flight_mean", m->in_flight_mean);
+    cpl_json_int(&w, "in_flight_max", m->in_flight_max);
+    cpl_json_double(&w, "client_cpu_cores", r->client_cpu_cores);
+    cpl_json_open(&w, "errors", '[');
+    for (uint32_t i = 0; i < r->error_kinds; i++) {
+        cpl_json_open(&w, NULL, '{');
+        cpl_json_text(&w, "code", cpl_grpc_code_name(r->errors[i].code));
+        cpl_json_int(&w, "count", (int64_t)r->errors[i].count);
+        cpl_json_text(&w, "first", r->errors[i].message);
+        cpl_json_close(&w, '}');
+    }
+    cpl_json_close(&w, ']');
+    cpl_json_bool(&w, "valid", v->valid);
+    cpl_json_text(&w, "reasons", v->reasons);
+    cpl_json_text(&w, "percentiles", v->percentiles);
+    write_server(&w, &r->server);
+    cpl_json_close(&w, '}');
+    cpl_buf_text(out, "\n");
+}
+
+static void print_server(const cpl_server_totals *s)
+{
+    if (!s->known) {
+        printf("server       not known: %s\n", s->why);
+        return;
+    }
+    double seconds = (double)s->monotonic_ns / 1e9;
+    printf("server       %s on %s %s, %s%s%s\n", s->model, s->backend, s->isa, s->precision_effective,
+           *s->precision_reason ? ": " : "", s->precision_reason);
+    if (*s->model_note) printf("             %s\n", s->model_note);
+    printf("batches      %.1f sequences, %.0f tokens a pass; %.1f tokens a sequence\n",
+           s->passes ? (double)s->sequences / (double)s->passes : 0.0,
+           s->passes ? (double)s->tokens / (double)s->passes : 0.0,
+           s->sequences ? (double)s->tokens / (double)s->sequences : 0.0);
+    printf("time         queue %.2f ms, compute %.2f ms, tokenize %.3f ms a request\n",
+           ms(cpl_histogram_mean(&s->queue_ns)), ms(cpl_histogram_mean(&s->compute_ns)),
+           ms(cpl_histogram_mean(&s->tokenize_ns)));
+    if (seconds > 0)
+        printf("cores        server %.2f (computing %.2f), memory %.0f MB\n", (double)s->cpu_ns / 1e9 / seconds,
+               (double)s->busy_ns / 1e9 / seconds, (double)s->rss_bytes / 1e6);
+}
+
+static void print_table(const cpl_load_result *r, const cpl_verdict *v, const char *source)
+{
+    const cpl_measure *m = &r->measure;
+    const cpl_histogram *h = &m->latency_ns;
+    printf("load         closed loop, %u in flight over %u connections, %u pairs a request\n", r->concurrency,
+           r->connections, r->pairs_per_request);
+    printf("pairs        %s", source);
+    if (r->repeats) printf("; %llu had been sent before", (unsigned long long)r->repeats);
+    printf("\nrequests     %llu", (unsigned long long)(m->requests + m->failed));
+    if (r->cut_by_time) printf(" of %llu (time was up)", (unsigned long long)r->asked);
+    printf(" in %.2f s, %llu failed\n", m->seconds, (unsigned long long)m->failed);
+    printf("throughput   %.1f pairs/s", m->pairs_per_s);
+    if (m->throughput.known) printf(" (95 %%: %.1f to %.1f)", m->throughput.low, m->throughput.high);
+    printf(", %.1f requests/s; TP P95 %.1f over windows of %.3g s\n",
+           m->seconds > 0 ? (double)m->requests / m->seconds : 0.0, m->window_p95, m->window_s);
+    printf("latency ms   mean %.2f  p50 %.2f%s  p95 %.2f%s  p99 %.2f%s  max %.2f\n", ms(cpl_histogram_mean(h)),
+           ms((double)cpl_histogram_at(h, 0.5)), v->p50 ? "" : "~", ms((double)cpl_histogram_at(h, 0.95)),
+           v->p95 ? "" : "~", ms((double)cpl_histogram_at(h, 0.99)), v->p99 ? "" : "~",
+           ms(h->count ? (double)h->max : 0));
+    printf("in flight    %.2f on average, %u at most; generator used %.3f cores\n", m->in_flight_mean, m->in_flight_max,
+           r->client_cpu_cores);
+    print_server(&r->server);
+    for (uint32_t i = 0; i < r->error_kinds; i++)
+        printf("error        %s x %llu, first: %s\n", cpl_grpc_code_name(r->errors[i].code),
+               (unsigned long long)r->errors[i].count, r->errors[i].message);
+    printf("verdict      %s%s%s\n", v->valid ? "VALID" : "INVALID", *v->reasons ? ": " : "", v->reasons);
+    if (*v->percentiles) printf("             ~ %s\n", v->percentiles);
+}
+
+static void on_progress(void *user, uint64_t measured, uint64_t asked)
+{
+    (void)asked;
+    cpl_progress_update(user, measured);
+}
+
+static cpl_status read_options(cpl_load_options *o, const cpl_args *args, const cpl_dialect **dialect, cpl_error *err)
+{
+    *o = (cpl_load_options){.target = cpl_args_text(args, "target"),
+                            .concurrency = (uint32_t)cpl_args_count(args, "concurrency"),
+                            .connections = (uint32_t)cpl_args_count(args, "connections"),
+                            .requests = cpl_args_count(args, "requests"),
+                            .warmup = cpl_args_count(args, "warmup"),
+                            .duration_s = cpl_args_number(args, "duration"),
+                            .timeout_s = cpl_args_number(args, "timeout"),
+                            .progress = on_progress};
+    if (!o->requests && o->duration_s <= 0) o->requests = 1000;
+    if (!cpl_args_given(args, "warmup")) o->warmup = o->concurrency > 10 ? o->concurrency : 10;
+    cpl_status st = cpl_dialect_find(dialect, cpl_args_text(args, "dialect"), err);
+    return st ? st : cpl_scenario_find(&o->scenario, cpl_args_text(args, "scenario"), err);
+}
+
+static cpl_status open_workload(cpl_workload **w, cpl_pool **pool, const cpl_load_options *o,
+                                const cpl_dialect *dialect, const cpl_args *args, cpl_error *err)
+{
+    uint64_t each = cpl_args_count(args, "pairs-per-request");
+    uint64_t requests = o->requests ? o->requests + o->warmup + 4 * (uint64_t)o->concurrency : 0;
+    const char *path = cpl_args_text(args, "pairs");
+    if (!path) path = getenv("COUPLET_DATA");
+    if (each > CPL_POOL_PAIRS_MAX)
+        return cpl_fail(err, CPL_INVALID, "--pairs-per-request %llu: at most %d", (unsigned long long)each,
+                        CPL_POOL_PAIRS_MAX);
+    uint64_t pairs = requests && requests * each < CPL_POOL_PAIRS_MAX ? requests * each : CPL_POOL_PAIRS_MAX;
+    cpl_status st = cpl_pool_open(pool, path && *path ? path : NULL, cpl_args_count(args, "seed"), (size_t)pairs, err);
+    return st ? st : cpl_workload_open(w, *pool, dialect, (uint32_t)each, requests, err);
+}
+
+static int run(const cpl_args *args)
+{
+    cpl_error err;
+    cpl_log storage;
+    cpl_load_options o;
+    cpl_pool *pool = NULL;
+    cpl_workload *w = NULL;
+    cpl_load_result *r = NULL;
+    cpl_progress bar;
+    const cpl_dialect *dialect;
+    cpl_status st = read_options(&o, args, &dialect, &err);
+    o.log = cpl_cli_log(&storage, NULL);
+    o.user = &bar;
+    if (!st) st = open_workload(&w, &pool, &o, dialect, args, &err);
+    cpl_progress_init(&bar, "requests", o.requests);
+    if (!st) st = cpl_load_run(&r, &o, w, &err);
+    cpl_progress_finish(&bar);
+    bool answered = false;
+    if (!st) {
+        cpl_verdict v;
+        cpl_buf text = {0};
+        cpl_verdict_of(&v, r);
+        answered = r->measure.requests > 0;
+        if (cpl_args_switch(args, "json")) {
+            write_json(&text, r, &v, cpl_pool_source(pool));
+            st = cpl_buf_status(&text, &err);
+            if (!st) fwrite(text.data, 1, text.size, stdout);
+        } else {
+            print_table(r, &v, cpl_pool_source(pool));
+        }
+        cpl_buf_deinit(&text);
+    }
+    cpl_load_result_close(r);
+    cpl_workload_close(w);
+    cpl_pool_close(pool);
+    return st ? cpl_cli_fail(&err) : answered ? 0 : 1;
+}
+
+const cpl_command cpl_command_load = {
+    .name = "load",
+    .summary = "drive a server with load and measure it",
+    .flags = flags,
+    .details =
+        "Keeps --concurrency requests in flight, measures --requests of them (or for --duration seconds, whichever "
+        "ends first) after a warm-up, and keeps the load up until the last measured one is answered. Pairs are not "
+        "repeated before all have been sent once. Exit status 1 when no request was answered.\n\n"
+        "A run is VALID when at most 1 request in 1,000 failed, the fastest third ran at most 10 % faster than the "
+        "slowest, at least 90 % of the concurrency was really in flight and the generator used at most 90 % of its "
+        "core. A percentile q needs ln 0.01 / ln q samples (459 for p99); ~ marks one that has fewer.",
+    .run = run,
+};
