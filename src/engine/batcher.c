@@ -45,7 +45,7 @@ void cpl_batcher_init(cpl_batcher *b, const cpl_batch_policy *policy)
 /* ---- queueing ---------------------------------------------------------------------------------------------- */
 
 /* The request that `deadline` lives in. */
-static cpl_batch_request *of_deadline(cpl_deadline *d)
+static cpl_batch_request *of_deadline(cpl_due *d)
 {
     return (cpl_batch_request *)(void *)((char *)d - offsetof(cpl_batch_request, deadline));
 }
@@ -118,7 +118,7 @@ cpl_status cpl_batcher_add(cpl_batcher *b, cpl_batch_flow *flow, cpl_batch_reque
     level->newest = r;
     if (r->deadline_ns != UINT64_MAX) {
         r->deadline.at_ns = r->deadline_ns;
-        cpl_deadline_add(&b->deadlines, &r->deadline);
+        cpl_due_add(&b->deadlines, &r->deadline);
     }
     if (!b->waiting_requests) b->woke = true;
     b->waiting_requests++;
@@ -159,7 +159,7 @@ static void unlink_request(cpl_batcher *b, cpl_batch_request *r)
         r->arrival_next->arrival_prev = r->arrival_prev;
     else
         level->newest = r->arrival_prev;
-    if (r->deadline_ns != UINT64_MAX) cpl_deadline_remove(&b->deadlines, &r->deadline);
+    if (r->deadline_ns != UINT64_MAX) cpl_due_remove(&b->deadlines, &r->deadline);
     r->lane = NULL;
     b->waiting_requests--;
 }

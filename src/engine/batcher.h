@@ -55,7 +55,7 @@ typedef struct cpl_batch_request {
     struct cpl_batch_lane *lane; /* NULL: not waiting */
     struct cpl_batch_request *ring_next, *ring_prev;
     struct cpl_batch_request *arrival_next, *arrival_prev;
-    cpl_deadline deadline;
+    cpl_due deadline;
 } cpl_batch_request;
 
 /* The requests of one flow at one priority. */
@@ -87,7 +87,7 @@ typedef struct cpl_batcher {
     uint64_t waiting_tokens;
     uint32_t waiting_requests, waiting_sequences;
     uint32_t released; /* TIMEOUT: sequences that need not wait any more */
-    cpl_deadline *deadlines;
+    cpl_due *deadlines;
     uint64_t takes;
     uint64_t cost_ps;    /* estimated picoseconds a token, for the picker */
     uint64_t virtual_ns; /* what it has been given so far, in estimated cost */

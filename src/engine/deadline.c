@@ -11,12 +11,12 @@
 #include <stddef.h>
 
 /* Both are roots (no siblings, no back); returns the earlier with the other as its first child. */
-static cpl_deadline *meld(cpl_deadline *a, cpl_deadline *b)
+static cpl_due *meld(cpl_due *a, cpl_due *b)
 {
     if (!a) return b;
     if (!b) return a;
     if (b->at_ns < a->at_ns) {
-        cpl_deadline *t = a;
+        cpl_due *t = a;
         a = b;
         b = t;
     }
@@ -28,11 +28,11 @@ static cpl_deadline *meld(cpl_deadline *a, cpl_deadline *b)
 }
 
 /* Melds a list of siblings in pairs, then the pairs from the last to the first: what makes it O(log n). */
-static cpl_deadline *meld_siblings(cpl_deadline *first)
+static cpl_due *meld_siblings(cpl_due *first)
 {
-    cpl_deadline *pairs = NULL; /* a stack, linked by next */
+    cpl_due *pairs = NULL; /* a stack, linked by next */
     while (first) {
-        cpl_deadline *a = first, *b = a->next;
+        cpl_due *a = first, *b = a->next;
         first = b ? b->next : NULL;
         a->next = a->back = NULL;
         if (b) b->next = b->back = NULL;
@@ -40,9 +40,9 @@ static cpl_deadline *meld_siblings(cpl_deadline *first)
         a->next = pairs;
         pairs = a;
     }
-    cpl_deadline *root = NULL;
+    cpl_due *root = NULL;
     while (pairs) {
-        cpl_deadline *a = pairs;
+        cpl_due *a = pairs;
         pairs = a->next;
         a->next = NULL;
         root = meld(root, a);
@@ -50,15 +50,15 @@ static cpl_deadline *meld_siblings(cpl_deadline *first)
     return root;
 }
 
-void cpl_deadline_add(cpl_deadline **heap, cpl_deadline *d)
+void cpl_due_add(cpl_due **heap, cpl_due *d)
 {
     d->child = d->next = d->back = NULL;
     *heap = meld(*heap, d);
 }
 
-void cpl_deadline_remove(cpl_deadline **heap, cpl_deadline *d)
+void cpl_due_remove(cpl_due **heap, cpl_due *d)
 {
-    cpl_deadline *below = meld_siblings(d->child);
+    cpl_due *below = meld_siblings(d->child);
     if (d == *heap) {
         *heap = below;
     } else {

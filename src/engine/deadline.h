@@ -6,15 +6,15 @@
 #include <stdint.h>
 
 /* Lives inside the caller's struct. Zeroed: in no heap. */
-typedef struct cpl_deadline {
+typedef struct cpl_due {
     uint64_t at_ns;
-    struct cpl_deadline *child, *next; /* first child; next sibling */
-    struct cpl_deadline *back;         /* previous sibling, or the parent of a first child */
-} cpl_deadline;
+    struct cpl_due *child, *next; /* first child; next sibling */
+    struct cpl_due *back;         /* previous sibling, or the parent of a first child */
+} cpl_due;
 
 /* The heap is its root: NULL when empty. d->at_ns is set by the caller and must not change while d is in. O(1). */
-void cpl_deadline_add(cpl_deadline **heap, cpl_deadline *d);
+void cpl_due_add(cpl_due **heap, cpl_due *d);
 /* d must be in the heap. Amortised O(log n). */
-void cpl_deadline_remove(cpl_deadline **heap, cpl_deadline *d);
+void cpl_due_remove(cpl_due **heap, cpl_due *d);
 
 #endif
