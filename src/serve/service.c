@@ -180,16 +180,12 @@ static cpl_status open_server(cpl_service *s, const cpl_config *c, uint32_t net_
     return st;
 }
 
-static void log_ready(const cpl_service *s, uint64_t started_ns)
+/* What the engine's own lines about the models don't say. */
+static void log_ready(const cpl_service *s, const char *policy, uint32_t net_threads, uint64_t started_ns)
 {
     const cpl_engine_model *m = cpl_engine_model_at(s->engine, 0);
-    cpl_log_write(s->log, CPL_LOG_INFO,
-                  "model '%s' from '%s': backend %s (%s), precision %s, max length %u, %u workers, %u tokens a pass, "
-                  "%.1f MB of weights; ready after %.0f ms",
-                  m->name, s->dir, m->backend, m->isa, cpl_precision_name(m->effective), m->max_length, m->workers,
-                  m->batch_tokens, (double)m->weight_bytes / 1e6, (double)(cpl_clock_ns() - started_ns) / 1e6);
-    if (*m->reason) cpl_log_write(s->log, CPL_LOG_WARN, "precision: %s", m->reason);
-    if (*m->model->note) cpl_log_write(s->log, CPL_LOG_WARN, "model: %s", m->model->note);
+    cpl_log_write(s->log, CPL_LOG_INFO, "ready after %.0f ms: %u workers, %u network threads, batching %s",
+                  (double)(cpl_clock_ns() - started_ns) / 1e6, m->workers, net_threads, policy);
 }
 
 cpl_status cpl_service_open(cpl_service **out, const cpl_config *config, bool allow_seeded, const cpl_log *log,
@@ -216,7 +212,9 @@ cpl_status cpl_service_open(cpl_service **out, const cpl_config *config, bool al
         cpl_service_close(s);
         return st;
     }
-    log_ready(s, started_ns);
+    const char *policy = "";
+    cpl_config_policy(config, &policy, NULL);
+    log_ready(s, policy, net_threads, started_ns);
     *out = s;
     return CPL_OK;
 }

@@ -102,6 +102,17 @@ static cpl_status wants_raw(bool *raw, const cpl_call *call, cpl_error *err)
                     v.data);
 }
 
+/* "ORG/NAME" also names the model NAME. */
+static cpl_status find_model(uint32_t *out, const cpl_call *call, const cpl_wire *w, cpl_error *err)
+{
+    cpl_text name = cpl_call_metadata(call, "model");
+    cpl_status st = cpl_engine_model_find(w->options.engine, name.data, name.size, out, err);
+    size_t at = name.size;
+    while (at > 0 && name.data[at - 1] != '/') at--;
+    if (st != CPL_NOT_FOUND || at == 0 || at == name.size) return st;
+    return cpl_engine_model_find(w->options.engine, name.data + at, name.size - at, out, NULL) ? st : CPL_OK;
+}
+
 static cpl_status choose_label(cpl_task_spec *spec, const cpl_wire *w, const cpl_engine_model *m, cpl_error *err)
 {
     spec->label = 0;
@@ -129,11 +140,10 @@ static void done(cpl_task *task, void *user)
 static cpl_status start(cpl_infer_op *op, cpl_call *call, const uint8_t *data, size_t n, cpl_wire *w, cpl_error *err)
 {
     cpl_task_spec spec = {.op = CPL_OP_SCORE, .deadline_ns = cpl_call_deadline_ns(call), .done = done, .user = op};
-    cpl_text name = cpl_call_metadata(call, "model");
     bool raw;
     cpl_status st = cpl_infer_decode(&op->list, data, n, &w->options.limits, err);
     if (!st) st = wants_raw(&raw, call, err);
-    if (!st) st = cpl_engine_model_find(w->options.engine, name.data, name.size, &spec.model, err);
+    if (!st) st = find_model(&spec.model, call, w, err);
     if (st) return st;
     const cpl_engine_model *m = cpl_engine_model_at(w->options.engine, spec.model);
     st = choose_label(&spec, w, m, err);
