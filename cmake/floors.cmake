@@ -72,3 +72,17 @@ function(cpl_floors_checked)
     DEPENDS ${sources} ${CMAKE_SOURCE_DIR}/tools/check_floors.sh COMMENT "Includes go down the floors only" VERBATIM)
   add_custom_target(check_floors ALL DEPENDS ${CMAKE_BINARY_DIR}/floors.checked)
 endfunction()
+
+# Two floors must not define the same name: static libraries would link without a word.
+function(cpl_symbols_checked)
+  list(TRANSFORM CPL_FLOORS PREPEND cpl_ OUTPUT_VARIABLE targets)
+  foreach(t IN LISTS targets)
+    list(APPEND archives $<TARGET_FILE:${t}>)
+  endforeach()
+  add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/symbols.checked
+    COMMAND ${CMAKE_SOURCE_DIR}/tools/check_symbols.sh ${archives}
+    COMMAND ${CMAKE_COMMAND} -E touch ${CMAKE_BINARY_DIR}/symbols.checked
+    DEPENDS ${targets} ${CMAKE_SOURCE_DIR}/tools/check_symbols.sh COMMENT "Every global name once, with our prefix"
+    VERBATIM)
+  add_custom_target(check_symbols ALL DEPENDS ${CMAKE_BINARY_DIR}/symbols.checked)
+endfunction()
