@@ -82,6 +82,7 @@ CPL_INLINE __m512 cpl_gelu_avx512(__m512 x)
 /* The tanh form, x / (1 + e^(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3): absolute error below 4e-7 + 2e-7 |x|. */
 CPL_INLINE __m512 cpl_gelu_tanh_avx512(__m512 x)
 {
+    x = _mm512_max_ps(_mm512_set1_ps(-20.0f), x); /* 0 from there on; x second: NaN passes */
     const __m512 cubic = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(0.044715f), _mm512_set1_ps(1.0f));
     const __m512 u = _mm512_mul_ps(_mm512_mul_ps(x, cubic), _mm512_set1_ps(-1.59576912f));
     const __m512 e = cpl_exp_avx512(_mm512_min_ps(_mm512_set1_ps(88.0f), u));
