@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 30
 CMAKE_FLAGS ?=
 
-CONFIGURE = cmake --log-level=WARNING -G Ninja -S . $(CMAKE_FLAGS)
+CONFIGURE = cmake --log-level=WARNING -G Ninja -S . $(CMAKE_FLAGS) >/dev/null
 CTEST = ctest -j $(JOBS) --output-on-failure
 ASAN_LABELS = unit;fault;conform;fuzz
 TSAN_LABELS = unit;sim;conform;net
