@@ -231,12 +231,18 @@ cpl_status cpl_client_call(cpl_client *c, uint32_t connection, const char *path,
 void cpl_client_run(cpl_client *c, uint64_t until_ns, bool until_idle)
 {
     c->stopped = c->time_up = false;
+    c->until_idle = until_idle;
     set_timer(c, &c->until, until_ns);
     while (!c->stopped && !c->time_up && !(until_idle && !c->calls_now)) cpl_loop_turn(&c->loop, true);
+    c->until_idle = false;
     set_timer(c, &c->until, UINT64_MAX);
 }
 
-void cpl_client_stop(cpl_client *c) { c->stopped = true; }
+void cpl_client_stop(cpl_client *c)
+{
+    c->stopped = true;
+    cpl_loop_turn_end(&c->loop);
+}
 
 void cpl_client_timer(cpl_client *c, uint64_t when_ns, void (*fn)(void *user), void *user)
 {

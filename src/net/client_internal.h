@@ -50,7 +50,7 @@ struct cpl_client {
     client_call *free_calls;
     uint32_t calls_now;
     char why[160]; /* the last connection ended so */
-    bool stopped, time_up, closing;
+    bool stopped, time_up, until_idle, closing;
     cpl_deadline until, timer;
     void (*timer_fn)(void *user);
     void *timer_user;

@@ -87,6 +87,8 @@ void cpl_client_answer(client_call *call, cpl_grpc_code code, const char *messag
                        .sent_ns = call->sent_ns,
                        .done_ns = c->loop.read_ns};
     if (!c->closing) call->done(call->user, &reply);
+    /* An answer may come while frames are written (a reset stream): the run must then not go on to wait. */
+    if (c->until_idle && !c->calls_now) cpl_client_stop(c);
 }
 
 /* ---- nghttp2's callbacks ----------------------------------------------------------------------------------- */

@@ -162,3 +162,5 @@ void cpl_loop_stop(cpl_loop *loop)
 }
 
 void cpl_loop_turn(cpl_loop *loop, bool wait) { uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT); }
+
+void cpl_loop_turn_end(cpl_loop *loop) { uv_stop(&loop->uv); }

@@ -50,6 +50,8 @@ void cpl_loop_run(cpl_loop *loop);
 void cpl_loop_stop(cpl_loop *loop);
 /* One turn: waits for events at most until the next deadline. */
 void cpl_loop_turn(cpl_loop *loop, bool wait);
+/* Inside a turn: it handles what is there and doesn't wait. */
+void cpl_loop_turn_end(cpl_loop *loop);
 /* Writes every dirty channel and arms the timer; cpl_loop_run does it before each wait. */
 void cpl_loop_flush(cpl_loop *loop);
 
