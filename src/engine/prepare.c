@@ -56,7 +56,6 @@ static cpl_status check_texts(const cpl_task_spec *s, cpl_error *err)
 
 static cpl_status check_ids(const cpl_ids *in, const cpl_model *m, uint32_t max_length, cpl_error *err)
 {
-    if (in->cu_seqlens[0]) return cpl_fail(err, CPL_INVALID, "cu_seqlens starts with %u, not 0", in->cu_seqlens[0]);
     for (size_t i = 0; i < in->n; i++) {
         uint32_t from = in->cu_seqlens[i], to = in->cu_seqlens[i + 1];
         if (to <= from) return cpl_fail(err, CPL_INVALID, "sequence %zu is empty", i);

@@ -31,7 +31,7 @@ typedef struct cpl_task_spec {
     uint32_t model;                           /* index into the engine's models */
     const cpl_pair *pairs;                    /* SCORE */
     const cpl_text *texts;                    /* EMBED */
-    const cpl_ids *ids;                       /* IDS */
+    const cpl_ids *ids;                       /* IDS; cu_seqlens may be cut from a longer list, so start above 0 */
     size_t n;                                 /* of pairs or texts; IDS: ids->n */
     cpl_score_form form;                      /* SCORE: default activation or raw */
     int32_t label;                            /* SCORE of a cross-encoder: which, or CPL_LABEL_... */

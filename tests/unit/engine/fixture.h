@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fixture.h - an engine over the tiny golden models and the fake backend, tasks that can be waited for, and what their
  * rows must be. For the tests of this folder; everything is static. */
-#ifndef CPL_TESTS_ENGINE_FIXTURE_H
-#define CPL_TESTS_ENGINE_FIXTURE_H
+#ifndef CPL_TESTS_FIXTURE_H
+#define CPL_TESTS_FIXTURE_H
 
 #include <math.h>
 #include <pthread.h>

@@ -81,7 +81,7 @@ static void ready_ids_give_raw_rows(void **state)
     cpl_engine *e = open_engine(THREE_LABELS, NULL, NULL);
     int32_t ids[] = {1, 2, 3, 4, 5, 6, 7};
     uint8_t types[] = {0, 0, 0, 1, 0, 1, 1}, zeros[7] = {0};
-    uint32_t cu[] = {0, 3, 4, 7};
+    uint32_t cu[] = {0, 3, 4, 7}; /* also cut from the middle of a longer list */
     call c;
     call_init(&c);
     for (int with_types = 0; with_types < 2; with_types++) {
@@ -100,6 +100,15 @@ static void ready_ids_give_raw_rows(void **state)
                 assert_memory_equal(&v, &r->rows[3 * i + k], sizeof v);
             }
         }
+    }
+    cpl_ids part = {ids, types, cu + 1, 2};
+    c.spec.ids = &part;
+    c.spec.n = 2;
+    assert_int_equal(cpl_engine_submit(e, c.task, &c.spec, NULL, NULL), CPL_OK);
+    const cpl_task_result *r = call_wait(&c);
+    for (uint32_t i = 0; i < 2; i++) {
+        float v = cpl_fake_value(cpl_fake_digest(ids + cu[i + 1], types + cu[i + 1], cu[i + 2] - cu[i + 1]), 0);
+        assert_memory_equal(&v, &r->rows[3 * i], sizeof v);
     }
     call_deinit(&c);
     cpl_engine_close(e);
@@ -194,8 +203,8 @@ static void bad_ids_are_refused(void **state)
     types[0] = 2;
     expect_refusal(e, &c, NULL, CPL_INVALID, "sequence 0: type id 2");
     types[0] = 0;
-    cu[0] = 1;
-    expect_refusal(e, &c, NULL, CPL_INVALID, "starts with 1");
+    cu[0] = 3; /* a part of a batch may start anywhere, but not behind its own end */
+    expect_refusal(e, &c, NULL, CPL_INVALID, "sequence 0 is empty");
     call_deinit(&c);
     cpl_engine_close(e);
 }
