@@ -27,6 +27,15 @@ void cpl_draft_deinit(cpl_draft *d)
     *d = (cpl_draft){0};
 }
 
+const char *cpl_token_quote(cpl_quoted *q, const char *token, size_t size)
+{
+    size_t n = 0;
+    for (; n < size && n < 60; n++) q->text[n] = (unsigned char)token[n] < 0x20 || token[n] == 0x7F ? '?' : token[n];
+    while (n < size && n && ((unsigned char)token[n] & 0xC0) == 0x80) n--;
+    q->text[n] = 0;
+    return q->text;
+}
+
 static cpl_status add_entry(cpl_draft *d, cpl_vocab_kind kind, const char *text, size_t size, int32_t value,
                             cpl_error *err)
 {
@@ -41,8 +50,8 @@ static cpl_status add_entry(cpl_draft *d, cpl_vocab_kind kind, const char *text,
 cpl_status cpl_draft_add_word(cpl_draft *d, const char *text, size_t size, int64_t id, cpl_error *err)
 {
     if (id < 0 || id >= CPL_TOKEN_IDS_MAX)
-        return cpl_fail_file(err, CPL_CORRUPT, d->name, "id %lld of token \"%.60s\" is out of range (0 to %d)",
-                             (long long)id, text, CPL_TOKEN_IDS_MAX - 1);
+        return cpl_fail_file(err, CPL_CORRUPT, d->name, "id %lld of token \"%s\" is out of range (0 to %d)",
+                             (long long)id, CPL_QUOTE(text, size), CPL_TOKEN_IDS_MAX - 1);
     if (d->t->vocab_size <= (uint32_t)id) d->t->vocab_size = (uint32_t)id + 1;
     return add_entry(d, CPL_VOCAB_WORD, text, size, (int32_t)id, err);
 }
@@ -75,9 +84,8 @@ cpl_status cpl_draft_read_token(cpl_draft *d, const json_t *object, int64_t id, 
                              "normalized");
     if (id < 0) id = json_is_integer(number) ? json_integer_value(number) : -1;
     if (id < 0 || id >= CPL_TOKEN_IDS_MAX || json_string_length(content) > (size_t)1 << 30)
-        return cpl_fail_file(err, CPL_CORRUPT, d->name,
-                             "id of added token \"%.60s\" is missing or out of range (0 to %d)",
-                             json_string_value(content), CPL_TOKEN_IDS_MAX - 1);
+        return cpl_fail_file(err, CPL_CORRUPT, d->name, "id of added token \"%s\" is missing or out of range (0 to %d)",
+                             CPL_QUOTE(json_string_value(content), json_string_length(content)), CPL_TOKEN_IDS_MAX - 1);
     token.content = json_string_value(content);
     token.size = (uint32_t)json_string_length(content);
     token.id = (int32_t)id;
@@ -120,8 +128,8 @@ static cpl_status settle_words(cpl_draft *d, uint8_t *used, cpl_error *err)
         if (i + 1 < d->entry_count && equal_words(&d->entries[i], &d->entries[i + 1])) continue;
         uint32_t id = (uint32_t)d->entries[i].value;
         if (used[id / 8] & 1 << id % 8)
-            return cpl_fail_file(err, CPL_CORRUPT, d->name, "id %u stands for \"%.60s\" and for another token", id,
-                                 d->entries[i].text);
+            return cpl_fail_file(err, CPL_CORRUPT, d->name, "id %u stands for \"%s\" and for another token", id,
+                                 CPL_QUOTE(d->entries[i].text, d->entries[i].size));
         used[id / 8] |= (uint8_t)(1 << id % 8);
         d->entries[kept++] = d->entries[i];
     }
@@ -147,7 +155,8 @@ static cpl_status refuse_twins(cpl_draft *d, cpl_error *err)
     cpl_status st = CPL_OK;
     for (size_t i = 1; !st && i < t->added_count; i++)
         if (!compare_contents(&order[i - 1], &order[i]))
-            st = cpl_fail_file(err, CPL_CORRUPT, d->name, "added token \"%.60s\" is listed twice", order[i]->content);
+            st = cpl_fail_file(err, CPL_CORRUPT, d->name, "added token \"%s\" is listed twice",
+                               CPL_QUOTE(order[i]->content, order[i]->size));
     free(order);
     return st;
 }
@@ -171,9 +180,6 @@ static cpl_status settle_added(cpl_draft *d, cpl_error *err)
             token->pattern = st ? NULL : cpl_arena_copy(&t->arena, scratch->text, token->pattern_size);
             if (!st && !token->pattern) st = cpl_fail_memory(err, token->pattern_size);
         }
-        if (!st && !token->pattern_size)
-            st = cpl_fail_file(err, CPL_CORRUPT, d->name, "added token \"%.60s\" is empty once normalised",
-                               token->content);
         cpl_vocab_kind kind = token->normalized ? CPL_VOCAB_NORMAL : CPL_VOCAB_RAW;
         if (!st) st = add_entry(d, kind, token->pattern, token->pattern_size, (int32_t)i, err);
         t->matchers[kind]++;
@@ -205,15 +211,15 @@ static cpl_status settle_ids(cpl_draft *d, size_t next, const uint8_t *used, cpl
         if (id < 0) {
             if (next >= CPL_TOKEN_IDS_MAX || (next < model_size && used[next / 8] & 1 << next % 8))
                 return cpl_fail_file(err, CPL_CORRUPT, d->name,
-                                     "added token \"%.60s\" would get id %zu, which is taken; number the vocabulary "
+                                     "added token \"%s\" would get id %zu, which is taken; number the vocabulary "
                                      "without gaps",
-                                     token->content, next);
+                                     CPL_QUOTE(token->content, token->size), next);
             id = (int32_t)next++;
         }
         if (token->id >= 0 && token->id != id)
             return cpl_fail_file(err, CPL_CORRUPT, d->name,
-                                 "added token \"%.60s\" says id %d, but by the vocabulary it is %d", token->content,
-                                 token->id, id);
+                                 "added token \"%s\" says id %d, but by the vocabulary it is %d",
+                                 CPL_QUOTE(token->content, token->size), token->id, id);
         token->id = id;
         if (t->vocab_size <= (uint32_t)id) t->vocab_size = (uint32_t)id + 1;
     }
@@ -240,16 +246,17 @@ static cpl_status finish(cpl_draft *d, uint8_t *used, cpl_error *err)
     if (st) return st;
     t->unk_id = cpl_vocab_word(&t->vocab, d->unk_token, strlen(d->unk_token));
     if (t->unk_id < 0)
-        return cpl_fail_file(err, CPL_CORRUPT, d->name, "the unknown token \"%.60s\" is not in the vocabulary",
-                             d->unk_token);
+        return cpl_fail_file(err, CPL_CORRUPT, d->name, "the unknown token \"%s\" is not in the vocabulary",
+                             CPL_QUOTE(d->unk_token, strlen(d->unk_token)));
     for (size_t i = 0; i < t->added_count; i++) {
         const cpl_added_token *token = &t->added[i];
         int32_t which = -1;
+        if (!token->pattern_size) continue; /* normalised away: it has its id, but nothing to be found by */
         cpl_vocab_longest(&t->vocab, token->normalized ? CPL_VOCAB_NORMAL : CPL_VOCAB_RAW, token->pattern,
                           token->pattern_size, &which);
         if (which != (int32_t)i)
-            return cpl_fail_file(err, CPL_CORRUPT, d->name,
-                                 "added token \"%.60s\" is the same as another once normalised", token->content);
+            return cpl_fail_file(err, CPL_CORRUPT, d->name, "added token \"%s\" is the same as another once normalised",
+                                 CPL_QUOTE(token->content, token->size));
     }
     st = settle_ids(d, words, used, err);
     if (!st) cpl_tokenizer_set_lookups(t);

@@ -93,6 +93,13 @@ typedef struct cpl_draft {
     size_t added_count, added_cap;
 } cpl_draft;
 
+/* A token as an error shows it: at most 60 bytes of it, cut between characters, on one line. */
+typedef struct cpl_quoted {
+    char text[64];
+} cpl_quoted;
+const char *cpl_token_quote(cpl_quoted *q, const char *token, size_t size);
+#define CPL_QUOTE(token, size) cpl_token_quote(&(cpl_quoted){{0}}, (token), (size))
+
 /* Words of the vocabulary; of equal ones the last counts. */
 cpl_status cpl_draft_add_word(cpl_draft *d, const char *text, size_t size, int64_t id, cpl_error *err);
 cpl_status cpl_draft_add_token(cpl_draft *d, const cpl_added_token *token, cpl_error *err);

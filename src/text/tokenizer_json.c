@@ -18,8 +18,8 @@ static const char *type_of(const json_t *object)
 static cpl_status unsupported(const cpl_draft *d, const char *part, const json_t *value, const char *supported,
                               cpl_error *err)
 {
-    return cpl_fail_file(err, CPL_UNSUPPORTED, d->name, "%s \"%.60s\" is not supported, only %s", part, type_of(value),
-                         supported);
+    return cpl_fail_file(err, CPL_UNSUPPORTED, d->name, "%s \"%s\" is not supported, only %s", part,
+                         CPL_QUOTE(type_of(value), strlen(type_of(value))), supported);
 }
 
 static cpl_status read_bool(const cpl_draft *d, const json_t *object, const char *key, bool *out, cpl_error *err)
@@ -52,7 +52,8 @@ static cpl_status read_vocab(cpl_draft *d, json_t *vocab, cpl_error *err)
     json_object_foreach(vocab, token, id)
     {
         if (!json_is_integer(id))
-            return cpl_fail_file(err, CPL_CORRUPT, d->name, "id of token \"%.60s\" is not a whole number", token);
+            return cpl_fail_file(err, CPL_CORRUPT, d->name, "id of token \"%s\" is not a whole number",
+                                 CPL_QUOTE(token, strlen(token)));
         st = cpl_draft_add_word(d, token, strlen(token), json_integer_value(id), err);
         if (st) return st;
     }
@@ -69,8 +70,8 @@ static cpl_status read_model(cpl_draft *d, const json_t *model, cpl_error *err)
     json_t *vocab = json_object_get(model, "vocab");
     d->unk_token = json_string_value(json_object_get(model, "unk_token"));
     d->prefix = json_string_value(prefix);
-    if (!d->unk_token || !d->prefix || !json_is_integer(chars) || json_integer_value(chars) < 0 ||
-        !json_is_object(vocab))
+    if (!d->unk_token || strlen(d->unk_token) != json_string_length(json_object_get(model, "unk_token")) ||
+        !d->prefix || !json_is_integer(chars) || json_integer_value(chars) < 0 || !json_is_object(vocab))
         return cpl_fail_file(err, CPL_CORRUPT, d->name,
                              "model needs vocab, unk_token, continuing_subword_prefix and max_input_chars_per_word");
     d->prefix_size = json_string_length(prefix);
@@ -99,11 +100,13 @@ static cpl_status find_special(const cpl_draft *d, const json_t *tokens, const j
     *ids = json_object_get(json_object_get(tokens, name), "ids");
     if (!json_is_array(*ids))
         return cpl_fail_file(err, CPL_CORRUPT, d->name,
-                             "post_processor: special token \"%.60s\" is not described in special_tokens", name);
+                             "post_processor: special token \"%s\" is not described in special_tokens",
+                             CPL_QUOTE(name, strlen(name)));
     for (size_t i = 0; i < json_array_size(*ids); i++) {
         const json_t *id = json_array_get(*ids, i);
         if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= CPL_TOKEN_IDS_MAX)
-            return cpl_fail_file(err, CPL_CORRUPT, d->name, "post_processor: an id of \"%.60s\" is out of range", name);
+            return cpl_fail_file(err, CPL_CORRUPT, d->name, "post_processor: an id of \"%s\" is out of range",
+                                 CPL_QUOTE(name, strlen(name)));
     }
     return CPL_OK;
 }

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/utf8.h"
 #include "text/tokenizer_impl.h"
+#include "text/unicode_tables.h"
 
 static const char *const classes[] = {"BertTokenizer",           "BertTokenizerFast",      "DistilBertTokenizer",
                                       "DistilBertTokenizerFast", "ElectraTokenizer",       "ElectraTokenizerFast",
@@ -34,8 +35,8 @@ static cpl_status check_class(const json_t *config, const char *file, cpl_error 
     if (!name) return CPL_OK;
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (!strcmp(name, classes[i])) return CPL_OK;
-    return cpl_fail_file(err, CPL_UNSUPPORTED, file,
-                         "tokenizer_class \"%.60s\" is not supported without a tokenizer.json", name);
+    return cpl_fail_file(err, CPL_UNSUPPORTED, file, "tokenizer_class \"%s\" is not supported without a tokenizer.json",
+                         CPL_QUOTE(name, strlen(name)));
 }
 
 static cpl_status read_options(cpl_tokenizer *t, const json_t *config, const char *file, cpl_error *err)
@@ -72,6 +73,20 @@ static cpl_status special_name(const json_t *config, const char *file, int which
     return CPL_OK;
 }
 
+/* Without white space at the end, which transformers takes off too. */
+static size_t trimmed(const char *line, size_t size)
+{
+    while (size) {
+        size_t at = size - 1;
+        uint32_t c;
+        while (at && ((unsigned char)line[at] & 0xC0) == 0x80) at--;
+        cpl_utf8_decode(line + at, size - at, &c);
+        if (!(cpl_unicode_flags(c) & CPL_CHAR_WHITE)) break;
+        size = at;
+    }
+    return size;
+}
+
 static cpl_status read_lines(cpl_draft *d, const cpl_buf *text, cpl_error *err)
 {
     size_t valid = cpl_utf8_valid_prefix(text->data, text->size);
@@ -81,8 +96,7 @@ static cpl_status read_lines(cpl_draft *d, const cpl_buf *text, cpl_error *err)
         const char *line = text->data + at, *end = memchr(line, '\n', text->size - at);
         size_t size = end ? (size_t)(end - line) : text->size - at;
         at += size + 1;
-        if (size && line[size - 1] == '\r') size--;
-        cpl_status st = cpl_draft_add_word(d, line, size, id, err);
+        cpl_status st = cpl_draft_add_word(d, line, trimmed(line, size), id, err);
         if (st) return st;
     }
     return CPL_OK;
@@ -128,8 +142,8 @@ static cpl_status read_specials(cpl_draft *d, const json_t *config, const char *
     d->unk_token = names[UNK];
     int32_t cls = word_id(d, names[CLS]), sep = word_id(d, names[SEP]);
     if (cls < 0 || sep < 0)
-        return cpl_fail_file(err, CPL_CORRUPT, d->name, "special token \"%.60s\" is not in the vocabulary",
-                             names[cls < 0 ? CLS : SEP]);
+        return cpl_fail_file(err, CPL_CORRUPT, d->name, "special token \"%s\" is not in the vocabulary",
+                             CPL_QUOTE(names[cls < 0 ? CLS : SEP], strlen(names[cls < 0 ? CLS : SEP])));
     return cpl_draft_bert_templates(d, cls, sep, err);
 }
 
