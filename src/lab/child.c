@@ -137,7 +137,9 @@ cpl_status cpl_child_stop(cpl_child *c, uint32_t grace_ms, cpl_error *err)
     if (reaped(c->pid, &status, 0)) {
         char words[300];
         last_words(c->log, words, sizeof words);
-        st = cpl_fail(err, CPL_INTERNAL, "the server ended by itself: %s", *words ? words : "it said nothing");
+        st = cpl_fail(err, CPL_INTERNAL, "the server ended by itself (%s %d); its last words: %s",
+                      WIFSIGNALED(status) ? "signal" : "status",
+                      WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), *words ? words : "none");
     } else {
         kill(c->pid, SIGTERM);
         if (!reaped(c->pid, &status, grace_ms)) {

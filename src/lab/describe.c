@@ -60,8 +60,9 @@ cpl_status cpl_lab_describe_plan(cpl_lab_result *r, const cpl_config *c, const c
     r->model_asked = cpl_lab_text(r, "%s", cpl_config_text(c, "model.name"));
     r->model = stand_in ? cpl_lab_text(r, "%s", stand_in) : r->model_asked;
     if (stand_in)
-        r->model_note = cpl_lab_text(r, "%s is not here: %s stands in for it (real speed, meaningless scores)",
-                                     r->model_asked, stand_in);
+        r->model_note =
+            cpl_lab_text(r, "%s is not here: %s stands in for it; its speed is real, its scores mean nothing",
+                         r->model_asked, stand_in);
     cpl_lab_batching_text(c, batching, sizeof batching);
     r->batching = o->target ? "as the server that was up has it" : cpl_lab_text(r, "%s", batching);
     r->seed = plan->seed;
@@ -85,10 +86,7 @@ void cpl_lab_describe_server(cpl_lab_result *r, const cpl_load_result *load)
     r->precision_effective = cpl_lab_text(r, "%s", s->precision_effective);
     r->precision_reason = cpl_lab_text(r, "%s", s->precision_reason);
     r->model = cpl_lab_text(r, "%s", s->model);
-    if (*s->model_note && r->model_note)
-        r->model_note = cpl_lab_text(r, "%s; its config says: %s", r->model_note, s->model_note);
-    else if (*s->model_note)
-        r->model_note = cpl_lab_text(r, "%s", s->model_note);
+    if (*s->model_note && !r->model_note) r->model_note = cpl_lab_text(r, "%s", s->model_note);
     r->weight_bytes = s->weight_bytes;
     r->workers = s->workers;
     r->pass_tokens_max = s->batch_tokens;

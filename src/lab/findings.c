@@ -5,25 +5,14 @@
  * Rejected: prose kept beside the experiment files (it stays when the numbers change). */
 #include "lab/findings.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "lab/markdown.h"
 #include "lab/plan.h"
 
-/* Where a run is too short for an interval of its own. */
-#define UNKNOWN_PART 0.03
-
-static cpl_interval widened(const cpl_lab_point *p)
-{
-    cpl_interval v = cpl_lab_interval(p);
-    if (!v.known) v = (cpl_interval){v.mean, v.mean * (1 - UNKNOWN_PART), v.mean * (1 + UNKNOWN_PART), true};
-    return v;
-}
-
 bool cpl_lab_comparable(const cpl_lab_point *p, const cpl_lab_point *best)
 {
-    cpl_interval a = widened(p), b = widened(best);
+    cpl_interval a = cpl_lab_interval(p), b = cpl_lab_interval(best);
     return cpl_interval_overlap(&a, &b);
 }
 
@@ -36,14 +25,17 @@ cpl_interval cpl_lab_compare(const cpl_lab_point *a, const cpl_lab_point *b, boo
 {
     if (interleaved && a->rounds == b->rounds && a->rounds > 1)
         return cpl_ratio_of(a->round_throughput, b->round_throughput, a->rounds);
-    cpl_interval x = widened(a), y = widened(b);
-    if (x.mean <= 0 || x.low <= 0) return (cpl_interval){0};
-    return (cpl_interval){y.mean / x.mean, y.low / x.high, y.high / x.low, true};
+    cpl_interval x = cpl_lab_interval(a), y = cpl_lab_interval(b);
+    if (x.mean <= 0) return (cpl_interval){0};
+    double ratio = y.mean / x.mean;
+    if (!x.known || !y.known || x.low <= 0) return (cpl_interval){ratio, ratio, ratio, false};
+    return (cpl_interval){ratio, y.low / x.high, y.high / x.low, true};
 }
 
 const char *cpl_lab_ratio_word(const cpl_interval *ratio)
 {
-    if (!ratio->known || (ratio->low <= 1 && ratio->high >= 1)) return "comparable";
+    if (!ratio->known) return "interval not known";
+    if (ratio->low <= 1 && ratio->high >= 1) return "comparable";
     return ratio->mean > 1 ? "faster" : "slower";
 }
 
@@ -65,7 +57,8 @@ static void say_best(const cpl_lab_result *r, cpl_buf *out)
     cpl_buf_text(out, " ms).");
     size_t near = 0;
     for (size_t i = 0; i < r->point_count; i++)
-        near += &r->points[i] != best && r->points[i].requests && cpl_lab_comparable(&r->points[i], best);
+        near += &r->points[i] != best && r->points[i].interval_known && best->interval_known &&
+                cpl_lab_comparable(&r->points[i], best);
     if (near) cpl_buf_print(out, " %zu of the other %zu rows are comparable.", near, r->point_count - 1);
     cpl_buf_text(out, "\n");
     if (quickest == best) return;
@@ -91,13 +84,15 @@ static void say_line(const cpl_lab_result *r, const cpl_lab_point *first, bool a
 {
     const cpl_lab_point *last = first, *best = first, *enough = NULL;
     const cpl_lab_point *end = r->points + r->point_count;
+    bool known = true;
     for (const cpl_lab_point *p = first; p < end; p++) {
         if (!p->requests || !on_line(first, p, along_concurrency)) continue;
         last = p;
+        known &= p->interval_known;
         if (p->throughput > best->throughput) best = p;
     }
     if (last == first) return;
-    for (const cpl_lab_point *p = first; p < end && !enough; p++)
+    for (const cpl_lab_point *p = first; known && p < end && !enough; p++)
         if (p->requests && on_line(first, p, along_concurrency) && (p == best || cpl_lab_comparable(p, best)))
             enough = p;
     uint64_t from = along_concurrency ? first->concurrency : first->batch;
@@ -112,7 +107,7 @@ static void say_line(const cpl_lab_result *r, const cpl_lab_point *first, bool a
     if (*first->server) cpl_buf_print(out, ", `%s`", first->server);
     cpl_buf_text(out, ": throughput times ");
     cpl_md_ratio(out, &ratio);
-    cpl_buf_print(out, "%s", strcmp(cpl_lab_ratio_word(&ratio), "comparable") == 0 ? ", comparable" : "");
+    cpl_buf_print(out, " (%s)", cpl_lab_ratio_word(&ratio));
     cpl_buf_text(out, ", mean latency times ");
     cpl_md_number(out, first->latency_mean_ms > 0 ? last->latency_mean_ms / first->latency_mean_ms : 0);
     if (enough)
@@ -145,8 +140,8 @@ static void say_sweep(const cpl_lab_result *r, cpl_buf *out)
     }
     if (!best || best == worst) return;
     cpl_interval ratio = cpl_lab_compare(worst, best, true);
-    if (!strcmp(cpl_lab_ratio_word(&ratio), "comparable")) {
-        cpl_buf_print(out, "- The swept settings are comparable: best (`%s`) over worst (`%s`) is ", best->server,
+    if (!ratio.known || !strcmp(cpl_lab_ratio_word(&ratio), "comparable")) {
+        cpl_buf_print(out, "- The swept settings can't be told apart: best (`%s`) over worst (`%s`) is ", best->server,
                       worst->server);
     } else {
         cpl_buf_print(out, "- Of the swept settings `%s` is best and `%s` worst: throughput times ", best->server,
@@ -180,8 +175,8 @@ static void say_batches(const cpl_lab_result *r, cpl_buf *out)
     if (!known) return;
     cpl_buf_print(out, "- Batches formed: requests were joined in %zu of %zu rows, cut in %zu", joined, known, cut);
     if (joined)
-        cpl_buf_print(out, "; most joined: %.1f sequences a pass for requests of %llu pairs at concurrency %llu",
-                      most->pass_sequences_mean, (unsigned long long)most->batch,
+        cpl_buf_print(out, "; most joined: %.1f sequences a pass for requests of %llu pair%s at concurrency %llu",
+                      most->pass_sequences_mean, (unsigned long long)most->batch, most->batch == 1 ? "" : "s",
                       (unsigned long long)most->concurrency);
     if (cut)
         cpl_buf_print(out, "; most cut: %.1f sequences (%.0f tokens) a pass for requests of %llu pairs",
@@ -229,7 +224,7 @@ static void say_trouble(const cpl_lab_result *r, cpl_buf *out)
                       n);
 }
 
-void cpl_lab_findings(const cpl_lab_result *r, cpl_buf *out)
+void cpl_lab_findings(const cpl_lab_result *r, bool brief, cpl_buf *out)
 {
     if (!cpl_lab_best(r)) {
         cpl_buf_text(out, "- No row was measured.\n");
@@ -239,6 +234,7 @@ void cpl_lab_findings(const cpl_lab_result *r, cpl_buf *out)
     say_lines(r, true, out);
     say_lines(r, false, out);
     say_sweep(r, out);
+    if (brief) return;
     say_batches(r, out);
     say_time(r, out);
     say_trouble(r, out);

@@ -4,6 +4,7 @@
 #include "lab/markdown.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 void cpl_md_number(cpl_buf *out, double v)
@@ -65,7 +66,7 @@ void cpl_md_precision(cpl_buf *out, const cpl_lab_result *r)
 
 bool cpl_lab_ran(const cpl_lab_result *r) { return !strcmp(r->status, "ran") && cpl_lab_best(r); }
 
-void cpl_md_status(cpl_buf *out, const cpl_lab_result *r)
+void cpl_md_status(cpl_buf *out, const cpl_lab_result *r, bool brief)
 {
     cpl_md_cell(out, r->status);
     if (r->quick && cpl_lab_ran(r)) cpl_buf_text(out, " (--quick: too short to publish)");
@@ -73,7 +74,10 @@ void cpl_md_status(cpl_buf *out, const cpl_lab_result *r)
         cpl_buf_print(out, " (`%s` asked for, `%s` ran)", r->backend_asked, r->backend);
     if (*r->overrides && cpl_lab_ran(r)) cpl_buf_print(out, " with an override: `%s`", r->overrides);
     if (*r->reason) {
+        char why[600];
+        size_t n = brief ? strcspn(r->reason, ":") : strlen(r->reason);
+        snprintf(why, sizeof why, "%.*s", (int)n, r->reason);
         cpl_buf_text(out, ": ");
-        cpl_md_cell(out, r->reason);
+        cpl_md_cell(out, why);
     }
 }

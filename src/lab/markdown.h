@@ -20,8 +20,8 @@ void cpl_md_cell(cpl_buf *out, const char *text);
 void cpl_md_point(cpl_buf *out, const cpl_lab_point *p);
 /* "fp32", or "fp32 (int8 requested: WHY)". */
 void cpl_md_precision(cpl_buf *out, const cpl_lab_result *r);
-/* "ran", "ran, --set model.backend=native", "quick run", "not run: WHY". */
-void cpl_md_status(cpl_buf *out, const cpl_lab_result *r);
+/* "ran", "ran with an override: `--set model.backend=native`", "not run: WHY". brief: WHY up to its first colon. */
+void cpl_md_status(cpl_buf *out, const cpl_lab_result *r, bool brief);
 bool cpl_lab_ran(const cpl_lab_result *r); /* status "ran" and a row with an answer */
 
 #endif

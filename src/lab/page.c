@@ -23,7 +23,7 @@ static void head(const cpl_lab_result *r, cpl_buf *out)
     cpl_buf_print(out, "# %s\n\n", r->name);
     if (*r->description) cpl_buf_print(out, "%s\n\n", r->description);
     cpl_buf_text(out, "Status: ");
-    cpl_md_status(out, r);
+    cpl_md_status(out, r, false);
     cpl_buf_print(out, ". %s.\n\n", r->date);
     if (*r->model_note) cpl_buf_print(out, "**Model:** %s.\n\n", r->model_note);
     if (!r->point_count) return;
@@ -141,16 +141,20 @@ static void remarks(const cpl_lab_result *r, cpl_buf *out)
         cpl_buf_text(out, "\n");
     }
     if (!any) return;
-    cpl_buf_text(out,
-                 "\nRules: a row is VALID when at most 1 request in 1,000 failed, the fastest third of each round "
-                 "ran at most 10 % faster than the slowest, at least 90 % of the concurrency was in flight and the "
-                 "load generator used at most 90 % of its core. A percentile q needs ln 0.01 / ln q samples.\n\n");
+    cpl_buf_text(
+        out, "\nRules: a row is VALID when at most 1 request in 1,000 failed, each round was at least 6 mean "
+             "latencies long, its fastest third "
+             "ran at most 10 % faster than the slowest, at least 90 % of the concurrency was in flight, native workers "
+             "had the CPU for at least 90 % of the time they were computing and the load generator used at most 90 % "
+             "of its core. A percentile q needs ln 0.01 / ln q samples.\n\n");
 }
 
 static void origin(const cpl_lab_result *r, cpl_buf *out)
 {
     const cpl_lab_machine *m = &r->machine;
     cpl_buf_print(out, "## Repeat it\n\n    %s\n\n", r->command);
+    if (*r->interleaved)
+        cpl_buf_print(out, "Rounds alternate with those of %s when their files are given with it.\n\n", r->interleaved);
     cpl_buf_text(out, "| | |\n|---|---|\n");
     cpl_buf_print(out, "| Machine | %s, %llu cores, %.1f GiB, %s (%s), governor: %s |\n", m->cpu, u(m->cores),
                   m->memory_gib, m->system, m->virtualization, m->governor);
@@ -179,7 +183,7 @@ void cpl_lab_page(const cpl_lab_result *r, cpl_buf *out)
     if (r->point_count) {
         rates(r, out);
         cpl_buf_text(out, "## Key findings\n\n");
-        cpl_lab_findings(r, out);
+        cpl_lab_findings(r, false, out);
         cpl_buf_text(out, "\n");
         inside(r, out);
         remarks(r, out);

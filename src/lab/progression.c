@@ -33,7 +33,7 @@ static void row(const cpl_lab_result *r, const cpl_lab_result *best, const char 
     cpl_md_cell(out, *r->description ? r->description : "-");
     cpl_buf_text(out, " | ");
     if (!cpl_lab_ran(r)) {
-        cpl_md_status(out, r);
+        cpl_md_status(out, r, true);
         cpl_buf_text(out, " | |\n");
         return;
     }

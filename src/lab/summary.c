@@ -90,7 +90,7 @@ static void executive(const cpl_lab_results *all, cpl_buf *out)
             cpl_buf_text(out, "- | -");
         }
         cpl_buf_text(out, " | ");
-        cpl_md_status(out, r);
+        cpl_md_status(out, r, true);
         cpl_buf_text(out, " |\n");
     }
     cpl_buf_text(out, "\n");
@@ -121,7 +121,7 @@ static void compare_rows(const cpl_lab_result *base, const cpl_lab_result *r, cp
 
 static void batching_verdict(const cpl_lab_results *all, cpl_buf *out)
 {
-    size_t rows = 0, slower = 0, faster = 0;
+    size_t rows = 0, slower = 0, faster = 0, unknown = 0;
     for (size_t i = 0; i < all->count; i++) {
         const cpl_lab_result *r = all->at[i];
         const cpl_lab_result *base = cpl_lab_ran(r) ? cpl_lab_counterpart(all, r) : NULL;
@@ -132,14 +132,18 @@ static void batching_verdict(const cpl_lab_results *all, cpl_buf *out)
             cpl_interval ratio = cpl_lab_compare(q, &r->points[k], cpl_lab_interleaved(base, r));
             const char *word = cpl_lab_ratio_word(&ratio);
             rows++;
+            unknown += !ratio.known;
             slower += !strcmp(word, "slower");
             faster += !strcmp(word, "faster");
         }
     }
     if (!rows) return;
     cpl_buf_print(
-        out, "- **Greedy batching against none, %zu rows:** faster in %zu, comparable in %zu, slower in %zu.%s\n", rows,
-        faster, rows - faster - slower, slower, slower ? "" : " It is never below `off` beyond the interval.");
+        out,
+        "- **Greedy batching against none, %zu rows:** faster in %zu, comparable in %zu, slower in %zu, interval "
+        "not known in %zu.%s\n",
+        rows, faster, rows - faster - slower - unknown, slower, unknown,
+        slower || unknown ? "" : " It is never below `off` beyond the interval.");
 }
 
 static void findings(const cpl_lab_results *all, cpl_buf *out)
@@ -158,7 +162,7 @@ static void findings(const cpl_lab_results *all, cpl_buf *out)
         const cpl_lab_result *r = all->at[i];
         if (!cpl_lab_ran(r)) continue;
         cpl_buf_print(out, "\n**%s** (evidence: [table](%s.md))\n\n", r->name, r->name);
-        cpl_lab_findings(r, out);
+        cpl_lab_findings(r, true, out);
     }
     cpl_buf_text(out, "\n");
 }

@@ -41,7 +41,7 @@ static void works(const cpl_lab_results *all, const cpl_lab_result *r, cpl_buf *
     for (size_t i = 0; i < all->count; i++) {
         if (cpl_lab_ran(all->at[i])) continue;
         cpl_buf_print(out, "- %s: ", all->at[i]->name);
-        cpl_md_status(out, all->at[i]);
+        cpl_md_status(out, all->at[i], true);
         cpl_buf_text(out, "\n");
     }
     cpl_buf_text(out, "\n");

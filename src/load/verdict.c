@@ -10,6 +10,7 @@
 
 #define DRIFT_RATIO_MAX    1.10
 #define IN_FLIGHT_PART_MIN 0.90
+#define BUSY_PART_MIN      0.90
 #define CLIENT_CORES_MAX   0.90
 
 static void add(char *out, size_t cap, const char *fmt, ...) CPL_PRINTF(3, 4);
@@ -50,10 +51,16 @@ void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r)
     if (m->failed * 1000 > all)
         add(why, cap, "%llu of %llu requests failed", (unsigned long long)m->failed, (unsigned long long)all);
     if (r->gave_up) add(why, cap, "given up after too many failures in a row");
+    if (all && m->drift_ratio <= 0)
+        add(why, cap, "shorter than 6 mean latencies: too short to see whether it was stable");
     if (m->drift_ratio > DRIFT_RATIO_MAX)
         add(why, cap, "not stable: the fastest third ran %.2f times as fast as the slowest", m->drift_ratio);
     if (all && m->in_flight_mean < IN_FLIGHT_PART_MIN * r->concurrency)
         add(why, cap, "%.1f requests were in flight, not %u", m->in_flight_mean, r->concurrency);
+    const cpl_server_totals *s = &r->server;
+    if (s->known && !strcmp(s->backend, "native") && (double)s->cpu_ns < BUSY_PART_MIN * (double)s->busy_ns)
+        add(why, cap, "other work had the machine: workers needed %.1f s of CPU time and the server got %.1f",
+            (double)s->busy_ns / 1e9, (double)s->cpu_ns / 1e9);
     if (r->client_cpu_cores > CLIENT_CORES_MAX)
         add(why, cap, "the load generator used %.0f %% of its core", r->client_cpu_cores * 100);
     out->valid = !*why;

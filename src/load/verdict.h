@@ -7,8 +7,10 @@
 
 /* A run is VALID when all of this holds:
  *   - at most 1 measured request in 1,000 failed, and the run was not given up;
- *   - the fastest third of it was at most 10 % faster than the slowest (throughput);
+ *   - it is at least 6 mean latencies long, and the fastest third of it was at most 10 % faster
+ *     than the slowest (throughput);
  *   - at least 90 % of the concurrency asked for was really in flight;
+ *   - the native engine's workers had the CPU for at least 90 % of the time they were computing;
  *   - the generator used at most 90 % of its core.
  * Each percentile stands or falls by itself as well: cpl_samples_needed. */
 typedef struct cpl_verdict {
