@@ -7,6 +7,7 @@
 set -eu
 nm -A --defined-only -g "$@" 2>/dev/null | awk '
     NF >= 3 && $(NF - 1) ~ /^[TDBRVWC]$/ {
+        if ($NF ~ /^__/) next # the sanitizers make these
         name = $NF; split($1, at, ":"); where = at[2]; library = at[1]; sub(/.*\//, "", library)
         place = library "(" where ")"
         if (name in seen) {
