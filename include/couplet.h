@@ -168,7 +168,8 @@ CPL_API const cpl_scorer_info *cpl_scorer_describe(const cpl_scorer *s);
 CPL_API cpl_status cpl_scorer_tokenize(cpl_scorer *s, cpl_text query, const cpl_text *document, size_t max_length,
                                        int32_t *ids, uint8_t *type_ids, size_t cap, size_t *count, cpl_error *err);
 
-/* Sequences as token ids, packed end to end. cu_seqlens has n + 1 entries and starts with 0. */
+/* Sequences as token ids, packed end to end: sequence i is ids[cu_seqlens[i] .. cu_seqlens[i + 1]). cu_seqlens has n +
+ * 1 entries, strictly rising; a part of a larger batch may be given by pointing into its cu_seqlens. */
 typedef struct cpl_ids {
     const int32_t *ids;
     const uint8_t *type_ids;

@@ -7,6 +7,7 @@
 #include "cli/stream.h"
 
 typedef struct embed_job {
+    cpl_log log;
     cpl_scorer *scorer;
     uint32_t hidden;
     float *vectors; /* of a block */
@@ -26,9 +27,10 @@ static void fields(void *user, size_t i, cpl_json_writer *w)
     cpl_json_close(w, ']');
 }
 
-static cpl_status embed(embed_job *j, const cpl_args *a, cpl_log *log, cpl_error *err)
+static cpl_status prepare(void *user, const cpl_args *a, cpl_error *err)
 {
-    cpl_status st = cpl_scorer_from_flags(&j->scorer, a, 0, 0, log, err);
+    embed_job *j = user;
+    cpl_status st = cpl_scorer_from_flags(&j->scorer, a, 0, 0, &j->log, err);
     if (st) return st;
     const cpl_scorer_info *info = cpl_scorer_describe(j->scorer);
     if (info->task != CPL_TASK_EMBEDDER)
@@ -36,18 +38,21 @@ static cpl_status embed(embed_job *j, const cpl_args *a, cpl_log *log, cpl_error
                         info->model);
     j->hidden = info->hidden;
     j->vectors = malloc(sizeof *j->vectors * CPL_BLOCK_RECORDS * j->hidden);
-    if (!j->vectors) return cpl_fail_memory(err, sizeof *j->vectors * CPL_BLOCK_RECORDS * j->hidden);
-    cpl_stream stream = {
-        .label = "embedding", .pairs = false, .user = j, .compute = compute, .fields = fields, .numbered = true};
-    return cpl_stream_run(&stream, a, err);
+    return j->vectors ? CPL_OK : cpl_fail_memory(err, sizeof *j->vectors * CPL_BLOCK_RECORDS * j->hidden);
 }
 
 static int run(const cpl_args *a)
 {
     cpl_error err;
-    cpl_log log;
     embed_job j = {0};
-    cpl_status st = embed(&j, a, &log, &err);
+    const cpl_stream stream = {.label = "embedding",
+                               .pairs = false,
+                               .user = &j,
+                               .prepare = prepare,
+                               .compute = compute,
+                               .fields = fields,
+                               .numbered = true};
+    cpl_status st = cpl_stream_run(&stream, a, &err);
     cpl_scorer_close(j.scorer);
     free(j.vectors);
     return st ? cpl_cli_fail(&err) : 0;

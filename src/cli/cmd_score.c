@@ -7,6 +7,7 @@
 #include "cli/stream.h"
 
 typedef struct score_job {
+    cpl_log log;
     cpl_scorer *scorer;
     cpl_score_options options;
     uint32_t width; /* scores a pair */
@@ -50,26 +51,30 @@ static cpl_status choose_label(score_job *j, const cpl_args *a, cpl_error *err)
     return CPL_OK;
 }
 
-static cpl_status score(score_job *j, const cpl_args *a, cpl_log *log, cpl_error *err)
+static cpl_status prepare(void *user, const cpl_args *a, cpl_error *err)
 {
+    score_job *j = user;
     j->options = CPL_OPTIONS(cpl_score_options);
     j->options.form = cpl_args_switch(a, "raw-scores") ? CPL_SCORE_RAW : CPL_SCORE_DEFAULT;
-    cpl_status st = cpl_scorer_from_flags(&j->scorer, a, 0, 0, log, err);
+    cpl_status st = cpl_scorer_from_flags(&j->scorer, a, 0, 0, &j->log, err);
     if (!st) st = choose_label(j, a, err);
     if (st) return st;
     j->scores = malloc(sizeof *j->scores * CPL_BLOCK_RECORDS * j->width);
-    if (!j->scores) return cpl_fail_memory(err, sizeof *j->scores * CPL_BLOCK_RECORDS * j->width);
-    cpl_stream stream = {
-        .label = "scoring", .pairs = true, .user = j, .compute = compute, .fields = fields, .numbered = true};
-    return cpl_stream_run(&stream, a, err);
+    return j->scores ? CPL_OK : cpl_fail_memory(err, sizeof *j->scores * CPL_BLOCK_RECORDS * j->width);
 }
 
 static int run(const cpl_args *a)
 {
     cpl_error err;
-    cpl_log log;
     score_job j = {0};
-    cpl_status st = score(&j, a, &log, &err);
+    const cpl_stream stream = {.label = "scoring",
+                               .pairs = true,
+                               .user = &j,
+                               .prepare = prepare,
+                               .compute = compute,
+                               .fields = fields,
+                               .numbered = true};
+    cpl_status st = cpl_stream_run(&stream, a, &err);
     cpl_scorer_close(j.scorer);
     free(j.scores);
     return st ? cpl_cli_fail(&err) : 0;

@@ -91,8 +91,9 @@ static void fields(void *user, size_t i, cpl_json_writer *w)
     cpl_json_close(w, ']');
 }
 
-static cpl_status tokenize(tokenize_job *j, const cpl_args *a, cpl_error *err)
+static cpl_status prepare(void *user, const cpl_args *a, cpl_error *err)
 {
+    tokenize_job *j = user;
     char dir[4096];
     cpl_status st = cpl_model_locate(dir, sizeof dir, cpl_args_text(a, "model"), false, NULL, err);
     if (!st) st = cpl_tokenizer_open(&j->tokenizer, dir, err);
@@ -100,33 +101,41 @@ static cpl_status tokenize(tokenize_job *j, const cpl_args *a, cpl_error *err)
     if (st) return st;
     j->pairs = cpl_args_switch(a, "pair");
     j->max_length = (size_t)cpl_args_count(a, "max-length");
-    if (!cpl_args_given(a, "max-length")) {
-        cpl_model *model;
-        st = cpl_model_open(&model, dir, err);
-        if (st) return st;
-        j->max_length = model->max_length;
-        cpl_model_close(model);
-    }
-    cpl_stream stream = {
-        .label = "tokenizing", .pairs = j->pairs, .user = j, .compute = compute, .fields = fields, .numbered = false};
-    return cpl_stream_run(&stream, a, err);
+    if (cpl_args_given(a, "max-length")) return CPL_OK;
+    cpl_model *model;
+    st = cpl_model_open(&model, dir, err);
+    if (st) return st;
+    j->max_length = model->max_length;
+    cpl_model_close(model);
+    return CPL_OK;
+}
+
+static cpl_status tokenize(const cpl_args *a, cpl_error *err)
+{
+    tokenize_job *j = calloc(1, sizeof *j);
+    if (!j) return cpl_fail_memory(err, sizeof *j);
+    const cpl_stream stream = {.label = "tokenizing",
+                               .pairs = cpl_args_switch(a, "pair"),
+                               .user = j,
+                               .prepare = prepare,
+                               .compute = compute,
+                               .fields = fields,
+                               .numbered = false};
+    cpl_status st = cpl_stream_run(&stream, a, err);
+    cpl_tokenizer_scratch_close(j->scratch);
+    cpl_tokenizer_close(j->tokenizer);
+    free(j->ids);
+    free(j->type_ids);
+    free(j->first);
+    free(j->second);
+    free(j);
+    return st;
 }
 
 static int run(const cpl_args *a)
 {
     cpl_error err;
-    tokenize_job *j = calloc(1, sizeof *j);
-    cpl_status st = j ? tokenize(j, a, &err) : cpl_fail_memory(&err, sizeof *j);
-    if (j) {
-        cpl_tokenizer_scratch_close(j->scratch);
-        cpl_tokenizer_close(j->tokenizer);
-        free(j->ids);
-        free(j->type_ids);
-        free(j->first);
-        free(j->second);
-        free(j);
-    }
-    return st ? cpl_cli_fail(&err) : 0;
+    return tokenize(a, &err) ? cpl_cli_fail(&err) : 0;
 }
 
 static const cpl_flag flags[] = {

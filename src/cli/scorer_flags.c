@@ -2,8 +2,6 @@
 /* scorer_flags.c - from flags to an open scorer, in one place, so that four commands mean the same by --precision. */
 #include "cli/scorer_flags.h"
 
-#include <stdio.h>
-
 #include "base/error.h"
 
 cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens, uint32_t max_length,
@@ -21,10 +19,5 @@ cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_
     o.batch_tokens_max = batch_tokens;
     o.max_length = max_length;
     o.log = cpl_cli_log(log, cpl_args_text(args, "log"));
-    cpl_status st = cpl_scorer_open(out, cpl_args_text(args, "model"), &o, err);
-    if (st) return st;
-    const cpl_scorer_info *info = cpl_scorer_describe(*out);
-    if (info->model_note[0]) fprintf(stderr, "couplet: note: '%s': %s\n", info->model, info->model_note);
-    if (info->precision_reason[0]) fprintf(stderr, "couplet: note: %s\n", info->precision_reason);
-    return CPL_OK;
+    return cpl_scorer_open(out, cpl_args_text(args, "model"), &o, err);
 }

@@ -19,8 +19,8 @@
         "log", CPL_FLAG_TEXT, "LEVEL", NULL, "error, warn, info or debug; default warn, or $COUPLET_LOG"               \
     }
 
-/* Opens what those flags ask for and says on stderr what a reader of the output must know: a note of the model, a
- * substituted precision. batch_tokens and max_length 0: defaults. `log` must outlive the scorer. */
+/* Opens what those flags ask for. What a reader of the output must know (a note of the model, a substituted precision)
+ * comes as a warning in the log. batch_tokens and max_length 0: defaults. `log` must outlive the scorer. */
 cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens, uint32_t max_length,
                                  cpl_log *log, cpl_error *err);
 

@@ -55,6 +55,7 @@ static cpl_status run_file(stream_run *r, const cpl_args *a, cpl_error *err)
     cpl_record_format format;
     cpl_status st = cpl_record_format_parse(&format, cpl_args_text(a, "format"), err);
     if (!st) st = cpl_records_open(&r->records, cpl_args_text(a, "input"), format, r->stream->pairs, err);
+    if (!st) st = r->stream->prepare(r->stream->user, a, err);
     if (!st) st = cpl_output_open(&r->output, cpl_args_text(a, "output"), cpl_args_switch(a, "resume"), err);
     if (st) return st;
     r->index = r->output.lines_done;

@@ -12,6 +12,8 @@ typedef struct cpl_stream {
     const char *label; /* of the progress bar */
     bool pairs;        /* records are pairs, else texts */
     void *user;
+    /* Called once, after the input was found and before the output is made: loads the model. */
+    cpl_status (*prepare)(void *user, const cpl_args *args, cpl_error *err);
     /* Works on a block that was read; not called with an empty one. */
     cpl_status (*compute)(void *user, const cpl_block *block, cpl_error *err);
     /* Writes the fields of record i of that block into an open JSON object. */

@@ -44,31 +44,32 @@ static cpl_status check_texts(const cpl_task_spec *s, cpl_error *err)
 {
     cpl_status st = CPL_OK;
     for (size_t i = 0; i < s->n && !st; i++) {
+        size_t number = s->item_base + i;
         if (s->op == CPL_OP_EMBED) {
-            st = check_text(s->texts[i], "text", i, "", err);
+            st = check_text(s->texts[i], "text", number, "", err);
             continue;
         }
-        st = check_text(s->pairs[i].query, "pair", i, ": query", err);
-        if (!st) st = check_text(s->pairs[i].document, "pair", i, ": document", err);
+        st = check_text(s->pairs[i].query, "pair", number, ": query", err);
+        if (!st) st = check_text(s->pairs[i].document, "pair", number, ": document", err);
     }
     return st;
 }
 
-static cpl_status check_ids(const cpl_ids *in, const cpl_model *m, uint32_t max_length, cpl_error *err)
+static cpl_status check_ids(const cpl_ids *in, size_t base, const cpl_model *m, uint32_t max_length, cpl_error *err)
 {
     for (size_t i = 0; i < in->n; i++) {
         uint32_t from = in->cu_seqlens[i], to = in->cu_seqlens[i + 1];
-        if (to <= from) return cpl_fail(err, CPL_INVALID, "sequence %zu is empty", i);
+        if (to <= from) return cpl_fail(err, CPL_INVALID, "sequence %zu is empty", base + i);
         if (to - from > max_length)
-            return cpl_fail(err, CPL_INVALID, "sequence %zu has %u tokens: at most %u are allowed", i, to - from,
+            return cpl_fail(err, CPL_INVALID, "sequence %zu has %u tokens: at most %u are allowed", base + i, to - from,
                             max_length);
         for (uint32_t k = from; k < to; k++) {
             if (in->ids[k] < 0 || (uint32_t)in->ids[k] >= m->arch.vocab)
-                return cpl_fail(err, CPL_INVALID, "sequence %zu: id %d at token %u is outside the vocabulary of %u", i,
-                                in->ids[k], k - from, m->arch.vocab);
+                return cpl_fail(err, CPL_INVALID, "sequence %zu: id %d at token %u is outside the vocabulary of %u",
+                                base + i, in->ids[k], k - from, m->arch.vocab);
             if (in->type_ids && in->type_ids[k] >= m->arch.types)
                 return cpl_fail(err, CPL_INVALID, "sequence %zu: type id %u at token %u, where the model has %u types",
-                                i, in->type_ids[k], k - from, m->arch.types);
+                                base + i, in->type_ids[k], k - from, m->arch.types);
         }
     }
     return CPL_OK;
@@ -103,7 +104,7 @@ cpl_status cpl_task_check(const cpl_engine *e, const cpl_task_spec *s, cpl_error
         return check_texts(s, err);
     case CPL_OP_IDS:
         if (s->ids->n != s->n) return cpl_fail(err, CPL_INVALID, "n is %zu but ids hold %zu", s->n, s->ids->n);
-        return check_ids(s->ids, m->model, max_length, err);
+        return check_ids(s->ids, s->item_base, m->model, max_length, err);
     }
     return cpl_fail(err, CPL_INVALID, "unknown operation %d", (int)s->op);
 }

@@ -249,6 +249,7 @@ static cpl_status submit_slice(cpl_scorer *s, caller *k, slot *t, const call *c,
     cpl_task_spec spec = c->spec;
     cpl_ids ids;
     spec.n = n;
+    spec.item_base = from;
     if (spec.pairs) spec.pairs += from;
     if (spec.texts) spec.texts += from;
     if (spec.ids) {
@@ -273,7 +274,6 @@ static bool any_running(cpl_scorer *s, const caller *k)
     return false;
 }
 
-/* The engine counts pairs from the slice's start; the caller thinks in the whole call's numbers. */
 static cpl_status run_call(cpl_scorer *s, call *c, size_t n)
 {
     caller *k;
@@ -294,7 +294,6 @@ static cpl_status run_call(cpl_scorer *s, call *c, size_t n)
             continue;
         }
         if (st) {
-            if (at) cpl_error_prefix(c->err, "in the slice that starts at item %zu", at);
             c->status = st;
             break;
         }

@@ -90,7 +90,7 @@ static bool find_in_hub(char *dir, size_t cap, const char *hub, const char *name
 cpl_status cpl_model_locate(char *dir, size_t cap, const char *name, bool allow_seeded, bool *seeded, cpl_error *err)
 {
     char hub[PATH_CAP / 2];
-    *seeded = false;
+    if (seeded) *seeded = false;
     if (!*name) return cpl_fail(err, CPL_INVALID, "no model named: give a directory or a name like 'ORG/NAME'");
     int n = snprintf(dir, cap, "%s", name);
     if (n >= (int)cap) return cpl_fail(err, CPL_INVALID, "model name is too long: %d bytes", n);
@@ -100,7 +100,7 @@ cpl_status cpl_model_locate(char *dir, size_t cap, const char *name, bool allow_
     hub_cache(hub, sizeof hub);
     if (find_in_hub(dir, cap, hub, name)) return CPL_OK;
     if (allow_seeded && !strcmp(last_part(name), seeded_for) && holds_model(seeded_dir)) {
-        *seeded = true;
+        if (seeded) *seeded = true;
         n = snprintf(dir, cap, "%s", seeded_dir);
         if (n < (int)cap) return CPL_OK;
     }

@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The file commands as a user runs them: score, embed, tokenize, doctor, bench engine, help; good input and bad.
+Standard library only; models and expected numbers from tests/golden."""
+
+import gzip
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PROGRAM = os.environ.get("COUPLET_PROGRAM", os.path.join(ROOT, "build", "couplet"))
+MODELS = os.path.join(ROOT, "tests", "golden", "models")
+
+
+def run(*args, data=b"", status=0):
+    done = subprocess.run([PROGRAM, *args], input=data, capture_output=True, timeout=300)
+    if done.returncode != status:
+        raise AssertionError(f"{args}: exit status {done.returncode}, expected {status}\n{done.stderr.decode()}")
+    return done.stdout.decode(), done.stderr.decode()
+
+
+def golden(name):
+    with open(os.path.join(ROOT, "tests", "golden", name + ".json")) as f:
+        return [c for c in json.load(f)["cases"] if "final" in c]
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def jsonl(records):
+    return "".join(json.dumps(r) + "\n" for r in records).encode()
+
+
+class Files(unittest.TestCase):
+    def setUp(self):
+        self.temporary = tempfile.TemporaryDirectory()
+        self.dir = self.temporary.name
+
+    def tearDown(self):
+        self.temporary.cleanup()
+
+    def put(self, name, data):
+        path = os.path.join(self.dir, name)
+        with open(path, "wb") as f:
+            f.write(data)
+        return path
+
+    def model(self, name):
+        return os.path.join(MODELS, name)
+
+
+class Score(Files):
+    def test_scores_are_the_golden_ones(self):
+        cases = golden("cross-encoder")
+        data = jsonl({"query": c["query"], "document": c["document"]} for c in cases)
+        out, _ = run("score", "--model", self.model("cross-encoder"), "--format", "jsonl", data=data)
+        got = lines(out)
+        self.assertEqual([g["index"] for g in got], list(range(len(cases))))
+        for g, c in zip(got, cases):
+            self.assertAlmostEqual(g["score"], c["final"][0] if isinstance(c["final"], list) else c["final"], delta=1e-5)
+        raw, _ = run("score", "--model", self.model("cross-encoder"), "--format", "jsonl", "--raw-scores", data=data)
+        for g, c in zip(lines(raw), cases):
+            self.assertAlmostEqual(g["score"], c["row"][0], delta=1e-4)
+
+    def test_several_labels(self):
+        data = b"one\ttwo\n"
+        out, _ = run("score", "--model", self.model("cross-encoder-3-labels"), data=data)
+        scores = lines(out)[0]["scores"]
+        self.assertEqual(len(scores), 3)
+        out, _ = run("score", "--model", self.model("cross-encoder-3-labels"), "--label", "2", data=data)
+        self.assertEqual(lines(out)[0]["score"], scores[2])
+        _, err = run("score", "--model", self.model("cross-encoder-3-labels"), "--label", "3", data=data, status=2)
+        self.assertIn("3 labels", err)
+
+    def test_compressed_input_and_threads_change_nothing(self):
+        data = b"".join(b"query %d\tthe document number %d of them\n" % (i % 7, i) for i in range(3000))
+        plain, _ = run("score", "--model", self.model("cross-encoder"), data=data)
+        self.assertEqual(len(plain.splitlines()), 3000)
+        packed = self.put("pairs.tsv.gz", gzip.compress(data))
+        for threads in "1", "2", "3":
+            out, _ = run("score", "--model", self.model("cross-encoder"), "--input", packed, "--threads", threads)
+            self.assertEqual(out, plain)
+
+    def test_resume_continues_where_it_stopped(self):
+        data = b"".join(b"q%d\tdocument %d\n" % (i, i) for i in range(2500))
+        source = self.put("pairs.tsv", data)
+        target = os.path.join(self.dir, "scores.jsonl")
+        args = ["score", "--model", self.model("cross-encoder"), "--input", source, "--output", target]
+        run(*args)
+        with open(target) as f:
+            whole = f.read()
+        os.unlink(target)
+        self.put("scores.jsonl.part", (whole[: len(whole) // 2]).encode())  # ends inside a line
+        _, err = run(*args, status=1)
+        self.assertIn("--resume", err)
+        _, err = run(*args, "--resume")
+        self.assertIn("resuming behind", err)
+        with open(target) as f:
+            self.assertEqual(f.read(), whole)
+        self.assertFalse(os.path.exists(target + ".part"))
+        self.put("scores.jsonl.part", whole.encode() * 2)
+        _, err = run(*args, "--resume", status=1)
+        self.assertIn("same input", err)
+
+    def test_bad_bytes_are_counted_and_bad_records_refused(self):
+        out, err = run("score", "--model", self.model("cross-encoder"), data=b"a\xff\xffb\tc\n")
+        self.assertEqual(len(lines(out)), 1)
+        self.assertIn("2 invalid UTF-8", err)
+        _, err = run("score", "--model", self.model("cross-encoder"), data=b"a\tb\nno tab\n", status=2)
+        self.assertIn("standard input:2:", err)
+        out, _ = run("score", "--model", self.model("cross-encoder"), data=b"\t\n")
+        self.assertEqual(len(lines(out)), 1)
+        out, _ = run("score", "--model", self.model("cross-encoder"), data=b"")
+        self.assertEqual(out, "")
+
+    def test_what_is_not_there_is_named(self):
+        for args, says in (
+            (["--model", "no/such/model"], "no/such/model"),
+            (["--model", self.model("cross-encoder"), "--input", "no/such.tsv"], "no/such.tsv"),
+            (["--model", self.model("cross-encoder"), "--backend", "mlx"], "mlx"),
+            (["--model", self.model("cross-encoder"), "--precision", "int8"], "int8"),
+            (["--model", self.model("cross-encoder"), "--precision", "int9"], "int9"),
+            (["--modle", "x"], "--model"),
+        ):
+            done = subprocess.run([PROGRAM, "score", *args], input=b"a\tb\n", capture_output=True, timeout=60)
+            self.assertNotEqual(done.returncode, 0, args)
+            self.assertEqual(done.stdout, b"")
+            self.assertIn(says, done.stderr.decode())
+            self.assertEqual(len(done.stderr.decode().strip().splitlines()), 1, done.stderr.decode())
+
+    def test_a_substituted_precision_is_said(self):
+        out, err = run("score", "--model", self.model("cross-encoder"), "--precision", "int8", "--fallback", data=b"a\tb\n")
+        self.assertIn("int8 requested", err)
+        self.assertEqual(len(lines(out)), 1)
+
+
+class Embed(Files):
+    def test_vectors_are_the_golden_ones(self):
+        for name in "embedder-mean", "embedder-cls", "embedder-max":
+            cases = golden(name)
+            out, _ = run("embed", "--model", self.model(name), "--format", "jsonl", data=jsonl({"text": c["text"]} for c in cases))
+            for g, c in zip(lines(out), cases):
+                for x, y in zip(g["embedding"], c["final"]):
+                    self.assertAlmostEqual(x, y, delta=2e-5)
+
+    def test_cosine_is_the_score(self):
+        a, b = "a small text", "another text, not so small"
+        out, _ = run("embed", "--model", self.model("embedder-mean"), data=f"{a}\n{b}\n".encode())
+        u, v = (g["embedding"] for g in lines(out))
+        out, _ = run("score", "--model", self.model("embedder-mean"), data=f"{a}\t{b}\n".encode())
+        self.assertAlmostEqual(lines(out)[0]["score"], sum(x * y for x, y in zip(u, v)), delta=1e-6)
+
+    def test_a_cross_encoder_has_none(self):
+        _, err = run("embed", "--model", self.model("cross-encoder"), data=b"x\n", status=1)
+        self.assertIn("cross-encoder", err)
+
+
+class Tokenize(Files):
+    def test_ids_are_the_golden_ones(self):
+        cases = golden("cross-encoder")
+        data = jsonl({"query": c["query"], "document": c["document"]} for c in cases)
+        out, _ = run("tokenize", "--model", self.model("cross-encoder"), "--pair", "--format", "jsonl", data=data)
+        for g, c in zip(lines(out), cases):
+            self.assertEqual(g, {"ids": c["ids"], "type_ids": c["type_ids"]})
+
+    def test_truncation(self):
+        text = b"word " * 500 + b"\n"
+        lengths = {}
+        for limit in "0", "10", None:
+            args = ["--max-length", limit] if limit else []
+            out, _ = run("tokenize", "--model", self.model("embedder-mean"), *args, data=text)
+            lengths[limit] = len(lines(out)[0]["ids"])
+        self.assertEqual(lengths["10"], 10)
+        self.assertEqual(lengths[None], 64)  # sentence_bert_config.json
+        self.assertGreaterEqual(lengths["0"], 502)
+        _, err = run("tokenize", "--model", self.model("embedder-mean"), "--max-length", "1", data=text, status=2)
+        self.assertIn("max", err)
+
+
+class Others(Files):
+    def test_doctor(self):
+        out, _ = run("doctor", "--json")
+        found = json.loads(out)
+        backends = {b["name"]: b for b in found["backends"]}
+        self.assertTrue(backends["native"]["available"])
+        self.assertIn("fp32", backends["native"]["precisions"])
+        for name in "cuda", "onnx", "pytorch", "compiled", "mlx", "mps", "openvino":
+            self.assertTrue(backends[name]["available"] or backends[name]["reason"], name)
+        self.assertGreater(found["peak"]["fp32_ops_per_s"], 1e9)
+        self.assertIn(found["isa"], run("doctor", "--no-peak")[0])
+
+    def test_isa_mask(self):
+        env = dict(os.environ, COUPLET_ISA="ref")
+        done = subprocess.run([PROGRAM, "doctor", "--no-peak", "--json"], env=env, capture_output=True, timeout=60)
+        self.assertEqual(json.loads(done.stdout)["isa"], "ref")
+        env["COUPLET_ISA"] = "avx9"
+        done = subprocess.run([PROGRAM, "doctor", "--no-peak"], env=env, capture_output=True, timeout=60)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("avx9", done.stderr.decode())
+
+    def test_bench_engine(self):
+        out, _ = run("bench", "engine", "--model", self.model("cross-encoder"), "--lengths", "5,104", "--seconds", "0.2", "--json")
+        results = json.loads(out)["results"]
+        self.assertEqual([r["length"] for r in results], [5, 104])
+        for r in results:
+            for key in ("pairs_per_s", "tokens_per_s", "useful_ops_per_s", "nominal_ops_per_s", "peak_ops_per_s", "peak_rest_ops_per_s", "efficiency"):
+                self.assertGreater(r[key], 0, key)
+            self.assertGreaterEqual(r["nominal_ops_per_s"], r["useful_ops_per_s"])
+            self.assertEqual(r["precision"], {"requested": "fp32", "effective": "fp32"})
+        _, err = run("bench", "engine", "--model", self.model("cross-encoder"), "--lengths", "105", status=2)
+        self.assertIn("104", err)
+
+    def test_help(self):
+        overview, _ = run("help")
+        for name in run("help", "--list")[0].splitlines():
+            self.assertIn(name, overview)
+            self.assertIn("usage: couplet " + name, run("help", *name.split())[0])
+            self.assertIn(".SH NAME", run("help", "--man", *name.split())[0])
+        self.assertEqual(run("frobnicate", status=2)[0], "")
+        self.assertIn("bench engine", run("bench", status=2)[1])
+        for shell in "bash", "zsh", "fish":
+            run("help", "--completion", shell)
+
+
+if __name__ == "__main__":
+    unittest.main()
