@@ -22,7 +22,7 @@
 #define COUPLET_PLUGIN_DIR "/usr/local/lib/couplet"
 #endif
 
-static const cpl_backend *const builtin[] = {&cpl_backend_native, &cpl_backend_fake};
+static const cpl_backend *const builtin[] = {&cpl_backend_native, &cpl_backend_fake, NULL};
 
 static const char *const known[] = {"native", "cuda", "onnx",     "pytorch", "compiled",
                                     "mlx",    "mps",  "openvino", "fake",    NULL};
@@ -108,7 +108,7 @@ cpl_status cpl_backend_find(cpl_backend_ref *out, const char *name, const char *
     if (!valid_name(name))
         return cpl_fail(err, CPL_INVALID, "invalid backend name '%.40s': lower case letters, digits, '-' and '_' only",
                         name);
-    for (size_t i = 0; !plugin_only && i < sizeof builtin / sizeof *builtin; i++) {
+    for (size_t i = 0; !plugin_only && builtin[i]; i++) {
         if (strcmp(builtin[i]->name, name) != 0) continue;
         out->backend = builtin[i];
         return CPL_OK;

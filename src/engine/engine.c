@@ -46,8 +46,8 @@ static cpl_status open_worker(cpl_engine *e, uint32_t index, cpl_error *err)
     w->engine = e;
     w->index = index;
     pthread_cond_init(&w->wake, NULL);
-    w->sessions = calloc(e->model_count, sizeof *w->sessions);
-    w->queues = calloc(e->model_count, sizeof *w->queues);
+    w->sessions = calloc(e->model_count, sizeof(cpl_session *));
+    w->queues = calloc(e->model_count, sizeof(cpl_batcher *));
     if (!w->sessions || !w->queues) return cpl_fail_memory(err, e->model_count * sizeof(void *));
     for (uint32_t i = 0; i < e->model_count; i++) {
         cpl_loaded_model *m = &e->models[i];
