@@ -2,6 +2,7 @@
 /* cmd_serve.c - `couplet serve`: flags into a configuration, the configuration into a server.
  * The one idea: a flag is a setting under another name (--model is model.name), so precedence is one chain: defaults,
  * base_config.yaml, the file, --set, flags. Threads: the main one. */
+#include <errno.h>
 #include <stdio.h>
 
 #include "base/error.h"
@@ -56,6 +57,12 @@ static cpl_status print_config(const cpl_config *c, cpl_error *err)
     return st;
 }
 
+static cpl_status announce(const cpl_service *s, cpl_error *err)
+{
+    for (size_t i = 0; cpl_service_address(s, i); i++) printf("listening on %s (grpc)\n", cpl_service_address(s, i));
+    return fflush(stdout) ? cpl_fail_errno(err, "standard output", errno, "can't say that the server listens") : CPL_OK;
+}
+
 static int run(const cpl_args *args)
 {
     cpl_error err;
@@ -69,7 +76,7 @@ static int run(const cpl_args *args)
     if (!st && cpl_args_switch(args, "print-config"))
         st = print_config(c, &err);
     else if (!st)
-        st = cpl_serve_run(c, experiment != NULL, &err);
+        st = cpl_serve_run(c, experiment != NULL, announce, &err);
     cpl_config_close(c);
     return st ? cpl_cli_fail(&err) : 0;
 }

@@ -27,6 +27,8 @@ cpl_status cpl_config_fail(cpl_error *err, cpl_status status, const cpl_config_w
     va_start(args, fmt);
     vsnprintf(sentence, sizeof sentence, fmt, args);
     va_end(args);
+    for (char *at = sentence; *at; at++) /* a key or value may hold newlines; the sentence stays one line */
+        if ((unsigned char)*at < ' ' || *at == 127) *at = '?';
     if (where->file) return cpl_fail_line(err, status, where->file, where->line, where->column, key, "%s", sentence);
     cpl_status st = cpl_fail(err, status, "%s: %s", where->origin ? where->origin : "default", sentence);
     if (err) snprintf(err->key, sizeof err->key, "%s", key ? key : "");

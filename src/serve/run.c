@@ -1,24 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* run.c - `couplet serve` from the first log line to the last.
+/* run.c - a server process from the first log line to the last.
  * The one idea: the signals that end the server are blocked in every thread and waited for here, on the main one, so
  * nothing runs in a signal handler. A second interrupt during the drain kills the process, as people expect of Ctrl-C.
  * Threads: the main one. */
-#include <errno.h>
 #include <signal.h>
-#include <stdio.h>
+#include <string.h>
 
-#include "base/error.h"
 #include "base/log.h"
 #include "serve/log_stderr.h"
 #include "serve/service.h"
-
-#include <string.h>
-
-static cpl_status announce(const cpl_service *s, cpl_error *err)
-{
-    for (size_t i = 0; cpl_service_address(s, i); i++) printf("listening on %s (grpc)\n", cpl_service_address(s, i));
-    return fflush(stdout) ? cpl_fail_errno(err, "standard output", errno, "can't say that the server listens") : CPL_OK;
-}
 
 static void drain(cpl_service *s, const cpl_log *log, int signal_number)
 {
@@ -34,7 +24,8 @@ static void drain(cpl_service *s, const cpl_log *log, int signal_number)
         cpl_log_write(log, CPL_LOG_INFO, "stopped; every request in flight was answered");
 }
 
-cpl_status cpl_serve_run(const cpl_config *config, bool allow_seeded, cpl_error *err)
+cpl_status cpl_serve_run(const cpl_config *config, bool allow_seeded,
+                         cpl_status (*ready)(const cpl_service *s, cpl_error *err), cpl_error *err)
 {
     cpl_log log;
     cpl_service *s;
@@ -49,7 +40,7 @@ cpl_status cpl_serve_run(const cpl_config *config, bool allow_seeded, cpl_error 
     pthread_sigmask(SIG_BLOCK, &ends, NULL);
     cpl_status st = cpl_service_open(&s, config, allow_seeded, &log, err);
     if (st) return st;
-    st = announce(s, err);
+    st = ready(s, err);
     if (st) {
         cpl_service_close(s);
         return st;

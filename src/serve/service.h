@@ -20,8 +20,10 @@ const char *cpl_service_address(const cpl_service *s, size_t i);
  * server.limits.drain_ms. Then everything is closed. NULL is fine. */
 uint32_t cpl_service_close(cpl_service *s);
 
-/* The whole of `couplet serve`: opens the service with a log on stderr as the configuration says, prints
- * "listening on ADDRESS (grpc)" once for each address on stdout, serves until SIGTERM or SIGINT, drains. */
-cpl_status cpl_serve_run(const cpl_config *config, bool allow_seeded, cpl_error *err);
+/* The whole of `couplet serve`: opens the service with a log on stderr as the configuration says, calls `ready` once
+ * requests are answered (its failure ends the server), serves until SIGTERM or SIGINT, drains. Blocks those signals in
+ * the calling thread; call it before other threads are started. */
+cpl_status cpl_serve_run(const cpl_config *config, bool allow_seeded,
+                         cpl_status (*ready)(const cpl_service *s, cpl_error *err), cpl_error *err);
 
 #endif

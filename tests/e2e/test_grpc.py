@@ -283,11 +283,11 @@ class Time(unittest.TestCase):
     def test_connection_lost_with_work_in_flight(self):
         with slow(200, "--set", "batching.policy=off") as server:
             client = Client(server.address)
-            for i in range(10):
-                client.infer.future(request([("a", str(i))]), timeout=60)
+            kept = [client.infer.future(request([("a", str(i))]), timeout=60) for i in range(10)]
             with Client(server.address, options=[("grpc.use_local_subchannel_pool", 1)]) as other:
                 until(lambda: other.stats().tasks_accepted >= 10)
                 client.channel.close()
+                self.assertTrue(all(call.code() == Code.CANCELLED for call in kept[5:]))
                 self.assertEqual(len(other.score([("a", "b")]).scores), 1)
                 until(lambda: other.stats().tasks_cancelled >= 5)
 

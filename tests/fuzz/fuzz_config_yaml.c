@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Settings from hostile YAML: loaded or refused with one line, and what loads prints and loads back. The first byte
+ * chooses between a file and a --set argument. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "serve/config_values.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_loads_back(const cpl_config *c)
+{
+    cpl_buf text = {0};
+    cpl_error err;
+    const char *policy, *precision;
+    cpl_config_check(c, &err);
+    cpl_config_policy(c, &policy, &err);
+    cpl_config_precision(c, &precision, &err);
+    cpl_config_backend_settings(c, &text);
+    cpl_buf_clear(&text);
+    cpl_config_print(c, &text);
+    cpl_config *again = NULL;
+    if (cpl_config_load(&again, NULL, false, NULL, &err)) abort();
+    if (!text.failed && cpl_config_read_yaml(again, "printed", text.data, text.size, &err)) abort();
+    cpl_config_close(again);
+    cpl_buf_deinit(&text);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    cpl_config *c = NULL;
+    cpl_error err = {0};
+    if (size < 1 || size > 16384 || cpl_config_load(&c, NULL, false, NULL, &err)) return 0;
+    cpl_status st;
+    if (data[0] == '=') {
+        char *set = strndup((const char *)data + 1, size - 1);
+        if (!set) abort();
+        st = cpl_config_read_set(c, set, &err);
+        free(set);
+    } else {
+        st = cpl_config_read_yaml(c, "fuzz.yaml", (const char *)data, size, &err);
+    }
+    if (st && (!*err.what || strchr(err.what, '\n'))) abort();
+    if (!st) check_loads_back(c);
+    cpl_config_close(c);
+    return 0;
+}
