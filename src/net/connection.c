@@ -52,9 +52,22 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     return 0;
 }
 
+/* What the client did wrong shows in what we tell it. */
+static bool is_complaint(const nghttp2_frame *frame)
+{
+    uint32_t error = NGHTTP2_NO_ERROR;
+    if (frame->hd.type == NGHTTP2_GOAWAY) error = frame->goaway.error_code;
+    if (frame->hd.type == NGHTTP2_RST_STREAM) error = frame->rst_stream.error_code;
+    return error != NGHTTP2_NO_ERROR && error != NGHTTP2_INTERNAL_ERROR && error != NGHTTP2_REFUSED_STREAM &&
+           error != NGHTTP2_CANCEL;
+}
+
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
-    (void)user;
+    if (is_complaint(frame)) cpl_count(&((cpl_connection *)user)->home->stats.protocol_errors, 1);
+    /* Only now: nghttp2 lets a PING overtake a GOAWAY that is queued, and the answer would prove nothing. */
+    if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.last_stream_id == INT32_MAX)
+        nghttp2_submit_ping(session, NGHTTP2_FLAG_NONE, drain_ping);
     if (frame->hd.type != NGHTTP2_HEADERS || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) return 0;
     cpl_call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     /* The answer is whole and the client still sends: it may stop. */
@@ -82,7 +95,6 @@ static int on_invalid(nghttp2_session *session, const nghttp2_frame *frame, int 
 {
     (void)session;
     cpl_connection *c = user;
-    cpl_count(&c->home->stats.protocol_errors, 1);
     cpl_log_write(c->home->server->options.log, CPL_LOG_DEBUG, "net: invalid HTTP/2 frame of type %u on stream %d: %s",
                   frame->hd.type, frame->hd.stream_id, nghttp2_strerror(error));
     return 0;
@@ -245,7 +257,6 @@ void cpl_connection_drain(cpl_connection *c)
     c->drain_ns = cpl_clock_ns();
     if (!c->channel.session) return;
     nghttp2_submit_shutdown_notice(c->channel.session);
-    nghttp2_submit_ping(c->channel.session, NGHTTP2_FLAG_NONE, drain_ping);
     cpl_channel_touch(&c->channel);
 }
 

@@ -214,6 +214,26 @@ static void echo_stop(void)
     pthread_cond_destroy(&echo.more);
 }
 
+/* Drains with 20 s of grace, beside the test. */
+typedef struct drainer {
+    cpl_thread thread;
+    uint32_t cut;
+    atomic_int done;
+} drainer;
+
+static void drain_main(void *arg)
+{
+    drainer *d = arg;
+    d->cut = cpl_server_drain(echo.server, 20000);
+    atomic_store(&d->done, 1);
+}
+
+static void drain_start(drainer *d)
+{
+    cpl_error err;
+    if (cpl_thread_start(&d->thread, "drainer", -1, drain_main, d, &err)) abort();
+}
+
 /* A failed test's server must not meddle with the next test. */
 static int echo_teardown(void **state)
 {

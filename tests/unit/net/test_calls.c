@@ -334,19 +334,6 @@ static void a_lost_server_fails_calls_and_a_new_one_is_found(void **state)
     echo_stop();
 }
 
-typedef struct drainer {
-    cpl_thread thread;
-    uint32_t cut;
-    atomic_int done;
-} drainer;
-
-static void drain_main(void *arg)
-{
-    drainer *d = arg;
-    d->cut = cpl_server_drain(echo.server, 20000);
-    atomic_store(&d->done, 1);
-}
-
 static void a_drain_under_load_loses_nothing(void **state)
 {
     (void)state;
@@ -356,8 +343,7 @@ static void a_drain_under_load_loses_nothing(void **state)
     for (int i = 0; i < 64; i++) closed_loop_next(&l, NULL);
     cpl_client_run(l.client, cpl_clock_ns() + 100000000, true);
     drainer d = {.cut = 99};
-    cpl_error err;
-    assert_int_equal(cpl_thread_start(&d.thread, "drainer", -1, drain_main, &d, &err), CPL_OK);
+    drain_start(&d);
     /* After GOAWAY the client makes new connections, which are refused: those calls fail and end the loop. Calls that
      * the server took before must all be answered. */
     cpl_client_run(l.client, in_seconds(60), true);
@@ -378,8 +364,7 @@ static void an_idle_drain_is_quick(void **state)
     cpl_client *c = open_client(target, 4);
     assert_int_equal(one_call(c, "/t.Echo/Echo", "x", 1, NULL, 0).code, CPL_GRPC_OK);
     drainer d = {.cut = 99};
-    cpl_error err;
-    assert_int_equal(cpl_thread_start(&d.thread, "drainer", -1, drain_main, &d, &err), CPL_OK);
+    drain_start(&d);
     while (!atomic_load(&d.done)) cpl_client_run(c, cpl_clock_ns() + 1000000, false); /* answers the drain's pings */
     cpl_thread_join(&d.thread);
     assert_int_equal(d.cut, 0);
