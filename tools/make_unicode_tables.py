@@ -140,6 +140,7 @@ def probe_composition(flags, lower, decomposition):
         require(strip(chr(c)) == "".join(map(chr, kept)), f"strip accents is NFD without Mn, U+{c:04X}")
         lowered = [m for p in kept for m in lower.get(p, [p])]
         require(both(chr(c)) == "".join(map(chr, lowered)), f"lower case follows strip accents, U+{c:04X}")
+        require(len(lowered) <= len(chr(c).encode()), f"a text never has more characters than bytes, U+{c:04X}")
 
 
 def two_stage(values, bits):

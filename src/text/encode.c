@@ -149,9 +149,8 @@ static bool sort_run(cpl_tokenizer_scratch *s)
     size_t starts[257] = {0}; /* counting sort: hostile runs are as long as the text */
     for (size_t i = 0; i < n; i++) starts[run[i].combining_class + 1]++;
     for (size_t k = 1; k < 257; k++) starts[k] += starts[k - 1];
-    cpl_nonstarter *sorted = realloc(s->sorted, s->run_cap * sizeof *sorted);
-    if (!sorted) return false;
-    s->sorted = sorted;
+    if (!cpl_tokenizer_grow((void **)&s->sorted, &s->sorted_cap, n, sizeof *s->sorted)) return false;
+    cpl_nonstarter *sorted = s->sorted;
     for (size_t i = 0; i < n; i++) sorted[starts[run[i].combining_class]++] = run[i];
     memcpy(run, sorted, n * sizeof *run);
     return true;
@@ -386,10 +385,11 @@ static void encode_raw_part(encoder *e, const char *data, size_t n)
 
 /* ---- exported ----------------------------------------------------------------------------------------------- */
 
-/* Room for the longest word the text can make: a character decomposes into four at most. */
+/* Room for the longest word the text can make: normalised text has no more characters than raw text has bytes (the
+ * table generator makes sure of that). */
 static cpl_status prepare(const cpl_tokenizer *t, cpl_tokenizer_scratch *s, size_t bytes, cpl_error *err)
 {
-    size_t chars = bytes > SIZE_MAX / 32 ? SIZE_MAX / 32 : bytes * 4;
+    size_t chars = bytes > SIZE_MAX / 32 ? SIZE_MAX / 32 : bytes;
     if (chars > t->word_chars_max) chars = t->word_chars_max;
     s->run_count = 0;
     if (!cpl_tokenizer_grow((void **)&s->word, &s->word_cap, chars * 4 + 16, 1)) return cpl_fail_memory(err, chars * 4);

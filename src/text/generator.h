@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* generator.h - seeded English-like query / document pairs for benches and demos, where no real pairs are at hand.
  *
- * With the BERT uncased vocabulary the pairs have the token counts of MS MARCO pairs (mean 103 with the special tokens,
- * median 101, 95th percentile 159, largest 232). Of 20,000 from seed 1: mean 103.9, median 100, 95th percentile 157, 29
- * to 234; a query has 8.0 (2 to 23). Words follow Zipf's law, 1.28 tokens each, punctuation included. The same seed gives
- * the same pairs on every machine, and neither a query nor a document of one generator ever repeats. */
+ * With the BERT uncased vocabulary the pairs have the token counts of MS MARCO pairs (mean 103 with the special
+ * tokens, median 101, 95th percentile 159, largest 232). Of 20,000 from seed 1: mean 103.9, median 100, 95th percentile
+ * 157, 29 to 234; a query has 8.0 (2 to 23). Words follow Zipf's law, 1.28 tokens each, punctuation included. The same
+ * seed gives the same pairs on every machine, and neither a query nor a document of one generator ever repeats. */
 #ifndef CPL_TEXT_GENERATOR_H
 #define CPL_TEXT_GENERATOR_H
 

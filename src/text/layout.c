@@ -56,8 +56,7 @@ cpl_status cpl_tokenizer_lay_out(const cpl_tokenizer *t, const int32_t *a, size_
 static cpl_status encode_side(const cpl_tokenizer *t, cpl_tokenizer_scratch *s, int side, cpl_text text,
                               size_t max_length, size_t *count, cpl_error *err)
 {
-    /* a character makes four ids at most (it decomposes into four, each a word), CJK spacing or not */
-    size_t most = text.size > SIZE_MAX / 64 ? SIZE_MAX / 64 : text.size * 4 + 1;
+    size_t most = text.size + 1; /* a text has no more ids than bytes */
     if (max_length && most > max_length) most = max_length;
     if (!cpl_tokenizer_grow((void **)&s->side[side], &s->side_cap[side], most, sizeof(int32_t)))
         return cpl_fail_memory(err, most * sizeof(int32_t));

@@ -26,8 +26,9 @@ cpl_status cpl_tokenizer_scratch_open(cpl_tokenizer_scratch **out, cpl_error *er
 void cpl_tokenizer_scratch_close(cpl_tokenizer_scratch *s);
 
 /* Ids of `text` alone, no special tokens added (those written in the text are recognised). Stops once `cap` ids are
- * written: what a longer text would have been cut to; *count is at most cap. `text` must be valid UTF-8; other bytes
- * give unspecified ids but touch no memory beyond. The only failure is CPL_NO_MEMORY. */
+ * written: what a longer text would have been cut to; *count is at most cap, and never more than the text has bytes.
+ * `text` must be valid UTF-8; other bytes give unspecified ids but touch no memory beyond. The only failure is
+ * CPL_NO_MEMORY. */
 cpl_status cpl_tokenizer_encode(const cpl_tokenizer *t, cpl_tokenizer_scratch *s, cpl_text text, int32_t *ids,
                                 size_t cap, size_t *count, cpl_error *err);
 /* How many ids the whole text has. */

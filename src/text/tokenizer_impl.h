@@ -63,7 +63,7 @@ struct cpl_tokenizer_scratch {
     char *text; /* a normalised text, where added tokens are looked for in it */
     size_t text_size, text_cap;
     cpl_nonstarter *run, *sorted;
-    size_t run_count, run_cap;
+    size_t run_count, run_cap, sorted_cap;
     int32_t *side[2]; /* ids of a and b for cpl_tokenizer_pair */
     size_t side_cap[2];
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hostile_text.h - strings that are hard on a tokenizer, by number: the same as tools/hostile_text.py makes. Change
  * both together, then run tools/make_tokenizer_golden.py. */
-#ifndef CPL_TEST_HOSTILE_TEXT_H
-#define CPL_TEST_HOSTILE_TEXT_H
+#ifndef CPL_TESTS_HOSTILE_TEXT_H
+#define CPL_TESTS_HOSTILE_TEXT_H
 
 #include <stdint.h>
 #include <string.h>
