@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention_f32.c - one head of one sequence: softmax(scale q k^T) v on the GEMM tile.
  *
- * The idea: K^T and V of a head are packed once into panels the register tile reads (32 KB at 128 keys and head size
- * 32), then every mr query rows make their scores, softmax and output while those scores (6 KB) sit in L1. Memory is
- * bounded by the longest sequence, not by its square: mr x keys scores.
+ * The idea: K^T of a head is packed once into panels the register tile reads, V is read where it is (packed only where
+ * heads aren't whole panels), then every mr query rows make their scores, softmax and output while those scores (6 KB)
+ * sit in L1. Memory is bounded by the longest sequence, not by its square: mr x keys scores.
  *
  * Invariant: a query row's result depends on its own sequence only, and not on the tile it falls in (gemm_f32.c);
- * padding keys are never part of a softmax. Packing costs 2 keys x head_size moves against queries x keys x head_size
- * x 2 multiply-adds. Rejected: online softmax over key blocks (more exponentials' worth of rescaling, and rows of 8,192
- * scores still fit L2). */
+ * padding keys are never part of a softmax. Rejected: online softmax over key blocks (more exponentials' worth of
+ * rescaling, and rows of 8,192 scores still fit L2). */
 #include "kernel/kernels.h"
 
 #include <string.h>
@@ -24,23 +23,28 @@ size_t cpl_attention_f32_scratch(const cpl_kernels *k, uint32_t keys, uint32_t h
 }
 
 /* kt: panels of nr keys, head_size deep, zero beyond `keys`. */
-static void pack_keys(float *kt, const cpl_attention_f32 *a, uint32_t nr)
+static void pack_keys(const cpl_kernels *k, float *kt, const cpl_attention_f32 *a)
 {
+    const uint32_t nr = k->nr;
     for (uint32_t from = 0; from < a->keys; from += nr) {
         const uint32_t n = a->keys - from < nr ? a->keys - from : nr;
         float *panel = kt + (size_t)from * a->head_size;
-        for (uint32_t j = 0; j < n; j++) {
-            const float *key = a->k + (from + j) * a->kv_stride;
-            for (uint32_t d = 0; d < a->head_size; d++) panel[d * nr + j] = key[d];
-        }
-        if (n == nr) continue;
-        for (uint32_t d = 0; d < a->head_size; d++) memset(panel + d * nr + n, 0, (nr - n) * sizeof(float));
+        if (n < nr) memset(panel, 0, (size_t)nr * a->head_size * sizeof(float));
+        k->transpose_f32(panel, nr, a->k + from * a->kv_stride, a->kv_stride, n, a->head_size);
     }
 }
 
-/* vp: panels of nr columns of V, keys deep, zero beyond head_size. */
-static void pack_values(float *vp, const cpl_attention_f32 *a, uint32_t nr)
+/* V where the tile can read it: in place when heads are whole panels, else in panels of nr columns of a head, zero
+ * beyond head_size. */
+typedef struct values {
+    const float *at;
+    size_t ld, panel; /* between rows; between panels */
+} values;
+
+static values pack_values(const cpl_kernels *k, float *vp, const cpl_attention_f32 *a)
 {
+    const uint32_t nr = k->nr;
+    if (a->head_size % nr == 0) return (values){a->v, a->kv_stride, nr};
     for (uint32_t from = 0; from < a->head_size; from += nr) {
         const uint32_t n = a->head_size - from < nr ? a->head_size - from : nr;
         float *panel = vp + (size_t)from * a->keys;
@@ -49,16 +53,18 @@ static void pack_values(float *vp, const cpl_attention_f32 *a, uint32_t nr)
             if (n < nr) memset(panel + j * nr + n, 0, (nr - n) * sizeof(float));
         }
     }
+    return (values){vp, nr, (size_t)nr * a->keys};
 }
 
 /* One tile's worth of query rows, keys and values packed. */
 static void attend(const cpl_kernels *k, const cpl_attention_f32 *a, uint32_t row, uint32_t rows, const float *kt,
-                   const float *vp, float *scores, float *out)
+                   const values *v, float *scores, float *out)
 {
     const uint32_t nr = k->nr;
     const size_t lds = score_stride(k, a->keys);
     cpl_tile_f32 t = {.a = a->q + row * a->q_stride,
                       .lda = a->q_stride,
+                      .ldb = nr,
                       .ldc = lds,
                       .prefetch = kt,
                       .m = rows,
@@ -70,11 +76,17 @@ static void attend(const cpl_kernels *k, const cpl_attention_f32 *a, uint32_t ro
         k->tile_f32(&t);
     }
     k->softmax_f32(scores, rows, a->keys, lds, a->scale);
-    t = (cpl_tile_f32){.a = scores, .lda = lds, .prefetch = vp, .m = rows, .k = a->keys, .epilogue = CPL_EPILOGUE_NONE};
+    t = (cpl_tile_f32){.a = scores,
+                       .lda = lds,
+                       .ldb = v->ld,
+                       .prefetch = v->at,
+                       .m = rows,
+                       .k = a->keys,
+                       .epilogue = CPL_EPILOGUE_NONE};
     for (uint32_t from = 0; from < a->head_size; from += nr) {
         float *to = a->out + row * a->out_stride + from;
         const uint32_t n = a->head_size - from;
-        t.b = vp + (size_t)from * a->keys;
+        t.b = v->at + from / nr * v->panel;
         t.c = n < nr ? out : to;
         t.ldc = n < nr ? nr : a->out_stride;
         k->tile_f32(&t);
@@ -89,12 +101,12 @@ void cpl_attention_f32_tiled(const cpl_kernels *k, const cpl_attention_f32 *a)
     float *vp = kt + round_up(a->keys, nr) * a->head_size;
     float *scores = vp + a->keys * round_up(a->head_size, nr);
     float *out = scores + k->mr * score_stride(k, a->keys);
-    pack_keys(kt, a, nr);
-    pack_values(vp, a, nr);
+    pack_keys(k, kt, a);
+    const values v = pack_values(k, vp, a);
     uint32_t row = 0;
     for (uint32_t i = 0; i < tiles; i++) {
         const uint32_t rows = (a->queries - row + tiles - i - 1) / (tiles - i);
-        attend(k, a, row, rows, kt, vp, scores, out);
+        attend(k, a, row, rows, kt, &v, scores, out);
         row += rows;
     }
 }

@@ -70,6 +70,7 @@ void cpl_gemm_f32_tiled(const cpl_kernels *k, const cpl_gemm_f32 *g)
                 .a = g->a + row * g->lda,
                 .lda = g->lda,
                 .b = panel,
+                .ldb = nr,
                 .c = g->c + row * g->ldc + column,
                 .ldc = g->ldc,
                 .bias = g->bias ? g->bias + column : NULL,

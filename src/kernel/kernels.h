@@ -35,8 +35,9 @@ typedef struct cpl_kernels cpl_kernels;
 typedef struct cpl_tile_f32 {
     const float *a; /* m x k, rows lda floats apart */
     size_t lda;
-    const float *b; /* k x nr, packed */
-    float *c;       /* m x nr, rows ldc floats apart */
+    const float *b; /* k x nr, rows ldb floats apart (nr in a packed panel) */
+    size_t ldb;
+    float *c; /* m x nr, rows ldc floats apart */
     size_t ldc;
     const float *bias;     /* nr, or NULL with NONE */
     const float *residual; /* m x nr, rows ldr floats apart; may be c itself */
@@ -91,6 +92,9 @@ struct cpl_kernels {
     void (*gelu_tanh_f32)(float *x, size_t n);
     void (*relu_f32)(float *x, size_t n);
     void (*tanh_f32)(float *x, size_t n);
+
+    /* out[c][r] = in[r][c]: rows of in and out ld_in and ld_out floats apart; no overlap. */
+    void (*transpose_f32)(float *out, size_t ld_out, const float *in, size_t ld_in, size_t rows, size_t columns);
 
     /* out[i] = (a[i] + b[i]) + c[i]: word, type and position embedding. */
     void (*add3_f32)(float *out, const float *a, const float *b, const float *c, size_t n);

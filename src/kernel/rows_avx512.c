@@ -37,22 +37,61 @@ static void layernorm(float *x, size_t rows, size_t n, size_t ld, const float *g
     }
 }
 
+/* Four vectors side by side, else the chain of one exponential after another is all one waits for. */
+#define FOR64(i, n) for (; i + 64 <= (n); i += 64)
+#define UNROLL16    _Pragma("GCC unroll 16")
+#define UNROLL4     _Pragma("GCC unroll 4")
+
+static float row_max(const float *x, size_t n)
+{
+    const __m512 lowest = _mm512_set1_ps(-INFINITY);
+    __m512 max[4] = {lowest, lowest, lowest, lowest};
+    size_t i = 0;
+    FOR64(i, n) { UNROLL4 for (int j = 0; j < 4; j++) max[j] = _mm512_max_ps(max[j], _mm512_loadu_ps(x + i + 16 * j)); }
+    for (; i < n; i += 16) {
+        const __mmask16 m = n - i >= 16 ? 0xffff : cpl_mask16(n - i);
+        max[0] = _mm512_max_ps(max[0], _mm512_mask_loadu_ps(lowest, m, x + i));
+    }
+    return _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(max[0], max[1]), _mm512_max_ps(max[2], max[3])));
+}
+
+/* 2^((x - max) c), c = scale log2 e: one FMA and an exponential an element, then one multiplication by 1 / sum. */
 static void softmax(float *x, size_t rows, size_t n, size_t ld, float scale)
 {
-    const __m512 s = _mm512_set1_ps(scale), lowest = _mm512_set1_ps(-INFINITY);
+    const __m512 c = _mm512_set1_ps(scale * 1.44269504f);
     for (size_t r = 0; r < rows; r++, x += ld) {
-        __m512 max = lowest, sum = _mm512_setzero_ps();
-        FOR16(i, m, n) max = _mm512_max_ps(max, _mm512_mask_loadu_ps(lowest, m, x + i));
-        max = _mm512_set1_ps(_mm512_reduce_max_ps(max));
-        FOR16(i, m, n)
+        const __m512 max = _mm512_set1_ps(row_max(x, n));
+        __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+        size_t i = 0;
+        FOR64(i, n)
         {
-            const __m512 d = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, x + i), max), s);
-            const __m512 e = cpl_exp_avx512(d);
-            sum = _mm512_mask_add_ps(sum, m, sum, e);
+            UNROLL4 for (int j = 0; j < 4; j++)
+            {
+                const __m512 d = _mm512_sub_ps(_mm512_loadu_ps(x + i + 16 * j), max);
+                const __m512 e = cpl_exp2_avx512(_mm512_mul_ps(d, c));
+                sum[j] = _mm512_add_ps(sum[j], e);
+                _mm512_storeu_ps(x + i + 16 * j, e);
+            }
+        }
+        for (; i < n; i += 16) {
+            const __mmask16 m = n - i >= 16 ? 0xffff : cpl_mask16(n - i);
+            const __m512 d = _mm512_sub_ps(_mm512_mask_loadu_ps(max, m, x + i), max);
+            const __m512 e = cpl_exp2_avx512(_mm512_mul_ps(d, c));
+            sum[0] = _mm512_mask_add_ps(sum[0], m, sum[0], e);
             _mm512_mask_storeu_ps(x + i, m, e);
         }
-        const __m512 part = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(sum));
-        FOR16(i, m, n) _mm512_mask_storeu_ps(x + i, m, _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), part));
+        const __m512 all = _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3]));
+        const __m512 part = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(all));
+        i = 0;
+        FOR64(i, n)
+        {
+            UNROLL4 for (int j = 0; j < 4; j++)
+                _mm512_storeu_ps(x + i + 16 * j, _mm512_mul_ps(_mm512_loadu_ps(x + i + 16 * j), part));
+        }
+        for (; i < n; i += 16) {
+            const __mmask16 m = n - i >= 16 ? 0xffff : cpl_mask16(n - i);
+            _mm512_mask_storeu_ps(x + i, m, _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), part));
+        }
     }
 }
 
@@ -66,6 +105,58 @@ ELEMENTWISE(gelu_tanh, cpl_gelu_tanh_avx512)
 ELEMENTWISE(relu, cpl_relu_avx512)
 ELEMENTWISE(tanh_all, cpl_tanh_avx512)
 #undef ELEMENTWISE
+
+/* 16 x 16 in registers: pairs, then fours within 128-bit lanes, then the lanes. */
+CPL_INLINE void transpose16(__m512 *r)
+{
+    __m512 t[16];
+    UNROLL16 for (int i = 0; i < 16; i += 2)
+    {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+#define PD(op, a, b) _mm512_castpd_ps(op(_mm512_castps_pd(a), _mm512_castps_pd(b)))
+    UNROLL16 for (int i = 0; i < 16; i += 4)
+    {
+        r[i] = PD(_mm512_unpacklo_pd, t[i], t[i + 2]);
+        r[i + 1] = PD(_mm512_unpackhi_pd, t[i], t[i + 2]);
+        r[i + 2] = PD(_mm512_unpacklo_pd, t[i + 1], t[i + 3]);
+        r[i + 3] = PD(_mm512_unpackhi_pd, t[i + 1], t[i + 3]);
+    }
+#undef PD
+    UNROLL16 for (int i = 0; i < 4; i++)
+    {
+        t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    UNROLL16 for (int i = 0; i < 4; i++)
+    {
+        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+        r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+static void transpose(float *out, size_t ld_out, const float *in, size_t ld_in, size_t rows, size_t columns)
+{
+    for (size_t row = 0; row < rows; row += 16) {
+        const size_t nr = rows - row < 16 ? rows - row : 16;
+        for (size_t column = 0; column < columns; column += 16) {
+            const size_t nc = columns - column < 16 ? columns - column : 16;
+            const __mmask16 mr = cpl_mask16(nr), mc = cpl_mask16(nc);
+            const float *from = in + row * ld_in + column;
+            float *to = out + column * ld_out + row;
+            __m512 r[16];
+            UNROLL16 for (size_t i = 0; i < 16; i++) r[i] =
+                i < nr ? _mm512_maskz_loadu_ps(mc, from + i * ld_in) : _mm512_setzero_ps();
+            transpose16(r);
+            UNROLL16 for (size_t i = 0; i < 16; i++) if (i < nc) _mm512_mask_storeu_ps(to + i * ld_out, mr, r[i]);
+        }
+    }
+}
 
 static void add3(float *out, const float *a, const float *b, const float *c, size_t n)
 {
@@ -107,6 +198,7 @@ void cpl_kernels_avx512(cpl_kernels *k)
     k->gelu_tanh_f32 = gelu_tanh;
     k->relu_f32 = relu;
     k->tanh_f32 = tanh_all;
+    k->transpose_f32 = transpose;
     k->add3_f32 = add3;
     k->pool_mean_f32 = pool_mean;
     k->pool_max_f32 = pool_max;

@@ -53,6 +53,12 @@ static void tanh_rows(float *x, size_t n)
     for (size_t i = 0; i < n; i++) x[i] = tanhf(x[i]);
 }
 
+static void transpose(float *out, size_t ld_out, const float *in, size_t ld_in, size_t rows, size_t columns)
+{
+    for (size_t c = 0; c < columns; c++)
+        for (size_t r = 0; r < rows; r++) out[c * ld_out + r] = in[r * ld_in + c];
+}
+
 static void add3(float *out, const float *a, const float *b, const float *c, size_t n)
 {
     for (size_t i = 0; i < n; i++) out[i] = (a[i] + b[i]) + c[i];
@@ -88,6 +94,7 @@ void cpl_kernels_ref(cpl_kernels *k)
         .gelu_tanh_f32 = gelu_tanh,
         .relu_f32 = relu,
         .tanh_f32 = tanh_rows,
+        .transpose_f32 = transpose,
         .add3_f32 = add3,
         .pool_mean_f32 = pool_mean,
         .pool_max_f32 = pool_max,

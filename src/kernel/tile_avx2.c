@@ -41,7 +41,8 @@ CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
     const float *b = t->b;
     const char *hint = t->prefetch;
     const uint32_t k = t->k;
-    for (uint32_t p = 0; p < k; p++, b += NR) {
+    const size_t ldb = t->ldb;
+    for (uint32_t p = 0; p < k; p++, b += ldb) {
         if (!(p & 3)) {
             _mm_prefetch(hint, _MM_HINT_T1);
             hint += 64;

@@ -27,7 +27,7 @@ void cpl_tile_f32_ref(const cpl_tile_f32 *t)
         float sum[CPL_REF_NR] = {0};
         const float *a = t->a + i * t->lda;
         for (uint32_t p = 0; p < t->k; p++) {
-            const float *b = t->b + (size_t)p * CPL_REF_NR;
+            const float *b = t->b + p * t->ldb;
             for (uint32_t j = 0; j < CPL_REF_NR; j++) sum[j] += a[p] * b[j];
         }
         for (uint32_t j = 0; j < CPL_REF_NR; j++) t->c[i * t->ldc + j] = epilogue(t, sum[j], i, j);

@@ -129,12 +129,12 @@ static cpl_status choose_kernels(cpl_weights *w, const cpl_load_options *options
     return CPL_OK;
 }
 
-/* Rows whose widest activation (the FFN's inner one) and residual rows take about half of L2, the rest being left to
- * the panels that stream through; whole register tiles. */
+/* Rows whose widest activation (the FFN's inner one) and residual rows take three quarters of L2, the rest being left
+ * to the panels that stream through; whole register tiles. */
 static uint32_t choose_block_rows(const cpl_weights *w, const cpl_cpu *cpu)
 {
     const uint64_t row_bytes = 4ull * (w->arch.intermediate + 2ull * w->arch.hidden);
-    uint64_t rows = cpu->l2_bytes * 6ull / 10 / row_bytes;
+    uint64_t rows = cpu->l2_bytes * 3ull / 4 / row_bytes;
     if (rows < 48) rows = 48;
     if (rows > 240) rows = 240;
     return (uint32_t)(rows / w->kernels.mr * w->kernels.mr);
