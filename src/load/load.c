@@ -30,7 +30,8 @@ typedef struct load_edge {
     cpl_load *run;
     uint64_t at_ns, cpu_ns;
     cpl_server_totals totals;
-    bool open; /* reached */
+    bool open;     /* reached */
+    bool answered; /* the server's totals are here, or won't come */
 } load_edge;
 
 struct cpl_load {
@@ -59,10 +60,22 @@ static void fatal(cpl_load *run, cpl_status st, const cpl_error *e)
     cpl_client_stop(run->client);
 }
 
+static bool over(const cpl_load *run)
+{
+    return run->status || run->result->gave_up || (run->to.open && run->measured_done == run->measured_started);
+}
+
+/* What is still in flight then is cool-down: the connections are closed on it. */
+static void stop_when_over(cpl_load *run)
+{
+    if (over(run) && (!run->to.open || run->to.answered)) cpl_client_stop(run->client);
+}
+
 static void on_totals(void *user, const cpl_reply *reply)
 {
     load_edge *edge = user;
     cpl_error e;
+    edge->answered = true;
     if (reply->code == CPL_GRPC_OK) {
         if (cpl_server_totals_decode(&edge->totals, reply->data, reply->size, &e))
             snprintf(edge->totals.why, sizeof edge->totals.why, "%.190s", e.what);
@@ -72,6 +85,7 @@ static void on_totals(void *user, const cpl_reply *reply)
         snprintf(edge->totals.why, sizeof edge->totals.why, "couplet.v1.Stats answered %s: %.140s",
                  cpl_grpc_code_name(reply->code), reply->message);
     }
+    stop_when_over(edge->run);
 }
 
 static void reach_edge(cpl_load *run, load_edge *edge, uint64_t now)
@@ -135,11 +149,6 @@ static void log_error(cpl_load *run, cpl_grpc_code code, const char *message)
     r->errors[i].count++;
 }
 
-static bool over(const cpl_load *run)
-{
-    return run->status || run->result->gave_up || (run->to.open && run->measured_done == run->measured_started);
-}
-
 static void on_reply(void *user, const cpl_reply *reply)
 {
     load_slot *slot = user;
@@ -167,6 +176,7 @@ static void on_reply(void *user, const cpl_reply *reply)
     if (run->options->progress && slot->measured)
         run->options->progress(run->options->user, run->measured_done, run->options->requests);
     if (!over(run)) run->scenario->done(run, slot->index);
+    stop_when_over(run);
 }
 
 void cpl_load_send(cpl_load *run, uint32_t index, uint64_t due_ns)

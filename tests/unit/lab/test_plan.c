@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Experiment files into servers and rows; every file of experiments/ as it is committed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "lab/describe.h"
+#include "lab/plan.h"
+#include "lab/runner.h"
+
+static cpl_lab_plan *plan(const char *const *sets, bool quick)
+{
+    cpl_config *c;
+    cpl_lab_plan *p;
+    cpl_error err;
+    if (cpl_config_load(&c, NULL, false, sets, &err)) fail_msg("%s", err.what);
+    if (cpl_lab_plan_open(&p, c, "some/where/16x_name.yaml", quick, &err)) fail_msg("%s", err.what);
+    cpl_config_close(c);
+    return p;
+}
+
+static void sweeps_multiply(void **state)
+{
+    (void)state;
+    const char *const sets[] = {"experiment.batch_sizes=[1, 8]", "experiment.concurrency_levels=[2, 4, 6]",
+                                "experiment.sweep={batching.timeout_ms: [5, 10], workers: [1, 2, 3]}", NULL};
+    cpl_lab_plan *p = plan(sets, false);
+    assert_string_equal(p->name, "16x_name");
+    assert_int_equal(p->server_count, 6);
+    assert_int_equal(cpl_lab_plan_rows(p), 36);
+    assert_string_equal(p->servers[0].label, "batching.timeout_ms=5, workers=1");
+    assert_string_equal(p->servers[1].label, "batching.timeout_ms=5, workers=2");
+    assert_string_equal(p->servers[5].label, "batching.timeout_ms=10, workers=3");
+    assert_string_equal(p->servers[5].sets[0], "batching.timeout_ms=10");
+    assert_string_equal(p->servers[5].sets[1], "workers=3");
+    assert_null(p->servers[5].sets[2]);
+    assert_int_equal(p->levels[2], 6);
+    cpl_lab_plan_close(p);
+}
+
+static void without_a_sweep_one_server(void **state)
+{
+    (void)state;
+    const char *const sets[] = {"experiment.benchmark_requests=1000", "experiment.repeats=3", "experiment.seed=9",
+                                "experiment.name=given", NULL};
+    cpl_lab_plan *p = plan(sets, false);
+    assert_string_equal(p->name, "given");
+    assert_int_equal(p->server_count, 1);
+    assert_string_equal(p->servers[0].label, "");
+    assert_null(p->servers[0].sets[0]);
+    assert_int_equal(p->requests, 1000);
+    assert_int_equal(p->rounds, 3);
+    assert_int_equal(p->seed, 9);
+    assert_true(p->duration_s == 0);
+    cpl_lab_plan_close(p);
+    p = plan(sets, true);
+    assert_int_equal(p->requests, CPL_LAB_QUICK_REQUESTS);
+    assert_int_equal(p->rounds, 1);
+    assert_true(p->duration_s == CPL_LAB_QUICK_SECONDS);
+    cpl_lab_plan_close(p);
+}
+
+static void too_many_rows(void **state)
+{
+    (void)state;
+    char batches[400] = "experiment.batch_sizes=[1", levels[400] = "experiment.concurrency_levels=[1";
+    for (int i = 2; i <= 40; i++) {
+        snprintf(batches + strlen(batches), sizeof batches - strlen(batches), ", %d%s", i, i == 40 ? "]" : "");
+        snprintf(levels + strlen(levels), sizeof levels - strlen(levels), ", %d%s", i, i == 40 ? "]" : "");
+    }
+    const char *const sets[] = {batches, levels, NULL};
+    cpl_config *c;
+    cpl_lab_plan *p;
+    cpl_error err;
+    assert_int_equal(cpl_config_load(&c, NULL, false, sets, NULL), CPL_OK);
+    assert_int_equal(cpl_lab_plan_open(&p, c, "x", false, &err), CPL_INVALID);
+    assert_null(p);
+    assert_non_null(strstr(err.what, "1600 rows"));
+    cpl_config_close(c);
+}
+
+static void related_names(void **state)
+{
+    (void)state;
+    assert_true(cpl_lab_plan_related("16a_x", "16b_y"));
+    assert_false(cpl_lab_plan_related("16a_x", "1_y"));
+    assert_false(cpl_lab_plan_related("16a_x", "06a_y"));
+    assert_false(cpl_lab_plan_related("a", "b"));
+}
+
+static void batching_in_words(void **state)
+{
+    (void)state;
+    const char *const cases[][4] = {
+        {"batching.enabled=false", NULL, NULL, "off"},
+        {"batching.policy=greedy", NULL, NULL, "greedy"},
+        {"batching.max_batch_size=96", "batching.timeout_ms=20", NULL, "up to 96 pairs, 20 ms"},
+        {"batching.max_batch_size=128", "batching.length_aware=true", NULL, "up to 128 pairs, 10 ms, length-aware"},
+    };
+    for (size_t i = 0; i < 4; i++) {
+        cpl_config *c;
+        char text[128];
+        assert_int_equal(cpl_config_load(&c, NULL, false, cases[i], NULL), CPL_OK);
+        cpl_lab_batching_text(c, text, sizeof text);
+        assert_string_equal(text, cases[i][3]);
+        cpl_config_close(c);
+    }
+}
+
+/* Every committed experiment, with its own settings and run on the native engine. */
+static void committed_files(void **state)
+{
+    (void)state;
+    char **files;
+    cpl_error err;
+    const char *const native[] = {"model.backend=native", NULL};
+    if (!cpl_file_exists("experiments/base_config.yaml")) {
+        print_message("skipped: not run from the source tree\n");
+        skip();
+    }
+    if (cpl_lab_files_list(&files, "experiments", &err)) fail_msg("%s", err.what);
+    size_t n = 0;
+    for (; files[n]; n++) {
+        if (cpl_lab_check(files[n], NULL, &err)) fail_msg("%s", err.what);
+        if (cpl_lab_check(files[n], native, &err)) fail_msg("%s", err.what);
+    }
+    assert_true(n >= 20);
+    cpl_lab_files_close(files);
+    assert_int_equal(cpl_lab_files_list(&files, "src", &err), CPL_NOT_FOUND);
+    assert_int_equal(cpl_lab_files_list(&files, "nowhere", &err), CPL_NOT_FOUND);
+}
+
+/* The reference's rows, number by number. */
+static void reference_rows(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *batching;
+        int rows, requests, first_batch, first_level;
+    } cases[] = {
+        {"experiments/01_backend_pytorch.yaml", "off", 1, 200, 32, 1},
+        {"experiments/05a_batch_size_mps.yaml", "off", 9, 150, 8, 1},
+        {"experiments/06b_concurrency_mlx.yaml", "off", 7, 150, 96, 1},
+        {"experiments/07a_multi_model_mps.yaml", "off", 8, 100, 32, 4},
+        {"experiments/08b_dynamic_batch_mlx.yaml", "up to 96 pairs, 20 ms", 12, 200, 8, 2},
+        {"experiments/16a_dynamic_batch_baseline.yaml", "off", 1, 1000, 32, 4},
+        {"experiments/16b_dynamic_batch_enabled.yaml", "up to 256 pairs, 50 ms", 1, 1000, 32, 4},
+        {"experiments/16c_dynamic_batch_timeout_sweep.yaml", "up to 64 pairs, 10 ms", 6, 1000, 32, 4},
+        {"experiments/16d_dynamic_batch_high_concurrency.yaml", "up to 128 pairs, 5 ms, length-aware", 1, 1000, 16, 8},
+    };
+    if (!cpl_file_exists("experiments/base_config.yaml")) skip();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cpl_config *c;
+        cpl_lab_plan *p;
+        char text[128];
+        assert_int_equal(cpl_config_load(&c, cases[i].file, true, NULL, NULL), CPL_OK);
+        assert_int_equal(cpl_lab_plan_open(&p, c, cases[i].file, false, NULL), CPL_OK);
+        cpl_lab_batching_text(c, text, sizeof text);
+        assert_string_equal(text, cases[i].batching);
+        assert_int_equal(cpl_lab_plan_rows(p), cases[i].rows);
+        assert_int_equal(p->requests, cases[i].requests);
+        assert_int_equal(p->batches[0], cases[i].first_batch);
+        assert_int_equal(p->levels[0], cases[i].first_level);
+        cpl_lab_plan_close(p);
+        cpl_config_close(c);
+    }
+}
+
+static void wrong_files_are_named(void **state)
+{
+    (void)state;
+    char path[256];
+    const char *dir = getenv("TMPDIR");
+    cpl_error err;
+    snprintf(path, sizeof path, "%s/couplet-plan-%d.yaml", dir ? dir : P_tmpdir, (int)getpid());
+    static const struct {
+        const char *yaml, *says;
+    } cases[] = {
+        {"experiment: {bench_requests: 3}\n", "bench_requests"},
+        {"experiment: {sweep: {batching.timeout_ms: [5, -1]}}\n", "timeout_ms"},
+        {"experiment: {scenario: poisson}\n", "poisson"},
+        {"experiment: {sweep: {model.quantized: [true]}}\nmodel: {precision: fp32}\n", "with model.quantized=true"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(cpl_file_write(path, cases[i].yaml, strlen(cases[i].yaml), NULL), CPL_OK);
+        assert_int_not_equal(cpl_lab_check(path, NULL, &err), CPL_OK);
+        if (!strstr(err.what, cases[i].says)) fail_msg("'%s' isn't in: %s", cases[i].says, err.what);
+    }
+    unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sweeps_multiply),   cmocka_unit_test(without_a_sweep_one_server),
+        cmocka_unit_test(too_many_rows),     cmocka_unit_test(related_names),
+        cmocka_unit_test(batching_in_words), cmocka_unit_test(committed_files),
+        cmocka_unit_test(reference_rows),    cmocka_unit_test(wrong_files_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
