@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_bench_engine.c - `couplet bench engine`: in-process speed of one model through the public library, with the
  * machine's own peak measured in the same run.
- * The one idea: a sample is one call of a fixed number of sequences, with the peak loop run right before and right
+ * The one idea: a sample is one call of some third of a second, with the peak loop run right before and right
  * after it on the same cores; its efficiency is useful operations over the mean of those two peaks, so a neighbour or a
  * clock that slows both cancels out. Medians of the samples are printed. */
 #include <stdio.h>
@@ -17,7 +17,17 @@
 #include "cli/scorer_flags.h"
 #include "base/records.h"
 
-enum { SAMPLES_MIN = 5, SAMPLES_MAX = 200, LENGTHS_MAX = 32, PEAK_NS = 2000000, REST_NS = 4000000 };
+enum {
+    SAMPLES_MIN = 5,
+    SAMPLES_MAX = 200,
+    LATENCIES_MIN = 50,
+    LENGTHS_MAX = 32,
+    WINDOW_MIN = 64,        /* sequences a sample has at least */
+    FIXED_TOKENS = 1 << 21, /* in a load of one length */
+    PEAK_NS = 2000000,
+    REST_NS = 4000000
+};
+#define SAMPLE_S 0.35
 
 /* Sequences that a sample runs, and what they cost. */
 typedef struct bench_load {
@@ -26,7 +36,7 @@ typedef struct bench_load {
     uint8_t *type_ids;
     uint32_t *cu_seqlens;
     size_t n;
-    double useful_ops, nominal_ops; /* of all n */
+    size_t window; /* sequences a sample runs: the next so many, round and round */
 } bench_load;
 
 typedef struct bench_result {
@@ -63,13 +73,12 @@ static double sequence_ops(const cpl_scorer_info *m, double s, bool useful)
     return 2 * ((m->layers - 1) * layer + last + head);
 }
 
-static void count_ops(bench_load *l, const cpl_scorer_info *m)
+/* Of sequences [from, from + n). */
+static double count_ops(const bench_load *l, size_t from, size_t n, const cpl_scorer_info *m, bool useful)
 {
-    for (size_t i = 0; i < l->n; i++) {
-        double s = l->cu_seqlens[i + 1] - l->cu_seqlens[i];
-        l->useful_ops += sequence_ops(m, s, true);
-        l->nominal_ops += sequence_ops(m, s, false);
-    }
+    double ops = 0;
+    for (size_t i = from; i < from + n; i++) ops += sequence_ops(m, l->cu_seqlens[i + 1] - l->cu_seqlens[i], useful);
+    return ops;
 }
 
 /* ---- what is run ------------------------------------------------------------------------------------------------ */
@@ -109,7 +118,6 @@ static cpl_status fixed_load(bench_load *l, uint32_t length, size_t n, const cpl
     for (size_t i = 0; i < n * length; i++) l->ids[i] = (int32_t)(next_random(&state) % m->vocab);
     for (size_t i = 0; i <= n; i++) l->cu_seqlens[i] = (uint32_t)(i * length);
     snprintf(l->name, sizeof l->name, "%u", length);
-    count_ops(l, m);
     return CPL_OK;
 }
 
@@ -162,7 +170,6 @@ static cpl_status file_load(bench *b, bench_load *l, const char *path, cpl_error
         return st;
     }
     snprintf(l->name, sizeof l->name, "mix");
-    count_ops(l, b->info);
     return CPL_OK;
 }
 
@@ -180,9 +187,9 @@ static double median(double *v, size_t n)
     return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
-static cpl_status run_once(bench *b, const bench_load *l, uint64_t *ns, cpl_error *err)
+static cpl_status run_once(bench *b, const bench_load *l, size_t from, size_t n, uint64_t *ns, cpl_error *err)
 {
-    cpl_ids in = {l->ids, l->type_ids, l->cu_seqlens, l->n};
+    cpl_ids in = {l->ids, l->type_ids, l->cu_seqlens + from, n};
     uint64_t start = cpl_clock_ns();
     cpl_status st = cpl_scorer_run_ids(b->scorer, &in, b->rows, NULL, err);
     *ns = cpl_clock_ns() - start;
@@ -200,53 +207,69 @@ static cpl_status room_for_rows(bench *b, size_t n, cpl_error *err)
     return CPL_OK;
 }
 
-static cpl_status take_samples(bench *b, const bench_load *l, bench_result *r, cpl_error *err)
+typedef struct samples {
+    size_t n;
+    double pairs[SAMPLES_MAX], tokens[SAMPLES_MAX], useful[SAMPLES_MAX], nominal[SAMPLES_MAX]; /* a second */
+    double peaks[SAMPLES_MAX], efficiency[SAMPLES_MAX];
+} samples;
+
+/* One sample: peak, work, peak. */
+static cpl_status take_sample(bench *b, const bench_load *l, size_t from, size_t n, samples *s, cpl_error *err)
 {
-    double seconds[SAMPLES_MAX], peaks[SAMPLES_MAX], efficiency[SAMPLES_MAX], before, after;
-    uint64_t ns, deadline = cpl_clock_ns() + (uint64_t)(b->seconds * 1e9);
-    cpl_status st = room_for_rows(b, l->n, err);
-    if (!st) st = run_once(b, l, &ns, err); /* warm-up */
-    cpl_clock_sleep_until_ns(cpl_clock_ns() + 50000000u);
-    if (!st) st = cpl_peak_fp32_threads(&r->peak_rest_ops_per_s, b->info->isa, b->info->threads, REST_NS, err);
-    size_t n = 0;
-    while (!st && n < SAMPLES_MAX && (n < SAMPLES_MIN || cpl_clock_ns() < deadline)) {
-        st = cpl_peak_fp32_threads(&before, b->info->isa, b->info->threads, PEAK_NS, err);
-        if (!st) st = run_once(b, l, &ns, err);
-        if (!st) st = cpl_peak_fp32_threads(&after, b->info->isa, b->info->threads, PEAK_NS, err);
-        if (st) break;
-        seconds[n] = (double)ns / 1e9;
-        peaks[n] = (before + after) / 2;
-        efficiency[n] = peaks[n] > 0 ? l->useful_ops / seconds[n] / peaks[n] : 0;
-        n++;
-    }
+    double before, after;
+    uint64_t ns;
+    cpl_status st = cpl_peak_fp32_threads(&before, b->info->isa, b->info->threads, PEAK_NS, err);
+    if (!st) st = run_once(b, l, from, n, &ns, err);
+    if (!st) st = cpl_peak_fp32_threads(&after, b->info->isa, b->info->threads, PEAK_NS, err);
     if (st) return st;
-    double s = median(seconds, n), tokens = l->cu_seqlens[l->n];
-    memcpy(r->name, l->name, sizeof r->name);
-    r->samples = (uint32_t)n;
-    r->mean_length = tokens / (double)l->n;
-    r->pairs_per_s = (double)l->n / s;
-    r->tokens_per_s = tokens / s;
-    r->useful_ops_per_s = l->useful_ops / s;
-    r->nominal_ops_per_s = l->nominal_ops / s;
-    r->peak_ops_per_s = median(peaks, n);
-    r->efficiency = median(efficiency, n);
-    r->efficiency_min = efficiency[0];
-    r->efficiency_max = efficiency[n - 1];
+    double seconds = (double)ns / 1e9;
+    s->pairs[s->n] = (double)n / seconds;
+    s->tokens[s->n] = (l->cu_seqlens[from + n] - l->cu_seqlens[from]) / seconds;
+    s->useful[s->n] = count_ops(l, from, n, b->info, true) / seconds;
+    s->nominal[s->n] = count_ops(l, from, n, b->info, false) / seconds;
+    s->peaks[s->n] = (before + after) / 2;
+    s->efficiency[s->n] = s->peaks[s->n] > 0 ? s->useful[s->n] / s->peaks[s->n] : 0;
+    s->n++;
     return CPL_OK;
 }
 
-/* One sequence a call, one call at a time, over the load's sequences. */
+static cpl_status take_samples(bench *b, const bench_load *l, samples *s, bench_result *r, cpl_error *err)
+{
+    uint64_t ns, deadline = cpl_clock_ns() + (uint64_t)(b->seconds * 1e9);
+    cpl_status st = run_once(b, l, 0, l->window, &ns, err); /* warm-up */
+    cpl_clock_sleep_until_ns(cpl_clock_ns() + 50000000u);
+    if (!st) st = cpl_peak_fp32_threads(&r->peak_rest_ops_per_s, b->info->isa, b->info->threads, REST_NS, err);
+    size_t from = 0;
+    s->n = 0;
+    while (!st && s->n < SAMPLES_MAX && (s->n < SAMPLES_MIN || cpl_clock_ns() < deadline)) {
+        if (from + l->window > l->n) from = 0;
+        st = take_sample(b, l, from, l->window, s, err);
+        from += l->window;
+    }
+    if (st) return st;
+    memcpy(r->name, l->name, sizeof r->name);
+    r->samples = (uint32_t)s->n;
+    r->mean_length = (double)l->cu_seqlens[l->n] / (double)l->n;
+    r->pairs_per_s = median(s->pairs, s->n);
+    r->tokens_per_s = median(s->tokens, s->n);
+    r->useful_ops_per_s = median(s->useful, s->n);
+    r->nominal_ops_per_s = median(s->nominal, s->n);
+    r->peak_ops_per_s = median(s->peaks, s->n);
+    r->efficiency = median(s->efficiency, s->n);
+    r->efficiency_min = s->efficiency[0];
+    r->efficiency_max = s->efficiency[s->n - 1];
+    return CPL_OK;
+}
+
+/* One sequence a call, one call at a time, over the load's sequences; at least LATENCIES_MIN of them. */
 static cpl_status time_latency(bench *b, const bench_load *l, bench_result *r, cpl_error *err)
 {
     memset(b->latency, 0, sizeof *b->latency);
-    uint64_t deadline = cpl_clock_ns() + (uint64_t)(b->seconds * 1e9 / 4);
-    for (size_t i = 0; i < 200 || cpl_clock_ns() < deadline; i++) {
-        cpl_ids in = {l->ids, l->type_ids, l->cu_seqlens + i % l->n, 1};
-        uint64_t start = cpl_clock_ns();
-        cpl_status st = cpl_scorer_run_ids(b->scorer, &in, b->rows, NULL, err);
+    uint64_t deadline = cpl_clock_ns() + (uint64_t)(b->seconds * 1e9 / 4), ns;
+    for (size_t i = 0; i < LATENCIES_MIN + 5 || cpl_clock_ns() < deadline; i++) {
+        cpl_status st = run_once(b, l, i % l->n, 1, &ns, err);
         if (st) return st;
-        if (i >= 10) cpl_histogram_add(b->latency, cpl_clock_ns() - start);
-        if (i >= 20 && cpl_clock_ns() > deadline + (uint64_t)(b->seconds * 1e9)) break;
+        if (i >= 5) cpl_histogram_add(b->latency, ns);
     }
     r->latency_p50_ms = (double)cpl_histogram_at(b->latency, 0.50) / 1e6;
     r->latency_p95_ms = (double)cpl_histogram_at(b->latency, 0.95) / 1e6;
@@ -254,31 +277,37 @@ static cpl_status time_latency(bench *b, const bench_load *l, bench_result *r, c
     return CPL_OK;
 }
 
+/* How many of the load's sequences take about SAMPLE_S, found by running a few. */
+static cpl_status choose_window(bench *b, bench_load *l, cpl_error *err)
+{
+    size_t n = l->n < WINDOW_MIN ? l->n : WINDOW_MIN;
+    uint64_t ns = 0;
+    cpl_status st = room_for_rows(b, l->n, err);
+    for (int i = 0; i < 2 && !st; i++) st = run_once(b, l, 0, n, &ns, err);
+    if (st) return st;
+    double want = SAMPLE_S * (double)n / ((double)ns / 1e9 + 1e-9) / WINDOW_MIN;
+    l->window = want < 1 ? n : (size_t)want * WINDOW_MIN;
+    if (l->window > l->n) l->window = l->n;
+    return CPL_OK;
+}
+
 static cpl_status measure(bench *b, bench_load *l, cpl_error *err)
 {
     bench_result *r = &b->results[b->count];
-    cpl_status st = take_samples(b, l, r, err);
+    samples *s = malloc(sizeof *s);
+    cpl_status st = s ? choose_window(b, l, err) : cpl_fail_memory(err, sizeof *s);
+    if (!st) st = take_samples(b, l, s, r, err);
     if (!st) st = time_latency(b, l, r, err);
     if (!st) b->count++;
+    free(s);
     free_load(l);
     return st;
 }
 
-/* How many sequences of `length` take about a third of a second: from a first short call. */
 static cpl_status measure_length(bench *b, uint32_t length, cpl_error *err)
 {
     bench_load l = {0};
-    size_t n = 64;
-    uint64_t ns = 0;
-    cpl_status st = fixed_load(&l, length, n, b->info, err);
-    if (!st) st = room_for_rows(b, n, err);
-    for (int i = 0; i < 2 && !st; i++) st = run_once(b, &l, &ns, err);
-    free_load(&l);
-    if (st) return st;
-    double want = 0.35 * (double)n / ((double)ns / 1e9 + 1e-9);
-    n = want < 64 ? 64 : want > 65536 ? 65536 : (size_t)want / 64 * 64;
-    l = (bench_load){0};
-    st = fixed_load(&l, length, n, b->info, err);
+    cpl_status st = fixed_load(&l, length, FIXED_TOKENS / length + WINDOW_MIN, b->info, err);
     return st ? st : measure(b, &l, err);
 }
 
