@@ -228,7 +228,7 @@ static void on_listener_closed(uv_handle_t *handle)
 
 void cpl_listeners_close(cpl_server *s)
 {
-    if (s->loops && s->loops[0].loop.in) cpl_deadline_remove(&s->loops[0].loop.deadlines, &s->accept_again);
+    cpl_deadline_remove(&s->loops[0].loop.deadlines, &s->accept_again);
     for (size_t i = 0; i < s->listener_count; i++) {
         cpl_listener *l = &s->listeners[i];
         if (l->fd < 0) continue;

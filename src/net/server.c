@@ -129,7 +129,7 @@ static cpl_status make_protocol(cpl_server *s, cpl_error *err)
     return CPL_OK;
 }
 
-static cpl_status start_loops(cpl_server *s, cpl_error *err)
+static cpl_status init_loops(cpl_server *s, cpl_error *err)
 {
     s->loops = calloc(s->options.loops, sizeof *s->loops);
     if (!s->loops) return cpl_fail_memory(err, s->options.loops * sizeof *s->loops);
@@ -147,6 +147,12 @@ static cpl_status start_loops(cpl_server *s, cpl_error *err)
         l->close_post.run = run_watch;
         s->loop_count++;
     }
+    return st;
+}
+
+static cpl_status start_loops(cpl_server *s, cpl_error *err)
+{
+    cpl_status st = CPL_OK;
     for (uint32_t i = 0; i < s->loop_count && !st; i++) {
         char name[16];
         snprintf(name, sizeof name, "net-%u", i);
@@ -163,30 +169,9 @@ static cpl_status start_loops(cpl_server *s, cpl_error *err)
     return st;
 }
 
-static void stop_loops(cpl_server *s)
+cpl_status cpl_server_new(cpl_server **out, const cpl_server_options *options, cpl_error *err)
 {
-    for (uint32_t i = 0; i < s->loops_started; i++) cpl_thread_join(&s->loops[i].thread);
-    for (uint32_t i = 0; i < s->loop_count; i++) {
-        cpl_call_free_pool(&s->loops[i]);
-        cpl_loop_deinit(&s->loops[i].loop);
-    }
-}
-
-static void free_server(cpl_server *s)
-{
-    for (size_t i = 0; i < s->listener_count; i++)
-        if (s->listeners[i].fd >= 0) close(s->listeners[i].fd);
-    nghttp2_session_callbacks_del(s->callbacks);
-    nghttp2_option_del(s->option);
-    pthread_mutex_destroy(&s->lock);
-    pthread_cond_destroy(&s->changed);
-    free(s->listeners);
-    free(s->loops);
-    free(s);
-}
-
-static cpl_status new_server(cpl_server **out, const cpl_server_options *options, cpl_error *err)
-{
+    *out = NULL;
     cpl_server *s = calloc(1, sizeof *s);
     if (!s) return cpl_fail_memory(err, sizeof *s);
     s->options = *options;
@@ -198,24 +183,44 @@ static cpl_status new_server(cpl_server **out, const cpl_server_options *options
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, &attr);
     pthread_condattr_destroy(&attr);
+    cpl_status st = make_protocol(s, err);
+    if (!st) st = init_loops(s, err);
+    if (st) {
+        cpl_server_free(s);
+        return st;
+    }
     *out = s;
     return CPL_OK;
+}
+
+void cpl_server_free(cpl_server *s)
+{
+    for (uint32_t i = 0; i < s->loops_started; i++) cpl_thread_join(&s->loops[i].thread);
+    if (s->listeners) cpl_listeners_close(s); /* those that no loop watched */
+    for (uint32_t i = 0; i < s->loop_count; i++) {
+        cpl_call_free_pool(&s->loops[i]);
+        cpl_loop_deinit(&s->loops[i].loop);
+    }
+    nghttp2_session_callbacks_del(s->callbacks);
+    nghttp2_option_del(s->option);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->changed);
+    free(s->listeners);
+    free(s->loops);
+    free(s);
 }
 
 cpl_status cpl_server_open(cpl_server **out, const cpl_server_options *options, cpl_error *err)
 {
     *out = NULL;
-    cpl_server *s = NULL;
-    cpl_status st = new_server(&s, options, err);
+    cpl_server *s;
+    cpl_status st = cpl_server_new(&s, options, err);
     if (st) return st;
-    st = make_protocol(s, err);
-    if (!st) st = cpl_listeners_open(s, err);
+    st = cpl_listeners_open(s, err);
     if (!st) st = start_loops(s, err);
     if (st) {
         for (uint32_t i = 0; i < s->loops_started; i++) cpl_loop_stop(&s->loops[i].loop);
-        stop_loops(s);
-        cpl_listeners_close(s);
-        free_server(s);
+        cpl_server_free(s);
         return st;
     }
     cpl_loop_post(&s->loops[0].loop, &s->loops[0].close_post);
@@ -267,8 +272,7 @@ void cpl_server_close(cpl_server *s)
         s->loops[i].close_post.run = run_close;
         cpl_loop_post(&s->loops[i].loop, &s->loops[i].close_post);
     }
-    stop_loops(s);
-    free_server(s);
+    cpl_server_free(s);
 }
 
 void cpl_server_stats_get(cpl_server *s, cpl_server_stats *out)

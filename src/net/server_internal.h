@@ -105,6 +105,12 @@ struct cpl_server {
     bool drained;
 };
 
+/* ---- server.c ---- */
+/* A server with neither sockets nor threads yet: connections without a descriptor can be opened on its loops and fed
+ * (fuzz_http2.c). */
+cpl_status cpl_server_new(cpl_server **out, const cpl_server_options *options, cpl_error *err);
+void cpl_server_free(cpl_server *s); /* joins the threads, which have been told to stop */
+
 /* ---- connection.c ---- */
 /* Takes fd (-1 in tests: feed cpl_connection_received). The connection is counted in connections_now already. */
 cpl_status cpl_connection_open(cpl_connection **out, cpl_server_loop *home, int fd, cpl_error *err);
