@@ -54,15 +54,19 @@ static void wake_workers(cpl_engine *e, cpl_loaded_model *m, uint64_t now_ns)
     }
 }
 
-/* A worker that was counted as coming for one model may have gone to another, or back to sleep. */
-static void wake_all_models(cpl_engine *e, uint64_t now_ns)
-{
-    for (uint32_t i = 0; i < e->model_count; i++) wake_workers(e, &e->models[i], now_ns);
-}
-
 static void wake_timer(cpl_engine *e, const cpl_loaded_model *m, uint64_t now_ns)
 {
     if (cpl_batcher_next_event(&m->batcher, now_ns) < e->timer_at_ns) pthread_cond_signal(&e->timer_wake);
+}
+
+/* A worker that was counted as coming for one model may have gone to another, or back to sleep. What a pass left behind
+ * may be too little for the next (policy TIMEOUT): from then on it waits for the timer, which doesn't know it yet. */
+static void wake_all_models(cpl_engine *e, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < e->model_count; i++) {
+        wake_workers(e, &e->models[i], now_ns);
+        wake_timer(e, &e->models[i], now_ns);
+    }
 }
 
 cpl_status cpl_dispatch_add(cpl_engine *e, cpl_task *t, cpl_error *err)
