@@ -32,7 +32,7 @@ endfunction()
 # cpl_register(NAME LABELS command...)
 function(cpl_register name labels)
   add_test(NAME ${CPL_TEST_PREFIX}${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(${CPL_TEST_PREFIX}${name} PROPERTIES LABELS "${labels}" TIMEOUT 600 SKIP_RETURN_CODE 77
+  set_tests_properties(${CPL_TEST_PREFIX}${name} PROPERTIES LABELS "${labels}" TIMEOUT 300 SKIP_RETURN_CODE 77
     ENVIRONMENT "${CPL_TEST_ENVIRONMENT}")
 endfunction()
 
@@ -68,13 +68,13 @@ foreach(floor IN LISTS CPL_FLOORS)
   endforeach()
 endforeach()
 
-# Broken plug-ins for unit_backend_registry: test-plugins/couplet-NAME.so.
+# Plug-ins for the tests of the registry (broken ones) and the engine: test-plugins/couplet-NAME.so.
 file(GLOB plugins CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/unit/backend/plugins/plugin_*.c)
 foreach(f IN LISTS plugins)
   get_filename_component(name ${f} NAME_WE)
   string(REGEX REPLACE "^plugin_" "couplet-" name ${name})
   add_library(${name} MODULE ${f})
-  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
+  target_link_libraries(${name} PRIVATE cpl_backend)
   set_target_properties(${name} PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test-plugins)
 endforeach()
 
