@@ -256,7 +256,13 @@ static void on_event(uv_poll_t *poll, int status, int events)
         finish_connect(ch);
         return;
     }
-    /* An error shows in recv, with its name; status is only ever EBADF here. */
+    if (status < 0) {
+        /* A socket error, which libuv answers by no longer watching. It shows in recv with its name, but only once the
+         * bytes that came before it are read: watch on. */
+        int watched = ch->watched;
+        ch->watched = 0;
+        watch(ch, watched);
+    }
     if (status < 0 || (events & UV_READABLE)) read_some(ch);
     if ((events & UV_WRITABLE) && ch->state == CPL_CHANNEL_OPEN) cpl_channel_touch(ch);
 }

@@ -71,8 +71,6 @@ void cpl_frame_reader_trim(cpl_frame_reader *r, size_t retained_bytes_max)
 
 bool cpl_frame_at_boundary(const cpl_frame_reader *r) { return r->prefix_size == 0; }
 
-size_t cpl_frame_reader_bytes(const cpl_frame_reader *r) { return r->wire.size + r->plain.size; }
-
 static uint32_t declared(const cpl_frame_reader *r)
 {
     return (uint32_t)r->prefix[1] << 24 | (uint32_t)r->prefix[2] << 16 | (uint32_t)r->prefix[3] << 8 | r->prefix[4];

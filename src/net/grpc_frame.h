@@ -52,9 +52,6 @@ cpl_grpc_code cpl_frame_feed(cpl_frame_reader *r, const uint8_t *data, size_t n,
                              cpl_frame *out, cpl_error *err);
 /* True between messages: the stream may end here. */
 bool cpl_frame_at_boundary(const cpl_frame_reader *r);
-/* Bytes held in buffers. */
-size_t cpl_frame_reader_bytes(const cpl_frame_reader *r);
-
 /* Appends prefix and message, uncompressed. n fits 32 bits. */
 void cpl_frame_write(cpl_buf *out, const void *message, size_t n);
 void cpl_frame_prefix(uint8_t out[CPL_GRPC_PREFIX], uint32_t n);

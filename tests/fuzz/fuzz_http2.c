@@ -103,6 +103,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (switches & GIVE_PREFACE) feed(l, c, (const uint8_t *)preface, sizeof preface - 1, 1000);
     if ((switches & DRAIN_FIRST) && l->connections == c) cpl_connection_drain(c);
     feed(l, c, data + 2, size - 2, (size_t)data[1] * 4 + 1);
+    if (l->thirst.place) { /* once, by hand: it would come again and again */
+        cpl_deadline_remove(&l->loop.deadlines, &l->thirst);
+        cpl_request_thirst(&l->thirst);
+        cpl_deadline_remove(&l->loop.deadlines, &l->thirst);
+    }
     if (switches & EXPIRE) cpl_deadline_run(&l->loop.deadlines, UINT64_MAX - 1);
     for (size_t i = 0; i < HELD_MAX && (switches & ANSWER_LATE); i++) {
         if (!held[i]) continue;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* echo_service.h - a service for the net tests: echoes at once, from another thread, never, in part, or not at all; and
  * counts what happened, so that tests can check that nothing is lost or left. Included by test files only. */
-#ifndef TESTS_NET_ECHO_SERVICE_H
-#define TESTS_NET_ECHO_SERVICE_H
+#ifndef CPL_TESTS_ECHO_SERVICE_H
+#define CPL_TESTS_ECHO_SERVICE_H
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -452,6 +452,29 @@ static void a_connection_lost_in_mid_message(void **state)
     echo_stop();
 }
 
+static void a_connection_reset_right_after_its_bytes(void **state)
+{
+    (void)state;
+    const char *target = echo_start((cpl_server_options){.loops = 2});
+    for (int i = 0; i < 300; i++) {
+        raw r = raw_open(target);
+        struct linger now = {.l_onoff = 1};
+        setsockopt(r.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        if (i % 2) raw_hello(&r);
+        raw_headers(&r, 1, 0, REQUEST("/t.Echo/Hang"));
+        raw_frame(&r, DATA, END_STREAM, 1, hello, HELLO);
+        raw_close(&r); /* sends RST */
+    }
+    cpl_server_stats stats = {.connections_now = 1};
+    for (int i = 0; i < 20000 && stats.connections_now; i++) {
+        usleep(1000);
+        cpl_server_stats_get(echo.server, &stats);
+    }
+    assert_int_equal(stats.connections_now, 0);
+    assert_int_equal(stats.calls_now, 0);
+    echo_stop();
+}
+
 static void a_drain_says_goaway_twice(void **state)
 {
     (void)state;
@@ -657,6 +680,7 @@ int main(void)
         cmocka_unit_test_teardown(other_protocols_get_a_word, echo_teardown),
         cmocka_unit_test_teardown(broken_frames_end_the_connection_with_a_reason, echo_teardown),
         cmocka_unit_test_teardown(a_connection_lost_in_mid_message, echo_teardown),
+        cmocka_unit_test_teardown(a_connection_reset_right_after_its_bytes, echo_teardown),
         cmocka_unit_test_teardown(a_drain_says_goaway_twice, echo_teardown),
         cmocka_unit_test_teardown(streams_over_the_limit_are_refused, echo_teardown),
         cmocka_unit_test_teardown(resets_do_not_multiply_work, echo_teardown),
