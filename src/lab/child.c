@@ -26,7 +26,7 @@
 static void run_program(const char *const *argv, int out, int log, pid_t parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(127); /* it died before the line above */
+    if (getppid() != parent) raise(SIGKILL); /* it died before the line above */
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -36,7 +36,7 @@ static void run_program(const char *const *argv, int out, int log, pid_t parent)
     dup2(log, 2);
     execv(argv[0], (char *const *)(uintptr_t)argv);
     dprintf(2, "can't run '%s': %s\n", argv[0], strerror(errno));
-    _exit(127);
+    raise(SIGKILL); /* there is nothing to return to in this copy of the process */
 }
 
 /* The last line with text in it that the child wrote to stderr. */

@@ -129,7 +129,7 @@ const cpl_config_key cpl_config_keys[] = {
      .only = "closed", .meaning = "how load is offered"},
     {"experiment.rate", CPL_CONFIG_FLOAT, "0", 0, 1e9, .later = true, .meaning = "requests a second offered"},
     {"experiment.duration", CPL_CONFIG_FLOAT, "0", 0, 86400,
-     .meaning = "seconds each row is measured; 0: experiment.benchmark_requests decides"},
+     .meaning = "seconds each row is measured at most; 0: experiment.benchmark_requests alone decides"},
     {"experiment.seed", CPL_CONFIG_INT, "1", 0, INT_TOP, .meaning = "seed of generated texts and of their order"},
     {"experiment.repeats", CPL_CONFIG_INT, "1", 1, 20,
      .meaning = "rounds; those of experiments that are compared are interleaved, and give the interval"},

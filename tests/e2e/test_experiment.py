@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""load, experiment and report as a user runs them, on the tiny golden models: servers started, driven, stopped and gone;
+results and pages; a server that is up already; what can't run. Standard library only."""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import unittest
+from signal import SIGTERM
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PROGRAM = os.environ.get("COUPLET_PROGRAM", os.path.join(ROOT, "build", "couplet"))
+MODELS = os.path.join(ROOT, "tests", "golden", "models")
+MODEL = sorted(m for m in os.listdir(MODELS) if "cross" in m)[0] if os.path.isdir(MODELS) else None
+EXPERIMENTS = os.path.join(ROOT, "experiments")
+
+
+def run(*args, status=0, environment=None):
+    done = subprocess.run([PROGRAM, *args], capture_output=True, timeout=300, cwd=ROOT,
+                          env={**os.environ, **(environment or {})})
+    if done.returncode != status:
+        raise AssertionError(f"{args}: exit status {done.returncode}, expected {status}\n{done.stderr.decode()}")
+    return done.stdout.decode(), done.stderr.decode()
+
+
+def servers_of(marker):
+    """Processes whose command line holds the marker."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                line = f.read()
+        except OSError:
+            continue
+        if marker.encode() in line and b"serve" in line.split(b"\0"):
+            found.append(pid)
+    return found
+
+
+@unittest.skipUnless(MODEL, "no golden models here")
+class Experiments(unittest.TestCase):
+    def setUp(self):
+        self.temporary = tempfile.TemporaryDirectory()
+        self.dir = self.temporary.name
+        with open(os.path.join(self.dir, "base_config.yaml"), "w") as f:
+            f.write(f"model: {{name: {os.path.join(MODELS, MODEL)}}}\npin_workers: false\n"
+                    "experiment: {warmup_iterations: 2, benchmark_requests: 40, duration: 20}\n")
+
+    def tearDown(self):
+        self.assertEqual(servers_of(self.dir), [])
+        self.temporary.cleanup()
+
+    def write(self, name, text):
+        path = os.path.join(self.dir, name + ".yaml")
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+
+    def result(self, name):
+        with open(os.path.join(self.dir, "out", name + ".json")) as f:
+            return json.load(f)
+
+    def page(self, name):
+        with open(os.path.join(self.dir, "out", name + ".md")) as f:
+            return f.read()
+
+    def out(self):
+        return ["--output", os.path.join(self.dir, "out")]
+
+    def test_rows_rounds_and_sweep(self):
+        off = self.write("16a_off", "batching: {enabled: false}\nexperiment: {batch_sizes: [1, 4], "
+                                    "concurrency_levels: [1, 3], repeats: 2}\n")
+        timed = self.write("16b_timed", "batching: {max_batch_size: 8}\nexperiment: {batch_sizes: [1], "
+                                        "concurrency_levels: [3], repeats: 2, sweep: {batching.timeout_ms: [1, 5]}}\n")
+        printed, _ = run("experiment", "run", off, timed, *self.out())
+        self.assertIn("16a_off: ran", printed)
+        r = self.result("16a_off")
+        self.assertEqual(r["status"], "ran")
+        self.assertEqual(r["interleaved"], "16b_timed")
+        self.assertEqual(r["backend"], "native")
+        self.assertEqual(r["precision_effective"], "fp32")
+        self.assertEqual([(p["batch"], p["concurrency"]) for p in r["points"]], [(1, 1), (1, 3), (4, 1), (4, 3)])
+        for p in r["points"]:
+            self.assertEqual(p["rounds"], 2)
+            self.assertEqual(p["requests"], 80)
+            self.assertEqual(p["pairs"], 80 * p["batch"])
+            self.assertEqual(p["failed"], 0)
+            self.assertEqual(p["in_flight_max"], p["concurrency"])
+            self.assertTrue(p["server_known"])
+            self.assertLessEqual(p["pass_sequences_mean"], p["batch"] + 1e-9)  # off: never joined
+            self.assertAlmostEqual(p["sequences_per_pair"], 1, delta=0.2)
+            self.assertGreater(p["throughput"], 0)
+            self.assertEqual(len(p["round_throughput"]), 2)
+        settings = [p["server"] for p in self.result("16b_timed")["points"]]
+        self.assertEqual(settings, ["batching.timeout_ms=1", "batching.timeout_ms=5"])
+        page = self.page("16b_timed")
+        for words in ("| Setting | Batch | Conc | Pairs | Time (s) | Lat Avg | P95 | P99 | TP Avg | TP P95 |",
+                      "## Key findings", "up to 8 pairs", "Effective configuration", "couplet experiment run"):
+            self.assertIn(words, page)
+        run("report", "--results", os.path.join(self.dir, "out"), "--experiments", os.path.join(self.dir, "exp"))
+        summary = self.page("summary")
+        for words in ("## Executive summary", "## Throughput comparison", "## Latency comparison",
+                      "## Platform x precision", "## Recommendations", "## Next steps", "rounds alternated"):
+            self.assertIn(words, summary)
+        with open(os.path.join(self.dir, "exp", "README.md")) as f:
+            self.assertIn("**winner**", f.read())
+
+    def test_what_cannot_run_does_not_stop_the_others(self):
+        absent = self.write("01_absent", "model: {backend: mlx}\n")
+        wrong = self.write("02_precision", "model: {precision: int4}\n")
+        missing = self.write("03_model", "model: {name: nobody/nothing}\n")
+        good = self.write("04_good", "experiment: {concurrency_levels: [2]}\n")
+        printed, _ = run("experiment", "run", absent, wrong, missing, good, "--quick", *self.out(), status=1)
+        self.assertEqual(self.result("01_absent")["status"], "not run")
+        self.assertIn("mlx", self.result("01_absent")["reason"])
+        self.assertEqual(self.result("02_precision")["status"], "failed")
+        self.assertIn("int4", self.result("02_precision")["reason"])
+        self.assertEqual(self.result("03_model")["status"], "not run")
+        self.assertIn("nobody/nothing", self.result("03_model")["reason"])
+        r = self.result("04_good")
+        self.assertEqual(r["status"], "ran")
+        self.assertTrue(r["quick"])
+        self.assertIn("--quick: too short to publish", self.page("04_good"))
+        self.assertIn("not run", printed)
+        run("experiment", "run", absent, "--quick", "--set", "model.backend=native", *self.out())
+        r = self.result("01_absent")
+        self.assertEqual((r["status"], r["backend_asked"], r["backend"]), ("ran", "native", "native"))
+        self.assertIn("ran (--quick: too short to publish) with an override: `--set model.backend=native`",
+                      self.page("01_absent"))
+
+    def test_against_a_server_that_is_up(self):
+        plain = self.write("01_plain", "experiment: {concurrency_levels: [2]}\n")
+        sweep = self.write("02_sweep", "experiment: {sweep: {workers: [1, 2]}}\n")
+        server = subprocess.Popen([PROGRAM, "serve", "--experiment", plain, "--listen", "127.0.0.1:0"],
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            address = re.match(r"listening on (\S+)", server.stdout.readline()).group(1)
+            run("experiment", "run", plain, "--target", address, *self.out())
+            r = self.result("01_plain")
+            self.assertEqual(r["target"], address)
+            self.assertEqual(r["points"][0]["requests"], 40)
+            self.assertIn("pin_workers: false", r["config"])
+            _, error = run("experiment", "run", sweep, "--target", address, *self.out(), status=2)
+            self.assertIn("sweeps 'workers'", error)
+
+            printed, _ = run("load", "--target", address, "--requests", "50", "--concurrency", "4", "--json")
+            r = json.loads(printed)
+            self.assertEqual((r["requests"], r["failed"], r["in_flight_max"]), (50, 0, 4))
+            self.assertTrue(r["server"]["known"])
+            printed, _ = run("load", "--target", address, "--requests", "20", "--pairs-per-request", "3")
+            self.assertIn("throughput", printed)
+            self.assertIn("verdict", printed)
+            printed, _ = run("load", "--target", address, "--requests", "5", "--pairs-per-request", "1001", status=1)
+            self.assertIn("INVALID_ARGUMENT x", printed)
+            _, error = run("load", "--target", address, "--dialect", "tei", status=1)
+            self.assertIn("'tei' is not in this version", error)
+            _, error = run("load", "--target", address, "--scenario", "poisson", status=1)
+            self.assertIn("'poisson' is not in this version", error)
+            env = {"COUPLET": PROGRAM, "TARGET": address}
+            done = subprocess.run([os.path.join(ROOT, "run_client.sh"), "--experiment", "--config", plain, "--quick",
+                                   *self.out()], env={**os.environ, **env}, capture_output=True, timeout=120)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        finally:
+            server.send_signal(SIGTERM)
+            self.assertEqual(server.wait(60), 0)
+            server.stdout.close()
+
+    def test_own_pairs(self):
+        data = os.path.join(self.dir, "pairs.jsonl")
+        with open(data, "w") as f:
+            for i in range(30):
+                f.write(json.dumps({"query": f"q {i}", "document": f"text {i}"}) + "\n")
+        file = self.write("01_pairs", "experiment: {batch_sizes: [2]}\n")
+        run("experiment", "run", file, *self.out(), environment={"COUPLET_DATA": data})
+        r = self.result("01_pairs")
+        self.assertEqual(r["pairs_source"], "pairs.jsonl (30 pairs), seed 1")
+        self.assertGreater(r["points"][0]["repeats"], 40)
+
+    def test_list_and_check(self):
+        printed, _ = run("experiment", "list", "--json")
+        names = [e["name"] for e in json.loads(printed)["experiments"]]
+        for n in ("01_backend_pytorch", "01_backend_native", "05a_batch_size_mps", "16d_dynamic_batch_high_concurrency"):
+            self.assertIn(n, names)
+        printed, _ = run("experiment", "check")
+        self.assertIn(f"{len(names)} experiments are good, 0 are not", printed)
+        wrong = self.write("01_wrong", "batching: {max_bach_size: 3}\n")
+        _, error = run("experiment", "check", wrong, status=1)
+        self.assertIn("max_batch_size", error)  # the nearest key
+
+
+if __name__ == "__main__":
+    unittest.main()
