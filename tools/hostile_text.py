@@ -9,7 +9,8 @@ MASK64 = (1 << 64) - 1
 WORDS = ["the", "playing", "unaffordable", "Tokenization", "naïve", "Straße", "ΟΔΥΣΣΕΥΣ", "İstanbul", "ﬁancé", "don't",
          "e-mail", "C++", "3.14", "1,000,000", "U.S.A.", "embeddings", "réélu", "Müller", "ñandú", "Ǆungla", "ß", "ﬀ"]
 SPECIAL = ["[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]", "[cls]", "[[MASK]]", "[MASK", "[ SEP]", "##ing", "[MASK]s", "a[SEP]b",
-           " [MASK] ", "<k>", "<K>", "  <l>", "<r>  ", "new york", "New  York", "<both> ", "Ünï", "x<k>", "<k>y", "_<k>", "\n<l>"]
+           " [MASK] ", "<k>", "<K>", "  <l>", "<r>  ", "new york", "New  York", "<both> ", "Ünï", "x<k>", "<k>y", "_<k>", "\n<l>",
+           "x<kk>", "<kk>"]
 WHITE = [0x20, 0x09, 0x0A, 0x0D, 0x0B, 0x0C, 0x85, 0xA0, 0x1680, 0x2000, 0x2009, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000]
 CONTROL = [0x00, 0x01, 0x08, 0x1B, 0x7F, 0x80, 0x9F, 0xAD, 0x600, 0x200B, 0x200C, 0x200D, 0x200E, 0x202E, 0x2060, 0xFEFF,
            0xFFFD, 0xFFFE, 0xFFFF, 0xE000, 0xF8FF, 0xE0001, 0xE0041, 0xF0000, 0x10FFFF, 0x1D173]

@@ -107,7 +107,7 @@ def small_tokenizer(rich):
                      added(n + 3, "<both>", special=True, lstrip=True, rstrip=True, single_word=True),
                      added(n + 4, "New York", normalized=True), added(n + 5, "Ünï", normalized=True, single_word=True),
                      added(n + 6, "<K>", normalized=True, lstrip=True, rstrip=True), added(vocab["the"], "the"),
-                     added(n + 7, "[MASK]s")]
+                     added(n + 7, "[MASK]s"), added(n + 8, "<kk>", single_word=True), added(n + 9, "k>")]
     return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": specials,
             "normalizer": normalizer("uncased"), "pre_tokenizer": {"type": "BertPreTokenizer"},
             "post_processor": template(vocab["[CLS]"], vocab["[SEP]"], rich),

@@ -19,7 +19,7 @@ static const char *const hostile_words[] = {
 static const char *const hostile_special[] = {
     "[CLS]",     "[SEP]",   "[MASK]",  "[PAD]",    "[UNK]", "[cls]", "[[MASK]]", "[MASK", "[ SEP]",
     "##ing",     "[MASK]s", "a[SEP]b", " [MASK] ", "<k>",   "<K>",   "  <l>",    "<r>  ", "new york",
-    "New  York", "<both> ", "Ünï",     "x<k>",     "<k>y",  "_<k>",  "\n<l>"};
+    "New  York", "<both> ", "Ünï",     "x<k>",     "<k>y",  "_<k>",  "\n<l>",    "x<kk>", "<kk>"};
 static const uint32_t hostile_white[] = {0x20,   0x09,   0x0A,   0x0D,   0x0B,   0x0C,   0x85,   0xA0,
                                          0x1680, 0x2000, 0x2009, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000};
 static const uint32_t hostile_control[] = {0x00,   0x01,   0x08,   0x1B,    0x7F,    0x80,    0x9F,     0xAD,   0x600,
