@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_help.c - `couplet help`: the overview, one command, a man page or shell completion. */
+/* cmd_help.c - `couplet help`: the overview, one command, the settings, a man page or shell completion. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "serve/config.h"
 
 static int run(const cpl_args *a)
 {
@@ -15,7 +16,8 @@ static int run(const cpl_args *a)
     size_t n = cpl_args_positional_count(a);
     const cpl_command *c = NULL;
     cpl_status st = CPL_OK;
-    if (n) {
+    bool settings = n == 1 && !strcmp(cpl_args_positional(a, 0), "config");
+    if (n && !settings) {
         char *words[2] = {(char *)cpl_args_positional(a, 0), n > 1 ? (char *)cpl_args_positional(a, 1) : NULL};
         int used;
         c = cpl_command_find(n > 1 ? 2 : 1, words, &used);
@@ -29,6 +31,8 @@ static int run(const cpl_args *a)
         cpl_help_man(c, &out);
     else if (st == CPL_OK && cpl_args_switch(a, "list"))
         for (size_t i = 0; cpl_commands()[i]; i++) cpl_buf_print(&out, "%s\n", cpl_commands()[i]->name);
+    else if (st == CPL_OK && settings)
+        cpl_config_describe(&out);
     else if (st == CPL_OK && c)
         cpl_help_command(c, &out);
     else if (st == CPL_OK)
@@ -50,6 +54,8 @@ const cpl_command cpl_command_help = {
     .name = "help",
     .summary = "describes the commands; man pages and shell completion come from here",
     .positional = "[COMMAND]",
+    .details = "'couplet help config' lists every setting of configuration and experiment files, with type, default, "
+               "range and meaning.",
     .flags = flags,
     .run = run,
 };
