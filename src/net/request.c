@@ -156,6 +156,8 @@ static void end_of_request(cpl_call *call)
         m->half_closed(call, m->service);
     } else if (!call->has_message) {
         cpl_call_abort(call, CPL_GRPC_UNIMPLEMENTED, "the method takes one request message and none was sent");
+    } else if (call->deadline.when_ns <= call->received_ns) {
+        cpl_call_abort(call, CPL_GRPC_DEADLINE_EXCEEDED, "the call's deadline had passed when its request was whole");
     } else {
         call->service_has = true;
         m->message(call, call->unary.data, call->unary.size, m->service);

@@ -101,10 +101,20 @@ static void fill_defaults(cpl_server_options *o)
     if (!o->message_bytes_max) o->message_bytes_max = 4 * 1024 * 1024;
     if (!o->header_bytes_max) o->header_bytes_max = 16 * 1024;
     if (!o->streams_max) o->streams_max = 1024;
-    if (!o->request_bytes_max) o->request_bytes_max = 256ull * 1024 * 1024;
+    uint64_t two_messages = 2 * (uint64_t)o->message_bytes_max, usual = 256ull * 1024 * 1024;
+    if (!o->request_bytes_max) o->request_bytes_max = two_messages > usual ? two_messages : usual;
     if (!o->connections_max) o->connections_max = 65536;
     if (!o->keepalive_ms) o->keepalive_ms = 7200000;
     if (!o->keepalive_timeout_ms) o->keepalive_timeout_ms = 20000;
+}
+
+static cpl_status check_options(const cpl_server_options *o, cpl_error *err)
+{
+    if (o->request_bytes_max < 2 * (uint64_t)o->message_bytes_max)
+        return cpl_fail(err, CPL_INVALID,
+                        "memory for requests (%llu bytes) must be at least twice the largest message (%u bytes)",
+                        (unsigned long long)o->request_bytes_max, o->message_bytes_max);
+    return CPL_OK;
 }
 
 static uint64_t tick_ns_of(const cpl_server_options *o)
@@ -183,7 +193,8 @@ cpl_status cpl_server_new(cpl_server **out, const cpl_server_options *options, c
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, &attr);
     pthread_condattr_destroy(&attr);
-    cpl_status st = make_protocol(s, err);
+    cpl_status st = check_options(&s->options, err);
+    if (!st) st = make_protocol(s, err);
     if (!st) st = init_loops(s, err);
     if (st) {
         cpl_server_free(s);

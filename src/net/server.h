@@ -17,7 +17,8 @@ typedef struct cpl_server_options {
     uint32_t message_bytes_max;    /* one gRPC message, after decompression; 0: 4 MiB */
     uint32_t header_bytes_max;     /* of one request; 0: 16 KiB */
     uint32_t streams_max;          /* concurrent, a connection; 0: 1024 */
-    uint64_t request_bytes_max;    /* all requests' bytes held at once; windows close past it; 0: 256 MiB */
+    uint64_t request_bytes_max;    /* all requests' bytes held at once; windows close past it; at least twice
+                                    * message_bytes_max; 0: 256 MiB or that */
     uint32_t connections_max;      /* 0: 65536 */
     uint32_t idle_timeout_ms;      /* a connection without streams; 0: none */
     uint32_t keepalive_ms;         /* PING after this much silence; 0: 7,200,000 */

@@ -111,6 +111,28 @@ static void large_messages_pass(void **state)
     echo_stop();
 }
 
+static void windows_held_back_for_memory_open_again(void **state)
+{
+    (void)state;
+    /* Two requests that a slow service holds fill the budget; the third has sent its first window and waits. */
+    const char *target = echo_start((cpl_server_options){.request_bytes_max = 8 * 1024 * 1024});
+    echo.delay_us = 150000;
+    cpl_client *c = open_client(target, 3);
+    size_t n = 3900000;
+    char *data = calloc(1, n);
+    result r = {.want = data, .want_size = n}, third = {.want = data, .want_size = 2000000};
+    start_call(c, 0, "/t.Echo/Work", data, n, NULL, 0, &r);
+    start_call(c, 1, "/t.Echo/Work", data, n, NULL, 0, &r);
+    while (atomic_load(&echo.given) < 2) cpl_client_run(c, cpl_clock_ns() + 1000000, false);
+    start_call(c, 2, "/t.Echo/Echo", data, third.want_size, NULL, 0, &third);
+    cpl_client_run(c, in_seconds(60), true);
+    assert_int_equal(r.ok, 2);
+    assert_int_equal(third.ok, 1);
+    free(data);
+    cpl_client_close(c);
+    echo_stop();
+}
+
 static void failures_have_code_and_sentence(void **state)
 {
     (void)state;
@@ -255,7 +277,7 @@ static void other_transports_work(void **state)
     assert_int_not_equal(access(path + 5, F_OK), 0);
 }
 
-static void a_wrong_address_is_an_error(void **state)
+static void wrong_options_are_errors(void **state)
 {
     (void)state;
     static const char *const bad[] = {"127.0.0.1", NULL};
@@ -264,6 +286,10 @@ static void a_wrong_address_is_an_error(void **state)
     cpl_server_options options = {.listen = bad};
     assert_int_equal(cpl_server_open(&s, &options, &err), CPL_INVALID);
     options.listen = NULL;
+    assert_int_equal(cpl_server_open(&s, &options, &err), CPL_INVALID);
+    static const char *const good[] = {"127.0.0.1:0", NULL};
+    options.listen = good;
+    options.request_bytes_max = 1000;
     assert_int_equal(cpl_server_open(&s, &options, &err), CPL_INVALID);
     cpl_client *c;
     cpl_client_options to = {.target = "127.0.0.1:1"}; /* nobody listens on tcpmux here */
@@ -413,12 +439,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(calls_are_answered, echo_teardown),
         cmocka_unit_test_teardown(large_messages_pass, echo_teardown),
+        cmocka_unit_test_teardown(windows_held_back_for_memory_open_again, echo_teardown),
         cmocka_unit_test_teardown(failures_have_code_and_sentence, echo_teardown),
         cmocka_unit_test_teardown(deadlines_pass_on_the_server, echo_teardown),
         cmocka_unit_test_teardown(a_client_timeout_cancels, echo_teardown),
         cmocka_unit_test_teardown(many_streams_at_once, echo_teardown),
         cmocka_unit_test_teardown(other_transports_work, echo_teardown),
-        cmocka_unit_test_teardown(a_wrong_address_is_an_error, echo_teardown),
+        cmocka_unit_test_teardown(wrong_options_are_errors, echo_teardown),
         cmocka_unit_test_teardown(a_closed_client_cancels_its_calls, echo_teardown),
         cmocka_unit_test_teardown(results_that_come_too_late_are_dropped, echo_teardown),
         cmocka_unit_test_teardown(a_lost_server_fails_calls_and_a_new_one_is_found, echo_teardown),

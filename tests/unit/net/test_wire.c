@@ -6,212 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <errno.h>
-#include <nghttp2/nghttp2.h>
-#include <poll.h>
-#include <sys/socket.h>
 #include <zlib.h>
 
-#include "base/buf.h"
-#include "net/address.h"
 #include "unit/net/echo_service.h"
-
-enum { DATA = 0, HEADERS = 1, RST = 3, SETTINGS = 4, PING = 6, GOAWAY = 7, WINDOW = 8 };
-enum { END_STREAM = 1, ACK = 1, END_HEADERS = 4 };
-
-/* ---- a client by hand ---------------------------------------------------------------------------------------- */
-
-typedef struct raw {
-    int fd;
-    cpl_buf in; /* unread */
-    nghttp2_hd_inflater *headers;
-    int closed;
-} raw;
-
-typedef struct frame {
-    int type, flags;
-    uint32_t stream;
-    size_t size;
-    uint8_t data[70000];
-} frame;
-
-static raw raw_open(const char *address)
-{
-    raw r = {0};
-    cpl_address a[CPL_ADDRESSES_MAX];
-    size_t n;
-    cpl_error err;
-    assert_int_equal(cpl_address_resolve(address, false, a, &n, &err), CPL_OK);
-    r.fd = socket(a->storage.ss_family, SOCK_STREAM, 0);
-    assert_int_equal(connect(r.fd, (struct sockaddr *)&a->storage, a->size), 0);
-    assert_int_equal(nghttp2_hd_inflate_new(&r.headers), 0);
-    return r;
-}
-
-static void raw_close(raw *r)
-{
-    close(r->fd);
-    nghttp2_hd_inflate_del(r->headers);
-    cpl_buf_deinit(&r->in);
-}
-
-static void raw_send(raw *r, const void *data, size_t n)
-{
-    const char *p = data;
-    while (n) {
-        ssize_t done = send(r->fd, p, n, MSG_NOSIGNAL);
-        if (done < 0) return; /* the server has closed; what it said first is read later */
-        p += done;
-        n -= (size_t)done;
-    }
-}
-
-static void add_head(cpl_buf *b, int type, int flags, uint32_t stream, size_t n)
-{
-    const uint8_t head[9] = {(uint8_t)(n >> 16),      (uint8_t)(n >> 8),      (uint8_t)n,
-                             (uint8_t)type,           (uint8_t)flags,         (uint8_t)(stream >> 24),
-                             (uint8_t)(stream >> 16), (uint8_t)(stream >> 8), (uint8_t)stream};
-    cpl_buf_add(b, head, 9);
-}
-
-static void raw_frame(raw *r, int type, int flags, uint32_t stream, const void *data, size_t n)
-{
-    cpl_buf b = {0};
-    add_head(&b, type, flags, stream, n);
-    cpl_buf_add(&b, data, n);
-    raw_send(r, b.data, b.size);
-    cpl_buf_deinit(&b);
-}
-
-/* Literal fields, never indexed; values up to 126 bytes. pairs: name, value, ..., NULL. */
-static void raw_headers(raw *r, uint32_t stream, int flags, const char *const *pairs)
-{
-    cpl_buf b = {0};
-    for (; *pairs; pairs++) {
-        const char *name = *pairs++;
-        const uint8_t head[2] = {0, (uint8_t)strlen(name)}, size = (uint8_t)strlen(*pairs);
-        assert_true(strlen(name) < 127 && strlen(*pairs) < 127);
-        cpl_buf_add(&b, head, 2);
-        cpl_buf_text(&b, name);
-        cpl_buf_add(&b, &size, 1);
-        cpl_buf_text(&b, *pairs);
-    }
-    raw_frame(r, HEADERS, flags | END_HEADERS, stream, b.data, b.size);
-    cpl_buf_deinit(&b);
-}
-
-#define REQUEST(path, ...)                                                                                             \
-    (const char *const[])                                                                                              \
-    {                                                                                                                  \
-        ":method", "POST", ":scheme", "http", ":path", path, ":authority", "t", "content-type", "application/grpc",    \
-            ##__VA_ARGS__, NULL                                                                                        \
-    }
-
-/* False: the server closed, or said nothing for 20 s. */
-static int raw_read(raw *r, frame *f)
-{
-    for (;;) {
-        if (r->in.size >= 9) {
-            const uint8_t *p = (const uint8_t *)r->in.data;
-            size_t n = (size_t)p[0] << 16 | (size_t)p[1] << 8 | p[2];
-            if (r->in.size >= 9 + n) {
-                assert_true(n <= sizeof f->data);
-                f->type = p[3];
-                f->flags = p[4];
-                f->stream = ((uint32_t)p[5] << 24 | (uint32_t)p[6] << 16 | (uint32_t)p[7] << 8 | p[8]) & 0x7fffffff;
-                f->size = n;
-                memcpy(f->data, p + 9, n);
-                memmove(r->in.data, r->in.data + 9 + n, r->in.size - 9 - n);
-                r->in.size -= 9 + n;
-                return 1;
-            }
-        }
-        struct pollfd p = {.fd = r->fd, .events = POLLIN};
-        if (poll(&p, 1, 20000) <= 0) return 0;
-        char chunk[65536];
-        ssize_t n = recv(r->fd, chunk, sizeof chunk, 0);
-        if (n <= 0) {
-            r->closed = 1;
-            return 0;
-        }
-        cpl_buf_add(&r->in, chunk, (size_t)n);
-    }
-}
-
-static void raw_hello(raw *r)
-{
-    static frame f;
-    raw_send(r, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
-    raw_frame(r, SETTINGS, 0, 0, NULL, 0);
-    while (raw_read(r, &f) && f.type != SETTINGS) continue;
-    raw_frame(r, SETTINGS, ACK, 0, NULL, 0); /* only now do the server's larger windows hold */
-}
-
-typedef struct answer {
-    int http, grpc;      /* -1: none */
-    int reset;           /* error code of RST_STREAM, -1: none */
-    int end;             /* END_STREAM came */
-    int goaway, goaways; /* error code of the last GOAWAY */
-    char accept[64], message[256];
-    size_t data_size;
-} answer;
-
-static void read_fields(raw *r, const frame *f, answer *a)
-{
-    const uint8_t *p = f->data;
-    size_t left = f->size;
-    for (;;) {
-        nghttp2_nv nv;
-        int flags = 0;
-        ssize_t used = nghttp2_hd_inflate_hd2(r->headers, &nv, &flags, p, left, 1);
-        assert_true(used >= 0);
-        p += used;
-        left -= (size_t)used;
-        if (flags & NGHTTP2_HD_INFLATE_EMIT) {
-            if (!strcmp((char *)nv.name, ":status")) a->http = atoi((char *)nv.value);
-            if (!strcmp((char *)nv.name, "grpc-status")) a->grpc = atoi((char *)nv.value);
-            if (!strcmp((char *)nv.name, "grpc-message"))
-                snprintf(a->message, sizeof a->message, "%s", (char *)nv.value);
-            if (!strcmp((char *)nv.name, "grpc-accept-encoding"))
-                snprintf(a->accept, sizeof a->accept, "%s", (char *)nv.value);
-        }
-        if (flags & NGHTTP2_HD_INFLATE_FINAL) {
-            nghttp2_hd_inflate_end_headers(r->headers);
-            return;
-        }
-    }
-}
-
-/* Reads until `stream` is through, the connection is closed, or (stream 0) GOAWAY came. */
-static answer raw_answer(raw *r, uint32_t stream)
-{
-    static frame f;
-    answer a = {.http = -1, .grpc = -1, .reset = -1, .goaway = -1};
-    while (raw_read(r, &f)) {
-        if (f.type == GOAWAY) {
-            a.goaway = f.data[7];
-            a.goaways++;
-            if (!stream) return a;
-        }
-        answer ignored = {0};
-        if (f.type == HEADERS) read_fields(r, &f, f.stream == stream ? &a : &ignored);
-        if (f.type == PING && !(f.flags & ACK)) raw_frame(r, PING, ACK, 0, f.data, 8);
-        if (f.stream != stream || !stream) continue;
-        if (f.type == DATA) a.data_size += f.size;
-        if (f.type == RST) {
-            a.reset = f.data[3];
-            return a;
-        }
-        if ((f.type == DATA || f.type == HEADERS) && (f.flags & END_STREAM)) {
-            a.end = 1;
-            return a;
-        }
-    }
-    return a;
-}
-
-static const char hello[] = "\0\0\0\0\5hello";
-enum { HELLO = 10 };
+#include "unit/net/raw_client.h"
 
 /* ---- requests -------------------------------------------------------------------------------------------------- */
 
@@ -504,6 +302,27 @@ static void a_drain_says_goaway_twice(void **state)
     echo_stop();
 }
 
+static void dead_clients_do_not_hold_a_drain(void **state)
+{
+    (void)state;
+    const char *target = echo_start((cpl_server_options){.loops = 2});
+    raw silent[6]; /* they never answer a ping, close, or (every second one) even say what they are */
+    for (int i = 0; i < 6; i++) {
+        silent[i] = raw_open(target);
+        if (i % 2) raw_hello(&silent[i]);
+    }
+    drainer d = {.cut = 99};
+    drain_start(&d);
+    cpl_thread_join(&d.thread);
+    assert_int_equal(d.cut, 0);
+    cpl_server_stats stats;
+    cpl_server_stats_get(echo.server, &stats);
+    assert_int_equal(stats.connections, 6);
+    assert_int_equal(stats.connections_now, 0); /* gone before the grace was over, or they would be in the cut */
+    for (int i = 0; i < 6; i++) raw_close(&silent[i]);
+    echo_stop();
+}
+
 /* ---- limits -------------------------------------------------------------------------------------------------------
  */
 
@@ -561,12 +380,13 @@ static void a_flood_of_resets_ends_the_connection(void **state)
     echo_stop();
 }
 
-static void the_budget_closes_windows_and_opens_them_again(void **state)
+static void past_the_budget_requests_are_shed(void **state)
 {
     (void)state;
     /* 40 requests of 256 KB over a budget of 2 MB; each is answered only after its last byte. */
     enum { REQUESTS = 40, BYTES = 256 * 1024, PIECE = 16384 };
-    raw r = raw_open(echo_start((cpl_server_options){.request_bytes_max = 2 * 1024 * 1024}));
+    raw r = raw_open(
+        echo_start((cpl_server_options){.request_bytes_max = 2 * 1024 * 1024, .message_bytes_max = 1024 * 1024}));
     raw_hello(&r);
     static uint8_t body[BYTES + 5] = {0, 0, 4, 0, 0};
     int exhausted = 0, ok = 0;
@@ -682,10 +502,11 @@ int main(void)
         cmocka_unit_test_teardown(a_connection_lost_in_mid_message, echo_teardown),
         cmocka_unit_test_teardown(a_connection_reset_right_after_its_bytes, echo_teardown),
         cmocka_unit_test_teardown(a_drain_says_goaway_twice, echo_teardown),
+        cmocka_unit_test_teardown(dead_clients_do_not_hold_a_drain, echo_teardown),
         cmocka_unit_test_teardown(streams_over_the_limit_are_refused, echo_teardown),
         cmocka_unit_test_teardown(resets_do_not_multiply_work, echo_teardown),
         cmocka_unit_test_teardown(a_flood_of_resets_ends_the_connection, echo_teardown),
-        cmocka_unit_test_teardown(the_budget_closes_windows_and_opens_them_again, echo_teardown),
+        cmocka_unit_test_teardown(past_the_budget_requests_are_shed, echo_teardown),
         cmocka_unit_test_teardown(a_slow_reader_holds_back_only_itself, echo_teardown),
         cmocka_unit_test_teardown(connections_over_the_limit_are_closed, echo_teardown),
         cmocka_unit_test_teardown(silence_is_noticed, echo_teardown),
