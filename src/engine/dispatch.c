@@ -54,14 +54,16 @@ static void wake_workers(cpl_engine *e, cpl_loaded_model *m, uint64_t now_ns)
     }
 }
 
+/* Whatever leaves the queue can move its next event forward: a group that was complete may be followed by one that
+ * must wait. */
 static void wake_timer(cpl_engine *e, const cpl_loaded_model *m, uint64_t now_ns)
 {
     if (cpl_batcher_next_event(&m->batcher, now_ns) < e->timer_at_ns) pthread_cond_signal(&e->timer_wake);
 }
 
-/* A worker that was counted as coming for one model may have gone to another, or back to sleep. What a pass left behind
- * may be too little for the next (policy TIMEOUT): from then on it waits for the timer, which doesn't know it yet. */
-static void wake_all_models(cpl_engine *e, uint64_t now_ns)
+/* After a look at the queues. A worker that was counted as coming for one model may have gone to another, or back to
+ * sleep. */
+static void wake_all(cpl_engine *e, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < e->model_count; i++) {
         wake_workers(e, &e->models[i], now_ns);
@@ -125,8 +127,9 @@ void cpl_dispatch_fail(cpl_task *t, const cpl_error *why)
 
 void cpl_dispatch_drop(cpl_engine *e, cpl_task *t, const cpl_error *why, cpl_task **ended)
 {
+    cpl_loaded_model *m = &e->models[t->spec.model];
     cpl_dispatch_fail(t, why);
-    cpl_batcher_remove(&e->models[t->spec.model].batcher, &t->batch);
+    if (cpl_batcher_remove(&m->batcher, &t->batch)) wake_timer(e, m, cpl_clock_ns());
     cpl_dispatch_end(e, t, ended);
 }
 
@@ -211,7 +214,7 @@ static bool take_pass(cpl_worker *w, pass *p, cpl_task **ended)
     for (;;) {
         uint32_t i = cpl_batch_pick(&e->picker, w->queues, e->model_count, now);
         if (i == e->model_count) {
-            wake_all_models(e, now);
+            wake_all(e, now);
             return false;
         }
         p->model = &e->models[i];
@@ -222,7 +225,7 @@ static bool take_pass(cpl_worker *w, pass *p, cpl_task **ended)
         end_expired(e, p->take.expired, ended);
         if (!taken) continue; /* all that was ready had expired */
         account_taken(e, p, now);
-        wake_all_models(e, now);
+        wake_all(e, now);
         return true;
     }
 }

@@ -460,6 +460,36 @@ static void policies_reach_the_workers(void **state)
     assert_in_range(passes_for((cpl_batch_policy){.kind = CPL_BATCH_GREEDY}, 12, 1), 1, 12);
 }
 
+/* A request larger than a group is released at once; what the group leaves behind must be waited for, by the timer,
+ * which nothing had told of a wait until then. */
+static void the_rest_of_a_group_is_timed(void **state)
+{
+    (void)state;
+    cpl_engine_options o = {.workers = 1,
+                            .policy = {.kind = CPL_BATCH_TIMEOUT, .items_max = 4, .timeout_ns = 20000000}};
+    cpl_engine *e = open_engine(CROSS_ENCODER, NULL, &o);
+    cpl_tokenizer_scratch *scratch = open_scratch();
+    call c, more;
+    uint64_t seed = 6;
+    call_init(&c);
+    call_init(&more);
+    call_fill(&c, CPL_OP_SCORE, 6, &seed);
+    assert_int_equal(cpl_engine_submit(e, c.task, &c.spec, scratch, NULL), CPL_OK);
+    assert_int_equal(call_wait(&c)->passes, 2);
+    check_rows(e, &c, scratch);
+    call_fill(&c, CPL_OP_SCORE, 3, &seed); /* and when a cancelled request makes a full group one that must wait */
+    call_fill(&more, CPL_OP_SCORE, 1, &seed);
+    assert_int_equal(cpl_engine_submit(e, c.task, &c.spec, scratch, NULL), CPL_OK);
+    assert_int_equal(cpl_engine_submit(e, more.task, &more.spec, scratch, NULL), CPL_OK);
+    cpl_engine_cancel(e, more.task);
+    call_wait(&more);
+    assert_int_equal(call_wait(&c)->status, CPL_OK);
+    call_deinit(&c);
+    call_deinit(&more);
+    cpl_tokenizer_scratch_close(scratch);
+    cpl_engine_close(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -475,6 +505,7 @@ int main(void)
         cmocka_unit_test(cancelled_and_closing_tasks_end),
         cmocka_unit_test(failing_passes_fail_their_tasks_only),
         cmocka_unit_test(policies_reach_the_workers),
+        cmocka_unit_test(the_rest_of_a_group_is_timed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -195,6 +195,43 @@ static void drain_beside_clients(void **state)
     cpl_engine_close(e);
 }
 
+/* Two models, of which one has fewer sessions than there are workers, on two devices: nothing waits for a worker that
+ * can't run it, and both get their rows. */
+static void a_backend_with_few_sessions(void **state)
+{
+    (void)state;
+    const char *build = getenv("COUPLET_BUILD");
+    char dir[512];
+    if (!build) {
+        print_message("skipped: COUPLET_BUILD names no build directory\n");
+        skip();
+    }
+    snprintf(dir, sizeof dir, "%s/test-plugins", build);
+    cpl_engine_model_options models[2] = {{.dir = EMBEDDER, .backend = "solo"},
+                                          {.dir = CROSS_ENCODER, .backend = "fake"}};
+    cpl_engine_options o = {.models = models, .model_count = 2, .workers = 5, .plugin_dir = dir};
+    cpl_engine *e = NULL;
+    cpl_error err = {0};
+    if (cpl_engine_open(&e, &o, &err)) fail_msg("%s", err.what);
+    assert_int_equal(cpl_engine_model_at(e, 0)->workers, 2);
+    assert_int_equal(cpl_engine_model_at(e, 1)->workers, 5);
+    client clients[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = (client){.engine = e, .rounds = 25, .seed = base_seed + (uint64_t)i};
+        assert_int_equal(pthread_create(&clients[i].thread, NULL, client_main, &clients[i]), 0);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        pthread_join(clients[i].thread, NULL);
+        assert_int_equal(clients[i].ok, 25 * 4);
+    }
+    cpl_engine_close(e);
+    o.model_count = 1; /* alone it cuts the workers */
+    if (cpl_engine_open(&e, &o, &err)) fail_msg("%s", err.what);
+    assert_int_equal(cpl_engine_model_at(e, 0)->workers, 2);
+    assert_int_equal(cpl_engine_canary(e, &err), CPL_OK);
+    cpl_engine_close(e);
+}
+
 /* ---- a large request beside small ones ------------------------------------------------------------------------------
  */
 
@@ -271,6 +308,7 @@ int main(void)
         cmocka_unit_test(many_threads_get_their_rows),       cmocka_unit_test(cancellation_and_deadlines_race),
         cmocka_unit_test(faults_and_a_small_queue),          cmocka_unit_test(drain_beside_clients),
         cmocka_unit_test(single_pairs_pass_a_large_request), cmocka_unit_test(one_request_uses_idle_workers),
+        cmocka_unit_test(a_backend_with_few_sessions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
