@@ -56,7 +56,7 @@ StatsRequest, StatsReply = message("couplet.v1.StatsRequest"), message("couplet.
 class Server:
     """`couplet serve` with the given arguments; ready when constructed. `with` stops it by SIGTERM."""
 
-    def __init__(self, *args, listen=("127.0.0.1:0",), environment=None):
+    def __init__(self, *args, listen=("127.0.0.1:0",), environment=None, folder=ROOT):
         command = [PROGRAM, "serve", "--set", "pin_workers=false"]
         for address in listen:
             command += ["--listen", address]
@@ -64,7 +64,7 @@ class Server:
             command + list(args),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=ROOT,
+            cwd=folder,
             env=dict(os.environ, **(environment or {})),
         )
         self.errors = []
