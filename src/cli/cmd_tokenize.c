@@ -19,49 +19,29 @@ typedef struct tokenize_job {
     uint8_t *type_ids;
     size_t cap;
     size_t starts[CPL_BLOCK_RECORDS + 1];
-    int32_t *first, *second; /* ids of one record's texts */
-    size_t room;
 } tokenize_job;
 
-/* A scalar value gives at most four ids (the pieces of its decomposition) and takes at least one byte. */
-static size_t ids_max(const tokenize_job *j, size_t bytes)
+static cpl_status make_room(tokenize_job *j, size_t room, cpl_error *err)
 {
-    size_t n = bytes * 4 + 8;
-    return j->max_length && j->max_length < n ? j->max_length : n;
-}
-
-static cpl_status make_room(tokenize_job *j, size_t at, size_t texts_max, size_t whole_max, cpl_error *err)
-{
-    if (texts_max > j->room) {
-        int32_t *first = realloc(j->first, texts_max * sizeof *first);
-        if (first) j->first = first;
-        int32_t *second = realloc(j->second, texts_max * sizeof *second);
-        if (second) j->second = second;
-        if (!first || !second) return cpl_fail_memory(err, texts_max * sizeof *first);
-        j->room = texts_max;
-    }
-    if (at + whole_max > j->cap) {
-        size_t cap = (at + whole_max) * 2;
-        int32_t *ids = realloc(j->ids, cap * sizeof *ids);
-        if (ids) j->ids = ids;
-        uint8_t *type_ids = realloc(j->type_ids, cap);
-        if (type_ids) j->type_ids = type_ids;
-        if (!ids || !type_ids) return cpl_fail_memory(err, cap * sizeof *ids);
-        j->cap = cap;
-    }
+    if (room <= j->cap) return CPL_OK;
+    size_t cap = room * 2;
+    int32_t *ids = realloc(j->ids, cap * sizeof *ids);
+    if (ids) j->ids = ids;
+    uint8_t *type_ids = realloc(j->type_ids, cap);
+    if (type_ids) j->type_ids = type_ids;
+    if (!ids || !type_ids) return cpl_fail_memory(err, cap * sizeof *ids);
+    j->cap = cap;
     return CPL_OK;
 }
 
 static cpl_status tokenize_one(tokenize_job *j, cpl_text a, const cpl_text *b, size_t at, size_t *count, cpl_error *err)
 {
-    size_t a_max = ids_max(j, a.size), b_max = b ? ids_max(j, b->size) : 0, a_count = 0, b_count = 0;
-    size_t texts_max = a_max > b_max ? a_max : b_max;
-    cpl_status st = make_room(j, at, texts_max, a_max + b_max + 16, err);
-    if (!st) st = cpl_tokenizer_encode(j->tokenizer, j->scratch, a, j->first, a_max, &a_count, err);
-    if (!st && b) st = cpl_tokenizer_encode(j->tokenizer, j->scratch, *b, j->second, b_max, &b_count, err);
+    /* A text never has more ids than bytes. */
+    size_t most = a.size + (b ? b->size : 0) + cpl_tokenizer_added(j->tokenizer, b != NULL);
+    cpl_status st = make_room(j, at + most, err);
     if (st) return st;
-    return cpl_tokenizer_lay_out(j->tokenizer, j->first, a_count, b ? j->second : NULL, b_count, j->max_length,
-                                 j->ids + at, j->type_ids + at, j->cap - at, count, err);
+    return cpl_tokenizer_pair(j->tokenizer, j->scratch, a, b, j->max_length, j->ids + at, j->type_ids + at, most, count,
+                              err);
 }
 
 static cpl_status compute(void *user, const cpl_block *block, cpl_error *err)
@@ -126,8 +106,6 @@ static cpl_status tokenize(const cpl_args *a, cpl_error *err)
     cpl_tokenizer_close(j->tokenizer);
     free(j->ids);
     free(j->type_ids);
-    free(j->first);
-    free(j->second);
     free(j);
     return st;
 }

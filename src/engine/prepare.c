@@ -273,8 +273,13 @@ cpl_status cpl_task_tokenize(cpl_engine *e, cpl_task *t, const cpl_token_slice *
         if (!st && pair)
             st = cpl_tokenizer_encode(tokenizer, scratch, t->spec.pairs[i].document, b, cap, &b_count, err);
         size_t bound = tokens_bound(t, bytes_of(t, i), added), count = 0;
+        size_t a_whole = a_count, b_whole = b_count;
+        if (!st && pair && a_count == cap && b_count == cap) { /* which is longer decides who keeps an odd id */
+            st = cpl_tokenizer_count(tokenizer, scratch, text, &a_whole, err);
+            if (!st) st = cpl_tokenizer_count(tokenizer, scratch, t->spec.pairs[i].document, &b_whole, err);
+        }
         if (!st)
-            st = cpl_tokenizer_lay_out(tokenizer, a, a_count, pair ? b : NULL, b_count, cap, t->ids_room + at,
+            st = cpl_tokenizer_lay_out(tokenizer, a, a_whole, pair ? b : NULL, b_whole, cap, t->ids_room + at,
                                        t->type_ids_room + at, bound, &count, err);
         if (!st && (!count || count > bound))
             st = cpl_fail(err, CPL_INTERNAL, "tokenizer gave %zu tokens where %zu were possible", count, bound);

@@ -336,33 +336,14 @@ cpl_status cpl_scorer_run_ids(cpl_scorer *s, const cpl_ids *in, float *rows, cpl
     return run_call(s, &c, in->n);
 }
 
-static cpl_status encode_both(const cpl_tokenizer *t, cpl_tokenizer_scratch *scratch, cpl_text query,
-                              const cpl_text *document, size_t max_length, int32_t *space, size_t room, int32_t *ids,
-                              uint8_t *type_ids, size_t cap, size_t *count, cpl_error *err)
-{
-    size_t first = 0, second = 0;
-    size_t limit = max_length ? max_length : room;
-    cpl_status st = cpl_tokenizer_encode(t, scratch, query, space, limit, &first, err);
-    if (!st && document) st = cpl_tokenizer_encode(t, scratch, *document, space + room, limit, &second, err);
-    if (st) return st;
-    return cpl_tokenizer_lay_out(t, space, first, document ? space + room : NULL, second, max_length, ids, type_ids,
-                                 cap, count, err);
-}
-
 cpl_status cpl_scorer_tokenize(cpl_scorer *s, cpl_text query, const cpl_text *document, size_t max_length, int32_t *ids,
                                uint8_t *type_ids, size_t cap, size_t *count, cpl_error *err)
 {
-    const cpl_tokenizer *t = cpl_engine_model_at(s->engine, 0)->tokenizer;
     caller *k;
     cpl_status st = borrow_caller(s, &k, err);
     if (st) return st;
-    /* A scalar value gives at most four ids (its decomposition's pieces), and takes at least one byte. */
-    size_t longest = document && document->size > query.size ? document->size : query.size;
-    size_t room = max_length ? max_length : longest * 4 + 4;
-    int32_t *space = malloc(2 * room * sizeof *space);
-    st = space ? encode_both(t, k->scratch, query, document, max_length, space, room, ids, type_ids, cap, count, err)
-               : cpl_fail_memory(err, 2 * room * sizeof *space);
-    free(space);
+    st = cpl_tokenizer_pair(cpl_engine_model_at(s->engine, 0)->tokenizer, k->scratch, query, document, max_length, ids,
+                            type_ids, cap, count, err);
     return_caller(s, k);
     return st;
 }
