@@ -178,6 +178,14 @@ static void hand_out(cpl_server *s, int fd)
     cpl_loop_post(&to->loop, &h->post);
 }
 
+static void pause_accepting(cpl_server *s)
+{
+    if (s->accept_again.place) return;
+    s->accept_again.when_ns = cpl_clock_ns() + ACCEPT_PAUSE_NS;
+    if (!cpl_deadline_add(&s->loops[0].loop.deadlines, &s->accept_again)) return;
+    for (size_t i = 0; i < s->listener_count; i++) uv_poll_stop(&s->listeners[i].poll);
+}
+
 static void on_acceptable(uv_poll_t *poll, int status, int events)
 {
     (void)status, (void)events;
@@ -192,9 +200,7 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
         if (errno == ECONNABORTED || errno == EINTR) continue;
         if (errno == EAGAIN || errno == EWOULDBLOCK) return;
         cpl_log_write(s->options.log, CPL_LOG_ERROR, "net: accepting on %s pauses: %s", l->name, strerror(errno));
-        for (size_t k = 0; k < s->listener_count; k++) uv_poll_stop(&s->listeners[k].poll);
-        s->accept_again.when_ns = cpl_clock_ns() + ACCEPT_PAUSE_NS;
-        if (!s->accept_again.place) cpl_deadline_add(&s->loops[0].loop.deadlines, &s->accept_again);
+        pause_accepting(s);
         return;
     }
 }

@@ -211,6 +211,14 @@ static bool has_room(const cpl_server *s, uint64_t quarters)
     return held <= s->options.request_bytes_max / 4 * quarters;
 }
 
+/* False when there is no memory for the timer: then nothing may be held back. */
+static bool start_thirst(cpl_server_loop *l)
+{
+    if (l->thirst.place) return true;
+    l->thirst.when_ns = cpl_clock_ns() + THIRST_NS;
+    return cpl_deadline_add(&l->loop.deadlines, &l->thirst);
+}
+
 int cpl_request_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data, size_t n, void *user)
 {
     (void)flags;
@@ -226,16 +234,12 @@ int cpl_request_data(nghttp2_session *session, uint8_t flags, int32_t stream, co
     } else {
         feed(call, data, n);
     }
-    if (has_room(s, 4) || call->finished) {
+    if (has_room(s, 4) || call->finished || !start_thirst(c->home)) {
         nghttp2_session_consume(session, stream, n);
         return 0;
     }
     if (!call->unconsumed) call->starved_ns = c->home->loop.read_ns;
     call->unconsumed += n;
-    cpl_deadline *thirst = &c->home->thirst;
-    if (thirst->place) return 0;
-    thirst->when_ns = cpl_clock_ns() + THIRST_NS;
-    cpl_deadline_add(&c->home->loop.deadlines, thirst);
     return 0;
 }
 
