@@ -6,6 +6,11 @@
  * tokens; inside a request: first come first served; a higher priority goes before all of that. A request is cut freely
  * over batches, and batches mix requests as long as their `want` is the same.
  *
+ * How long one sequence waits that arrives alone on a connection of its own, however long the other requests are: until
+ * a worker is free (one pass), then at most a turn of everybody else of its priority (quantum_tokens and one sequence
+ * each) is served before it; with length_aware up to two passes more. Beside R requests on the same connection the
+ * turns are theirs. tests/sim/test_batcher.c holds the policy to that.
+ *
  * The structs below live inside the caller's own (a task embeds a cpl_batch_request, a connection a cpl_batch_flow). */
 #ifndef CPL_ENGINE_BATCHER_H
 #define CPL_ENGINE_BATCHER_H
