@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "kernel/unroll.h"
 
 typedef struct block {
     cpl_isa isa;
@@ -22,7 +23,7 @@ static double run_ref(uint64_t rounds, float *sink)
     float acc[CHAINS];
     for (int i = 0; i < CHAINS; i++) acc[i] = (float)i;
     for (uint64_t r = 0; r < rounds; r++) {
-        _Pragma("GCC unroll 32") for (int i = 0; i < CHAINS; i++) acc[i] = acc[i] * 0.999f + 0.5f;
+        CPL_UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = acc[i] * 0.999f + 0.5f;
     }
     for (int i = 0; i < CHAINS; i++) *sink += acc[i];
     return 2.0 * CHAINS * (double)rounds;

@@ -4,9 +4,9 @@
 #include <immintrin.h>
 
 #include "kernel/peak.h"
+#include "kernel/unroll.h"
 
 enum { CHAINS = 12 };
-#define UNROLL _Pragma("GCC unroll 32")
 
 static float fold(__m256 x)
 {
@@ -20,12 +20,12 @@ double cpl_peak_block_avx2(uint64_t rounds, float *sink)
 {
     __m256 acc[CHAINS];
     const __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.5f);
-    UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = _mm256_set1_ps((float)i);
+    CPL_UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = _mm256_set1_ps((float)i);
     for (uint64_t r = 0; r < rounds; r++) {
-        UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = _mm256_fmadd_ps(acc[i], a, b);
+        CPL_UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = _mm256_fmadd_ps(acc[i], a, b);
     }
     __m256 sum = _mm256_setzero_ps();
-    UNROLL for (int i = 0; i < CHAINS; i++) sum = _mm256_add_ps(sum, acc[i]);
+    CPL_UNROLL for (int i = 0; i < CHAINS; i++) sum = _mm256_add_ps(sum, acc[i]);
     *sink += fold(sum);
     return 2.0 * 8 * CHAINS * (double)rounds;
 }
@@ -34,10 +34,10 @@ double cpl_peak_block_l2_avx2(uint64_t rounds, const float *data, uint64_t float
 {
     __m256 acc[12];
     const __m256 a = _mm256_set1_ps(0.5f), b = _mm256_set1_ps(0.25f);
-    UNROLL for (int i = 0; i < 12; i++) acc[i] = _mm256_setzero_ps();
+    CPL_UNROLL for (int i = 0; i < 12; i++) acc[i] = _mm256_setzero_ps();
     for (uint64_t r = 0; r < rounds; r++) {
         for (uint64_t p = 0; p + 48 <= floats; p += 48) {
-            UNROLL for (int i = 0; i < 6; i++)
+            CPL_UNROLL for (int i = 0; i < 6; i++)
             {
                 const __m256 x = _mm256_loadu_ps(data + p + 8 * i);
                 acc[2 * i] = _mm256_fmadd_ps(x, a, acc[2 * i]);
@@ -46,7 +46,7 @@ double cpl_peak_block_l2_avx2(uint64_t rounds, const float *data, uint64_t float
         }
     }
     __m256 sum = _mm256_setzero_ps();
-    UNROLL for (int i = 0; i < 12; i++) sum = _mm256_add_ps(sum, acc[i]);
+    CPL_UNROLL for (int i = 0; i < 12; i++) sum = _mm256_add_ps(sum, acc[i]);
     *sink += fold(sum);
     return 4.0 * (double)(floats / 48 * 48) * (double)rounds;
 }

@@ -8,8 +8,7 @@
 
 #include "kernel/avx2.h"
 #include "kernel/math_avx2.h"
-
-#define UNROLL4 _Pragma("GCC unroll 4")
+#include "kernel/unroll.h"
 
 /* The first `left` floats at p, at most 8; lanes beyond are 0. */
 CPL_INLINE __m256 load(const float *p, size_t left)
@@ -57,7 +56,7 @@ static float row_max(const float *x, size_t n)
     __m256 max[4] = {lowest, lowest, lowest, lowest};
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
-        UNROLL4 for (int j = 0; j < 4; j++) max[j] = _mm256_max_ps(max[j], _mm256_loadu_ps(x + i + 8 * j));
+        CPL_UNROLL for (int j = 0; j < 4; j++) max[j] = _mm256_max_ps(max[j], _mm256_loadu_ps(x + i + 8 * j));
     }
     for (; i < n; i += 8) max[0] = _mm256_max_ps(max[0], only(load(x + i, n - i), lowest, n - i));
     return cpl_max_avx2(_mm256_max_ps(_mm256_max_ps(max[0], max[1]), _mm256_max_ps(max[2], max[3])));
@@ -72,7 +71,7 @@ static void softmax(float *x, size_t rows, size_t n, size_t ld, float scale)
         __m256 sum[4] = {zero, zero, zero, zero};
         size_t i = 0;
         for (; i + 32 <= n; i += 32) {
-            UNROLL4 for (int j = 0; j < 4; j++)
+            CPL_UNROLL for (int j = 0; j < 4; j++)
             {
                 const __m256 d = _mm256_sub_ps(_mm256_loadu_ps(x + i + 8 * j), max);
                 const __m256 e = cpl_exp2_avx2(_mm256_mul_ps(d, c));
@@ -107,7 +106,7 @@ ELEMENTWISE(tanh_all, cpl_tanh_avx2)
 static void transpose8(float *out, size_t ld_out, const float *in, size_t ld_in)
 {
     __m256 r[8], t[8];
-#define ALL(i, n) _Pragma("GCC unroll 8") for (int i = 0; i < (n); i++)
+#define ALL(i, n) CPL_UNROLL for (int i = 0; i < (n); i++)
     ALL(i, 8) r[i] = _mm256_loadu_ps(in + i * ld_in);
     ALL(i, 4)
     {

@@ -8,6 +8,7 @@
 
 #include "kernel/avx512.h"
 #include "kernel/math_avx512.h"
+#include "kernel/unroll.h"
 
 /* for (i, m): i = 0, 16, ... below n; m the lanes that exist. */
 #define FOR16(i, m, n)                                                                                                 \
@@ -39,15 +40,16 @@ static void layernorm(float *x, size_t rows, size_t n, size_t ld, const float *g
 
 /* Four vectors side by side, else the chain of one exponential after another is all one waits for. */
 #define FOR64(i, n) for (; i + 64 <= (n); i += 64)
-#define UNROLL16    _Pragma("GCC unroll 16")
-#define UNROLL4     _Pragma("GCC unroll 4")
 
 static float row_max(const float *x, size_t n)
 {
     const __m512 lowest = _mm512_set1_ps(-INFINITY);
     __m512 max[4] = {lowest, lowest, lowest, lowest};
     size_t i = 0;
-    FOR64(i, n) { UNROLL4 for (int j = 0; j < 4; j++) max[j] = _mm512_max_ps(max[j], _mm512_loadu_ps(x + i + 16 * j)); }
+    FOR64(i, n)
+    {
+        CPL_UNROLL for (int j = 0; j < 4; j++) max[j] = _mm512_max_ps(max[j], _mm512_loadu_ps(x + i + 16 * j));
+    }
     for (; i < n; i += 16) {
         const __mmask16 m = n - i >= 16 ? 0xffff : cpl_mask16(n - i);
         max[0] = _mm512_max_ps(max[0], _mm512_mask_loadu_ps(lowest, m, x + i));
@@ -65,7 +67,7 @@ static void softmax(float *x, size_t rows, size_t n, size_t ld, float scale)
         size_t i = 0;
         FOR64(i, n)
         {
-            UNROLL4 for (int j = 0; j < 4; j++)
+            CPL_UNROLL for (int j = 0; j < 4; j++)
             {
                 const __m512 d = _mm512_sub_ps(_mm512_loadu_ps(x + i + 16 * j), max);
                 const __m512 e = cpl_exp2_avx512(_mm512_mul_ps(d, c));
@@ -85,7 +87,7 @@ static void softmax(float *x, size_t rows, size_t n, size_t ld, float scale)
         i = 0;
         FOR64(i, n)
         {
-            UNROLL4 for (int j = 0; j < 4; j++)
+            CPL_UNROLL for (int j = 0; j < 4; j++)
                 _mm512_storeu_ps(x + i + 16 * j, _mm512_mul_ps(_mm512_loadu_ps(x + i + 16 * j), part));
         }
         for (; i < n; i += 16) {
@@ -110,13 +112,13 @@ ELEMENTWISE(tanh_all, cpl_tanh_avx512)
 CPL_INLINE void transpose16(__m512 *r)
 {
     __m512 t[16];
-    UNROLL16 for (int i = 0; i < 16; i += 2)
+    CPL_UNROLL for (int i = 0; i < 16; i += 2)
     {
         t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
     }
 #define PD(op, a, b) _mm512_castpd_ps(op(_mm512_castps_pd(a), _mm512_castps_pd(b)))
-    UNROLL16 for (int i = 0; i < 16; i += 4)
+    CPL_UNROLL for (int i = 0; i < 16; i += 4)
     {
         r[i] = PD(_mm512_unpacklo_pd, t[i], t[i + 2]);
         r[i + 1] = PD(_mm512_unpackhi_pd, t[i], t[i + 2]);
@@ -124,14 +126,14 @@ CPL_INLINE void transpose16(__m512 *r)
         r[i + 3] = PD(_mm512_unpackhi_pd, t[i + 1], t[i + 3]);
     }
 #undef PD
-    UNROLL16 for (int i = 0; i < 4; i++)
+    CPL_UNROLL for (int i = 0; i < 4; i++)
     {
         t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
         t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
         t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
         t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
     }
-    UNROLL16 for (int i = 0; i < 4; i++)
+    CPL_UNROLL for (int i = 0; i < 4; i++)
     {
         r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
         r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
@@ -150,10 +152,10 @@ static void transpose(float *out, size_t ld_out, const float *in, size_t ld_in, 
             const float *from = in + row * ld_in + column;
             float *to = out + column * ld_out + row;
             __m512 r[16];
-            UNROLL16 for (size_t i = 0; i < 16; i++) r[i] =
+            CPL_UNROLL for (size_t i = 0; i < 16; i++) r[i] =
                 i < nr ? _mm512_maskz_loadu_ps(mc, from + i * ld_in) : _mm512_setzero_ps();
             transpose16(r);
-            UNROLL16 for (size_t i = 0; i < 16; i++) if (i < nc) _mm512_mask_storeu_ps(to + i * ld_out, mr, r[i]);
+            CPL_UNROLL for (size_t i = 0; i < 16; i++) if (i < nc) _mm512_mask_storeu_ps(to + i * ld_out, mr, r[i]);
         }
     }
 }

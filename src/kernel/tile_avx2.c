@@ -7,10 +7,9 @@
  * stored tile while it is in L1. */
 #include "kernel/avx2.h"
 #include "kernel/math_avx2.h"
+#include "kernel/unroll.h"
 
 enum { NR = 16, MR = 6 };
-
-#define UNROLL _Pragma("GCC unroll 16")
 
 CPL_INLINE void activate(float *c, size_t ldc, uint32_t m, cpl_epilogue epilogue)
 {
@@ -33,7 +32,7 @@ CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
 {
     __m256 acc[MR][2];
     const float *a[MR];
-    UNROLL for (uint32_t i = 0; i < rows; i++)
+    CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
     {
         acc[i][0] = acc[i][1] = _mm256_setzero_ps();
         a[i] = t->a + i * t->lda;
@@ -48,7 +47,7 @@ CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
             hint += 64;
         }
         const __m256 b0 = _mm256_loadu_ps(b), b1 = _mm256_loadu_ps(b + 8);
-        UNROLL for (uint32_t i = 0; i < rows; i++)
+        CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
         {
             const __m256 x = _mm256_set1_ps(a[i][p]);
             acc[i][0] = _mm256_fmadd_ps(x, b0, acc[i][0]);
@@ -59,20 +58,20 @@ CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
     if (t->epilogue != CPL_EPILOGUE_NONE) {
         bias0 = _mm256_loadu_ps(t->bias);
         bias1 = _mm256_loadu_ps(t->bias + 8);
-        UNROLL for (uint32_t i = 0; i < rows; i++)
+        CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
         {
             acc[i][0] = _mm256_add_ps(acc[i][0], bias0);
             acc[i][1] = _mm256_add_ps(acc[i][1], bias1);
         }
     }
     if (t->epilogue == CPL_EPILOGUE_RESIDUAL) {
-        UNROLL for (uint32_t i = 0; i < rows; i++)
+        CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
         {
             acc[i][0] = _mm256_add_ps(acc[i][0], _mm256_loadu_ps(t->residual + i * t->ldr));
             acc[i][1] = _mm256_add_ps(acc[i][1], _mm256_loadu_ps(t->residual + i * t->ldr + 8));
         }
     }
-    UNROLL for (uint32_t i = 0; i < rows; i++)
+    CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
     {
         _mm256_storeu_ps(t->c + i * t->ldc, acc[i][0]);
         _mm256_storeu_ps(t->c + i * t->ldc + 8, acc[i][1]);

@@ -9,10 +9,9 @@
  * side by side, since one GELU is a chain of 15 dependent instructions. */
 #include "kernel/avx512.h"
 #include "kernel/math_avx512.h"
+#include "kernel/unroll.h"
 
 enum { NR = 32, MR = 12 };
-
-#define UNROLL _Pragma("GCC unroll 16")
 
 CPL_INLINE void activate(float *c, size_t ldc, uint32_t m, cpl_epilogue epilogue)
 {
@@ -35,7 +34,7 @@ CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
 {
     __m512 acc[MR][2];
     const float *a[MR];
-    UNROLL for (uint32_t i = 0; i < rows; i++)
+    CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
     {
         acc[i][0] = acc[i][1] = _mm512_setzero_ps();
         a[i] = t->a + i * t->lda;
@@ -50,7 +49,7 @@ CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
             hint += 64;
         }
         const __m512 b0 = _mm512_loadu_ps(b), b1 = _mm512_loadu_ps(b + 16);
-        UNROLL for (uint32_t i = 0; i < rows; i++)
+        CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
         {
             const __m512 x = _mm512_set1_ps(a[i][p]);
             acc[i][0] = _mm512_fmadd_ps(x, b0, acc[i][0]);
@@ -61,20 +60,20 @@ CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
     if (t->epilogue != CPL_EPILOGUE_NONE) {
         bias0 = _mm512_loadu_ps(t->bias);
         bias1 = _mm512_loadu_ps(t->bias + 16);
-        UNROLL for (uint32_t i = 0; i < rows; i++)
+        CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
         {
             acc[i][0] = _mm512_add_ps(acc[i][0], bias0);
             acc[i][1] = _mm512_add_ps(acc[i][1], bias1);
         }
     }
     if (t->epilogue == CPL_EPILOGUE_RESIDUAL) {
-        UNROLL for (uint32_t i = 0; i < rows; i++)
+        CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
         {
             acc[i][0] = _mm512_add_ps(acc[i][0], _mm512_loadu_ps(t->residual + i * t->ldr));
             acc[i][1] = _mm512_add_ps(acc[i][1], _mm512_loadu_ps(t->residual + i * t->ldr + 16));
         }
     }
-    UNROLL for (uint32_t i = 0; i < rows; i++)
+    CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
     {
         _mm512_storeu_ps(t->c + i * t->ldc, acc[i][0]);
         _mm512_storeu_ps(t->c + i * t->ldc + 16, acc[i][1]);
