@@ -7,5 +7,7 @@ import sys
 
 os.chdir(os.path.dirname(os.path.abspath(__file__)))
 couplet = os.environ.get("COUPLET", "build/couplet")
-ran = subprocess.run([couplet, "experiment", "run", "all", *sys.argv[1:]]).returncode
-sys.exit(subprocess.run([couplet, "report"]).returncode or ran)
+flags = sys.argv[1:]
+results = ["--results", flags[flags.index("--output") + 1]] if "--output" in flags[:-1] else []
+ran = subprocess.run([couplet, "experiment", "run", "all", *flags]).returncode
+sys.exit(subprocess.run([couplet, "report", *results]).returncode or ran)

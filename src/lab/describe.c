@@ -43,6 +43,16 @@ static void describe_command(cpl_lab_result *r, const cpl_lab_options *o, const 
     r->date = cpl_lab_text(r, "%s", date);
 }
 
+/* The backend the file asks for, whatever --set made of it. */
+static const char *file_backend(cpl_lab_result *r, const char *file)
+{
+    cpl_config *c;
+    if (cpl_config_load(&c, file, true, NULL, NULL)) return r->backend; /* only the overrides make it a good file */
+    const char *name = cpl_lab_text(r, "%s", cpl_config_text(c, "model.backend"));
+    cpl_config_close(c);
+    return name;
+}
+
 cpl_status cpl_lab_describe_plan(cpl_lab_result *r, const cpl_config *c, const cpl_lab_plan *plan,
                                  const cpl_lab_options *o, const char *file, const char *stand_in, cpl_error *err)
 {
@@ -54,7 +64,8 @@ cpl_status cpl_lab_describe_plan(cpl_lab_result *r, const cpl_config *c, const c
     describe_command(r, o, file);
     r->quick = o->quick;
     r->target = o->target ? cpl_lab_text(r, "%s", o->target) : "";
-    r->backend_asked = r->backend = cpl_lab_text(r, "%s", cpl_config_text(c, "model.backend"));
+    r->backend = cpl_lab_text(r, "%s", cpl_config_text(c, "model.backend"));
+    r->backend_asked = file_backend(r, file);
     const char *precision;
     if (!cpl_config_precision(c, &precision, NULL)) r->precision_requested = cpl_lab_text(r, "%s", precision);
     r->model_asked = cpl_lab_text(r, "%s", cpl_config_text(c, "model.name"));

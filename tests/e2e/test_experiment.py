@@ -127,9 +127,9 @@ class Experiments(unittest.TestCase):
         self.assertIn("not run", printed)
         run("experiment", "run", absent, "--quick", "--set", "model.backend=native", *self.out())
         r = self.result("01_absent")
-        self.assertEqual((r["status"], r["backend_asked"], r["backend"]), ("ran", "native", "native"))
-        self.assertIn("ran (--quick: too short to publish) with an override: `--set model.backend=native`",
-                      self.page("01_absent"))
+        self.assertEqual((r["status"], r["backend_asked"], r["backend"]), ("ran", "mlx", "native"))
+        self.assertIn("ran (--quick: too short to publish) (`mlx` asked for, `native` ran) with an override: "
+                      "`--set model.backend=native`", self.page("01_absent"))
 
     def test_against_a_server_that_is_up(self):
         plain = self.write("01_plain", "experiment: {concurrency_levels: [2]}\n")
