@@ -308,16 +308,52 @@ static void test_refusals(void **state)
     close_fixture(&f);
 }
 
+static void keep_line(void *user, cpl_log_level level, const char *line)
+{
+    assert_int_equal(level, CPL_LOG_INFO);
+    snprintf(user, 1024, "%s", line);
+}
+
+static void test_stages(void **state)
+{
+    (void)state;
+    fixture f = {0};
+    cpl_error err;
+    char line[1024] = "";
+    float row[512];
+    const cpl_log log = {keep_line, line, CPL_LOG_INFO};
+    cpl_host host;
+    cpl_load_report report;
+    cpl_weights *w = NULL;
+    const char *settings[] = {"stages=1", NULL}, *wrong[] = {"stages=2", NULL};
+    cpl_load_options o = {.size = sizeof o, .settings = wrong};
+    open_fixture(&f, "cross-encoder", CPL_ISA_REF);
+    cpl_host_init(&host, &log);
+    assert_int_equal(cpl_backend_native.load(&w, f.model, &o, &report, &host, &err), CPL_INVALID);
+    o.settings = settings;
+    check(cpl_backend_native.load(&w, f.model, &o, &report, &host, &err), &err);
+    cpl_session *own = f.session;
+    check(cpl_backend_native.open(&f.session, w, &err), &err);
+    for (size_t i = 0; i < f.golden.count; i++) run_one(&f, &f.golden.cases[i], CPL_WANT_LOGITS, NULL, row);
+    cpl_backend_native.close(f.session);
+    cpl_backend_native.unload(w);
+    f.session = own;
+    close_fixture(&f);
+    assert_non_null(strstr(line, "18 passes"));
+    assert_non_null(strstr(line, "ffn down"));
+}
+
 int main(void)
 {
     const char *given = getenv("COUPLET_SEED");
     seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
     printf("seed %llu (COUPLET_SEED)\n", (unsigned long long)seed);
     enum { MODELS = sizeof models / sizeof models[0] };
-    struct CMUnitTest tests[MODELS + 2];
+    struct CMUnitTest tests[MODELS + 3];
     for (size_t i = 0; i < MODELS; i++)
         tests[i] = (struct CMUnitTest){models[i].name, test_model, NULL, NULL, (void *)i};
     tests[MODELS] = (struct CMUnitTest)cmocka_unit_test(test_threads);
     tests[MODELS + 1] = (struct CMUnitTest)cmocka_unit_test(test_refusals);
+    tests[MODELS + 2] = (struct CMUnitTest)cmocka_unit_test(test_stages);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,6 +20,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 typedef struct pass {
@@ -37,12 +38,16 @@ static void share(uint32_t total, uint32_t members, uint32_t member, uint32_t *f
     *to = (uint32_t)((uint64_t)total * (member + 1) / members);
 }
 
-static void each_member(const pass *p, void (*fn)(void *, uint32_t), void *arg)
+static void each_member(const pass *p, cpl_native_stage stage, double flops, void (*fn)(void *, uint32_t), void *arg)
 {
+    const uint64_t start = p->w->stages ? cpl_clock_thread_cpu_ns() : 0;
     if (p->members == 1)
         fn(arg, 0);
     else
         p->team->parallel(p->team, fn, arg);
+    if (!p->w->stages) return;
+    p->s->stage_ns[stage] += cpl_clock_thread_cpu_ns() - start;
+    p->s->stage_flops[stage] += flops;
 }
 
 /* ---- stages ------------------------------------------------------------------------------------------------ */
@@ -74,6 +79,13 @@ static void gemm_member(void *arg, uint32_t member)
     }
 }
 
+static void run_gemms(const pass *p, cpl_native_stage stage, gemm_stage *g)
+{
+    double flops = 0;
+    for (uint32_t i = 0; i < g->count; i++) flops += 2.0 * g->gemm[i].m * g->gemm[i].n * g->gemm[i].k;
+    each_member(p, stage, flops, gemm_member, g);
+}
+
 static cpl_gemm_f32 product(const pass *p, const cpl_native_matrix *m, const float *a, size_t lda, uint32_t rows,
                             float *c, size_t ldc, cpl_epilogue epilogue)
 {
@@ -92,11 +104,11 @@ static cpl_gemm_f32 product(const pass *p, const cpl_native_matrix *m, const flo
                           .epilogue = epilogue};
 }
 
-static void multiply(const pass *p, const cpl_native_matrix *m, const float *a, size_t lda, uint32_t rows, float *c,
-                     size_t ldc, cpl_epilogue epilogue)
+static void multiply(const pass *p, cpl_native_stage stage, const cpl_native_matrix *m, const float *a, size_t lda,
+                     uint32_t rows, float *c, size_t ldc, cpl_epilogue epilogue)
 {
     gemm_stage g = {.p = p, .gemm = {product(p, m, a, lda, rows, c, ldc, epilogue)}, .count = 1};
-    each_member(p, gemm_member, &g);
+    run_gemms(p, stage, &g);
 }
 
 typedef struct norm_stage {
@@ -121,7 +133,7 @@ static void norm_member(void *arg, uint32_t member)
 static void normalise(const pass *p, float *x, uint32_t rows, const cpl_native_norm *norm)
 {
     norm_stage n = {p, x, rows, norm};
-    each_member(p, norm_member, &n);
+    each_member(p, CPL_NATIVE_NORM, 0, norm_member, &n);
 }
 
 /* Sequences [first, end): queries in q (a row each with cls, else one a token), keys and values in k, v. */
@@ -173,26 +185,34 @@ static uint32_t block_size(const pass *p, uint32_t rows)
     return blocks ? (rows + blocks - 1) / blocks : 0;
 }
 
-static void embed(const pass *p)
+/* Sequences are dealt to members; one row is word + type + position. */
+static void gather_member(void *arg, uint32_t member)
 {
+    const pass *p = arg;
     const cpl_weights *w = p->w;
-    const cpl_session *s = p->s;
+    const cpl_batch *b = p->batch;
     const uint32_t h = w->arch.hidden;
-    for (uint32_t i = 0; i < p->batch->n; i++) {
-        for (uint32_t t = p->batch->cu_seqlens[i]; t < p->batch->cu_seqlens[i + 1]; t++) {
-            float *x = s->x + t * s->hidden_stride;
-            const size_t word = (size_t)p->batch->ids[t] * h;
-            const float *position = w->position + (size_t)(t - p->batch->cu_seqlens[i]) * h;
-            if (w->word.dtype == CPL_DTYPE_F32) {
-                w->kernels.add3_f32(x, (const float *)w->word.data + word, w->type + p->batch->type_ids[t] * h,
-                                    position, h);
-            } else {
-                cpl_tensor_read_f32(&w->word, word, h, x);
-                w->kernels.add3_f32(x, x, w->type + p->batch->type_ids[t] * h, position, h);
-            }
+    uint32_t from, to;
+    if (member >= p->members) return;
+    share(b->n, p->members, member, &from, &to);
+    for (uint32_t i = from; i < to; i++) {
+        for (uint32_t t = b->cu_seqlens[i]; t < b->cu_seqlens[i + 1]; t++) {
+            float *x = p->s->x + t * p->s->hidden_stride;
+            const size_t at = (size_t)b->ids[t] * h;
+            const float *word = x, *type = w->type + (size_t)b->type_ids[t] * h;
+            if (w->word.dtype == CPL_DTYPE_F32)
+                word = (const float *)w->word.data + at;
+            else
+                cpl_tensor_read_f32(&w->word, at, h, x);
+            w->kernels.add3_f32(x, word, type, w->position + (size_t)(t - b->cu_seqlens[i]) * h, h);
         }
     }
-    normalise(p, s->x, rows_total(p), &w->embedding_norm);
+}
+
+static void embed(pass *p)
+{
+    each_member(p, CPL_NATIVE_EMBED, 0, gather_member, p);
+    normalise(p, p->s->x, rows_total(p), &p->w->embedding_norm);
 }
 
 static cpl_epilogue activation(const cpl_arch *a)
@@ -214,10 +234,10 @@ static void finish_rows(const pass *p, const cpl_native_layer *y, float *x, cons
     for (uint32_t from = 0; from < rows; from += step) {
         const uint32_t n = rows - from < step ? rows - from : step;
         float *to = x + from * ld;
-        multiply(p, &y->out, context + from * ld, ld, n, to, ld, CPL_EPILOGUE_RESIDUAL);
+        multiply(p, CPL_NATIVE_OUT, &y->out, context + from * ld, ld, n, to, ld, CPL_EPILOGUE_RESIDUAL);
         normalise(p, to, n, &y->attention_norm);
-        multiply(p, &y->up, to, ld, n, s->mid, s->mid_stride, activation(&p->w->arch));
-        multiply(p, &y->down, s->mid, s->mid_stride, n, to, ld, CPL_EPILOGUE_RESIDUAL);
+        multiply(p, CPL_NATIVE_UP, &y->up, to, ld, n, s->mid, s->mid_stride, activation(&p->w->arch));
+        multiply(p, CPL_NATIVE_DOWN, &y->down, s->mid, s->mid_stride, n, to, ld, CPL_EPILOGUE_RESIDUAL);
         normalise(p, to, n, &y->output_norm);
     }
 }
@@ -235,14 +255,20 @@ static void project(const pass *p, const cpl_native_layer *y, const float *x, ui
         g.gemm[g.count++] = product(p, &y->k, a, ld, n, s->k + from * ld, ld, CPL_EPILOGUE_BIAS);
         g.gemm[g.count++] = product(p, &y->v, a, ld, n, s->v + from * ld, ld, CPL_EPILOGUE_BIAS);
         if (!cls_only) g.gemm[g.count++] = product(p, &y->q, a, ld, n, s->q + from * ld, ld, CPL_EPILOGUE_BIAS);
-        each_member(p, gemm_member, &g);
+        run_gemms(p, CPL_NATIVE_QKV, &g);
     }
 }
 
 static void attend(const pass *p, uint32_t first, uint32_t end, float *q, int cls)
 {
     attention_stage t = {p, first, end, q, cls};
-    each_member(p, attention_member, &t);
+    const uint32_t *cu = p->batch->cu_seqlens;
+    double flops = 0;
+    for (uint32_t i = first; i < end; i++) {
+        const double keys = cu[i + 1] - cu[i];
+        flops += 4.0 * (cls ? 1 : keys) * keys * p->w->arch.hidden;
+    }
+    each_member(p, CPL_NATIVE_ATTENTION, flops, attention_member, &t);
 }
 
 /* Sequences from `first` on that go through a layer together. */
@@ -274,7 +300,7 @@ static void layer_forward_cls(const pass *p, const cpl_native_layer *y)
     const uint32_t *cu = p->batch->cu_seqlens, n = p->batch->n;
     const size_t ld = s->hidden_stride;
     for (uint32_t i = 0; i < n; i++) memcpy(s->cls + i * ld, s->x + cu[i] * ld, p->w->arch.hidden * sizeof(float));
-    multiply(p, &y->q, s->cls, ld, n, s->cls_q, ld, CPL_EPILOGUE_BIAS);
+    multiply(p, CPL_NATIVE_QKV, &y->q, s->cls, ld, n, s->cls_q, ld, CPL_EPILOGUE_BIAS);
     for (uint32_t first = 0, end; first < n; first = end) {
         end = group_end(p, first);
         project(p, y, s->x + cu[first] * ld, cu[end] - cu[first], 1);
@@ -298,8 +324,8 @@ static void write_result(const pass *p, float *rows)
     if (p->batch->want == CPL_WANT_TOKENS) {
         write_rows(p, s->x, rows_total(p), rows);
     } else if (p->batch->want == CPL_WANT_LOGITS) {
-        multiply(p, &w->pooler, s->cls, ld, n, s->cls_q, ld, CPL_EPILOGUE_TANH);
-        multiply(p, &w->classifier, s->cls_q, ld, n, rows, w->arch.labels, CPL_EPILOGUE_BIAS);
+        multiply(p, CPL_NATIVE_HEAD, &w->pooler, s->cls, ld, n, s->cls_q, ld, CPL_EPILOGUE_TANH);
+        multiply(p, CPL_NATIVE_HEAD, &w->classifier, s->cls_q, ld, n, rows, w->arch.labels, CPL_EPILOGUE_BIAS);
     } else if (w->pooling == CPL_POOLING_CLS) {
         write_rows(p, s->cls, n, rows);
     } else {
@@ -350,6 +376,8 @@ cpl_status cpl_native_run(cpl_session *s, const cpl_batch *batch, cpl_team *team
     if (p.members > CPL_NATIVE_TEAM_MAX) p.members = CPL_NATIVE_TEAM_MAX;
     const int cls_only =
         batch->want == CPL_WANT_LOGITS || (batch->want == CPL_WANT_POOLED && w->pooling == CPL_POOLING_CLS);
+    s->passes++;
+    s->tokens += batch->cu_seqlens[batch->n];
     embed(&p);
     for (uint32_t l = 0; l + 1 < w->arch.layers; l++) layer_forward(&p, &w->layers[l]);
     const cpl_native_layer *last = &w->layers[w->arch.layers - 1];

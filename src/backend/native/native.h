@@ -9,6 +9,19 @@
 /* Members of a team that take part in a pass; a larger team's others return at once. */
 enum { CPL_NATIVE_TEAM_MAX = 8 };
 
+/* Parts of a pass, for setting stages=1. */
+typedef enum cpl_native_stage {
+    CPL_NATIVE_EMBED,
+    CPL_NATIVE_QKV,
+    CPL_NATIVE_ATTENTION,
+    CPL_NATIVE_OUT,
+    CPL_NATIVE_UP,
+    CPL_NATIVE_DOWN,
+    CPL_NATIVE_NORM,
+    CPL_NATIVE_HEAD,
+    CPL_NATIVE_STAGES
+} cpl_native_stage;
+
 /* A matrix in panels (kernels.h) with its bias padded to whole panels. */
 typedef struct cpl_native_matrix {
     float *b, *bias;
@@ -32,6 +45,7 @@ struct cpl_weights {
     cpl_pooling pooling;
     uint32_t max_length;
     uint32_t tokens_max, sequences_max; /* a session's scratch is made for */
+    int stages;                         /* count time and work of each stage; logged at close */
     uint32_t block_rows;                /* rows that go through a layer together: their activations stay in L2 */
 
     cpl_tensor word; /* as stored; converted when gathered */
@@ -53,6 +67,10 @@ struct cpl_session {
     float *mid;         /* block_rows x intermediate */
     float *cls, *cls_q; /* sequences_max x hidden: rows of the [CLS]-only last layer */
     float *attention[CPL_NATIVE_TEAM_MAX];
+
+    uint64_t stage_ns[CPL_NATIVE_STAGES]; /* CPU time of the calling thread: neighbours on its core do not count */
+    double stage_flops[CPL_NATIVE_STAGES];
+    uint64_t passes, tokens;
 
     void *block;
     size_t block_bytes;

@@ -3,10 +3,12 @@
  *
  * Sized for the largest pass the load options allow and for one sequence of the model's own limit, whichever is more.
  * q, k and v hold one group of sequences (forward.c), not the whole pass, so they stay in cache. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "backend/native/native.h"
 #include "base/error.h"
+#include "base/log.h"
 
 static void lay_out(cpl_session *s, cpl_native_bump *b)
 {
@@ -45,9 +47,31 @@ cpl_status cpl_native_open(cpl_session **out, cpl_weights *w, cpl_error *err)
     return CPL_OK;
 }
 
+static void log_stages(const cpl_session *s)
+{
+    static const char *const names[CPL_NATIVE_STAGES] = {"embedding", "qkv",      "attention", "output",
+                                                         "ffn up",    "ffn down", "norms",     "head"};
+    double total = 0;
+    for (int i = 0; i < CPL_NATIVE_STAGES; i++) total += (double)s->stage_ns[i];
+    if (total <= 0) return;
+    char line[640];
+    int used = snprintf(line, sizeof line, "native stages, %.3f s in %llu passes of %llu tokens:", total * 1e-9,
+                        (unsigned long long)s->passes, (unsigned long long)s->tokens);
+    for (int i = 0; i < CPL_NATIVE_STAGES; i++) {
+        used += snprintf(line + used, sizeof line - (size_t)used, " %s %.1f %%", names[i],
+                         100 * (double)s->stage_ns[i] / total);
+        if (s->stage_flops[i] > 0)
+            used += snprintf(line + used, sizeof line - (size_t)used, " (%.1f GFLOP/s)",
+                             s->stage_flops[i] / (double)s->stage_ns[i]);
+        used += snprintf(line + used, sizeof line - (size_t)used, i + 1 < CPL_NATIVE_STAGES ? "," : "");
+    }
+    cpl_log_write(s->weights->host.log, CPL_LOG_INFO, "%s", line);
+}
+
 void cpl_native_close(cpl_session *s)
 {
     if (!s) return;
+    if (s->weights->stages) log_stages(s);
     s->weights->host.release(s->block, s->block_bytes);
     free(s);
 }

@@ -114,13 +114,17 @@ static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, float *row
     memcpy((void *)w->word.data, from->word_embedding.data, word_bytes(w));
 }
 
-static cpl_status choose_kernels(cpl_weights *w, const cpl_load_options *options, const cpl_cpu *cpu, cpl_error *err)
+static cpl_status read_settings(cpl_weights *w, const cpl_load_options *options, const cpl_cpu *cpu, cpl_error *err)
 {
     const char *isa_name = NULL;
     for (const char *const *s = options->settings; s && *s; s++) {
-        if (strncmp(*s, "isa=", 4))
-            return cpl_fail(err, CPL_INVALID, "unknown setting \"%s\" of the native backend: it knows isa=NAME", *s);
-        isa_name = *s + 4;
+        if (!strncmp(*s, "isa=", 4))
+            isa_name = *s + 4;
+        else if (!strcmp(*s, "stages=0") || !strcmp(*s, "stages=1"))
+            w->stages = (*s)[7] == '1';
+        else
+            return cpl_fail(err, CPL_INVALID,
+                            "unknown setting \"%s\" of the native backend: it knows isa=NAME and stages=0|1", *s);
     }
     cpl_isa isa;
     const cpl_status st = cpl_isa_choose(&isa, isa_name, cpu, err);
@@ -198,7 +202,7 @@ cpl_status cpl_native_load(cpl_weights **out, const cpl_model *model, const cpl_
                            : w->tokens_max;
     w->layers = calloc(w->arch.layers, sizeof *w->layers);
     if (!w->layers) st = cpl_fail_memory(err, w->arch.layers * sizeof *w->layers);
-    if (!st) st = choose_kernels(w, options, &cpu, err);
+    if (!st) st = read_settings(w, options, &cpu, err);
     if (!st) {
         w->block_rows = choose_block_rows(w, &cpu);
         st = fill_weights(w, model, err);
