@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device.cuh - arithmetic the kernels share: element types, packing, the matrix instruction of sm_80, activations,
+ * reductions over a warp. Every sum has one fixed order, so that a sequence has the same bits in any batch. */
+#ifndef CPL_BACKEND_CUDA_DEVICE_CUH
+#define CPL_BACKEND_CUDA_DEVICE_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <stdint.h>
+
+typedef __nv_bfloat16 bf16;
+typedef __half fp16;
+
+template <typename T> __host__ __device__ constexpr bool cpl_cuda_is_bf16() { return false; }
+template <> __host__ __device__ constexpr bool cpl_cuda_is_bf16<bf16>() { return true; }
+
+/* ---- two elements in a register ------------------------------------------------------------------------------- */
+
+template <typename T> __device__ __forceinline__ uint32_t pack2(float a, float b);
+template <> __device__ __forceinline__ uint32_t pack2<bf16>(float a, float b)
+{
+    const __nv_bfloat162 v = __floats2bfloat162_rn(a, b);
+    return *reinterpret_cast<const uint32_t *>(&v);
+}
+template <> __device__ __forceinline__ uint32_t pack2<fp16>(float a, float b)
+{
+    const __half2 v = __floats2half2_rn(a, b);
+    return *reinterpret_cast<const uint32_t *>(&v);
+}
+
+template <typename T> __device__ __forceinline__ float2 unpack2(uint32_t v);
+template <> __device__ __forceinline__ float2 unpack2<bf16>(uint32_t v)
+{
+    return make_float2(__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000u));
+}
+template <> __device__ __forceinline__ float2 unpack2<fp16>(uint32_t v)
+{
+    return __half22float2(*reinterpret_cast<const __half2 *>(&v));
+}
+
+/* Four neighbours, p aligned to four elements. */
+template <typename T> __device__ __forceinline__ float4 load4(const T *p)
+{
+    const uint2 v = *reinterpret_cast<const uint2 *>(p);
+    const float2 a = unpack2<T>(v.x), b = unpack2<T>(v.y);
+    return make_float4(a.x, a.y, b.x, b.y);
+}
+template <> __device__ __forceinline__ float4 load4<float>(const float *p)
+{
+    return *reinterpret_cast<const float4 *>(p);
+}
+
+template <typename T> __device__ __forceinline__ void store4(T *p, float4 v)
+{
+    *reinterpret_cast<uint2 *>(p) = make_uint2(pack2<T>(v.x, v.y), pack2<T>(v.z, v.w));
+}
+template <> __device__ __forceinline__ void store4<float>(float *p, float4 v) { *reinterpret_cast<float4 *>(p) = v; }
+
+/* ---- instructions --------------------------------------------------------------------------------------------- */
+
+__device__ __forceinline__ float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ float tanh_fast(float x)
+{
+    float y;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ float reciprocal_fast(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* c[16 x 8] += a[16 x 16] b[8 x 16]^T */
+template <typename T> __device__ __forceinline__ void mma16816(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+    if constexpr (cpl_cuda_is_bf16<T>())
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                     "{%0,%1,%2,%3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    else
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                     "{%0,%1,%2,%3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ void ldmatrix4(uint32_t (&r)[4], uint32_t address)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+__device__ __forceinline__ void ldmatrix4_transposed(uint32_t (&r)[4], uint32_t address)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+/* 16 bytes, or zeros where `valid` is not set (nothing is read then). */
+__device__ __forceinline__ void copy16(uint32_t to, const void *from, bool valid)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> __device__ __forceinline__ void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+
+/* ---- reductions over a warp, the same tree always ---------------------------------------------------------------- */
+
+__device__ __forceinline__ float warp_sum(float v)
+{
+#pragma unroll
+    for (int d = 16; d; d >>= 1) v += __shfl_xor_sync(0xffffffffu, v, d);
+    return v;
+}
+
+__device__ __forceinline__ float warp_max(float v)
+{
+#pragma unroll
+    for (int d = 16; d; d >>= 1) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, d));
+    return v;
+}
+
+/* ---- activations --------------------------------------------------------------------------------------------------- */
+
+enum cpl_cuda_epilogue { EPILOGUE_BIAS, EPILOGUE_GELU, EPILOGUE_GELU_TANH, EPILOGUE_RELU, EPILOGUE_TANH };
+
+/* x Phi(x). Phi is the logistic function of an odd polynomial, fitted so that x Phi(x) is within 2.6e-5 of the erf form
+ * for every x: less than half a unit in the last place of either 16-bit format near 1. bf16 takes the logistic by
+ * tanh.approx (one special-function operation, 2.4e-4 |x|, under bf16's own rounding), fp16 by exp2 and a reciprocal;
+ * fp32 uses erf itself. The argument is held to |x| <= 6 inside the polynomial, where Phi is 0 or 1 already. */
+template <typename T> __device__ __forceinline__ float gelu(float x)
+{
+    if constexpr (sizeof(T) == 4) {
+        return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
+    } else if constexpr (cpl_cuda_is_bf16<T>()) {
+        const float s = fminf(x * x, 36.0f);
+        const float p = fmaf(fmaf(-3.5159300e-4f, s, 0.037005997f), s, 0.7975075842f);
+        const float h = 0.5f * x;
+        return fmaf(h, tanh_fast(x * p), h);
+    } else {
+        const float s = fminf(x * x, 36.0f); /* coefficients times -log2(e) */
+        const float p = fmaf(fmaf(1.0144828e-3f, s, -0.10677674f), s, -2.3011204f);
+        return x * reciprocal_fast(1.0f + exp2_fast(x * p));
+    }
+}
+
+__device__ __forceinline__ float activate_other(float x, int epilogue)
+{
+    switch (epilogue) {
+    case EPILOGUE_GELU_TANH: return 0.5f * x * (1.0f + tanhf(0.7978845608f * fmaf(0.044715f * x * x, x, x)));
+    case EPILOGUE_RELU: return fmaxf(x, 0.0f);
+    case EPILOGUE_TANH: return tanhf(x);
+    }
+    return x;
+}
+
+/* E: EPILOGUE_BIAS, EPILOGUE_GELU, or -1 for the ones that are told at run time. */
+template <typename T, int E> __device__ __forceinline__ float activate(float x, int epilogue)
+{
+    if constexpr (E == EPILOGUE_BIAS) return x;
+    if constexpr (E == EPILOGUE_GELU) return gelu<T>(x);
+    return activate_other(x, epilogue);
+}
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* forward.cu - the launches of one pass, in order: input copy, embedding, the layers, what the rows are made of.
+ *
+ * Per layer: QKV product, attention, output product, add and norm, FFN up with the activation, FFN down, add and norm.
+ * When only [CLS] rows are wanted (logits, CLS pooling) the last layer computes keys and values of all rows and all else
+ * for those rows alone; exact, since nothing else of that layer is read. The norm that ends the last layer writes fp32.
+ *
+ * Everything goes to the session's one stream, so order is all the synchronisation there is. */
+#include "backend/cuda/cuda.cuh"
+
+typedef struct pass {
+    cpl_session *s;
+    const cpl_weights *w;
+    const cpl_cuda_plan *plan;
+    const cpl_cuda_counts *counts;
+    const uint32_t *cu;
+    const cpl_cuda_item *items;
+    cudaError_t error; /* the first one; nothing is launched after it */
+    uint32_t layer;
+} pass;
+
+static void launched(pass *p, cudaError_t e, const char *name)
+{
+    p->error = e;
+    if (!e && p->s->mark) p->s->mark(p->s->mark_arg, name, p->layer);
+}
+
+static void multiply(pass *p, const cpl_cuda_product *m, int first, const char *name)
+{
+    if (p->error) return;
+    launched(p,
+             cpl_cuda_multiply(m, first ? &p->counts->sequences : &p->counts->tokens,
+                               first ? p->plan->sequences : p->plan->tokens, &p->w->device, p->w->variant,
+                               p->s->stream),
+             name);
+}
+
+static void add_norm(pass *p, void *x, float *out, const cpl_cuda_norm *norm, int first, const char *name)
+{
+    if (p->error) return;
+    launched(p,
+             cpl_cuda_add_norm(p->w->type, x, p->s->y, out, p->w->arch.hidden, *norm,
+                               first ? &p->counts->sequences : &p->counts->tokens,
+                               first ? p->plan->sequences : p->plan->tokens, p->s->stream),
+             name);
+}
+
+/* What follows attention. Its rows end in x, or as fp32 in out. */
+static void finish_layer(pass *p, const cpl_cuda_layer *y, void *x, const cpl_cuda_product *up, float *out, int first)
+{
+    const cpl_cuda_layer_products *m = &p->s->layers[p->layer];
+    multiply(p, &m->out, first, "out");
+    add_norm(p, x, NULL, &y->attention_norm, first, "attention norm");
+    multiply(p, up, first, "up");
+    multiply(p, &m->down, first, "down");
+    add_norm(p, x, out, &y->output_norm, first, "output norm");
+}
+
+static void layer(pass *p, float *out)
+{
+    cpl_session *s = p->s;
+    const cpl_weights *w = p->w;
+    multiply(p, &s->layers[p->layer].qkv, 0, "qkv");
+    if (!p->error)
+        launched(p,
+                 cpl_cuda_attend(w->type, s->qkv, s->ctx, w->width, w->head_size, w->scale, p->items, p->counts,
+                                 p->plan->items, s->stream),
+                 "attention");
+    finish_layer(p, &w->layers[p->layer], s->x, &s->layers[p->layer].up, out, 0);
+}
+
+static void layer_first(pass *p)
+{
+    cpl_session *s = p->s;
+    const cpl_weights *w = p->w;
+    if (!p->error)
+        launched(p,
+                 cpl_cuda_gather_first(w->type, s->x_first, s->x, w->arch.hidden, p->cu, p->counts, p->plan->sequences,
+                                       s->stream),
+                 "gather");
+    multiply(p, &s->keys_values, 0, "keys values");
+    multiply(p, &s->query_first, 1, "first: query");
+    if (!p->error)
+        launched(p,
+                 cpl_cuda_attend_first(w->type, s->q_first, s->qkv, s->ctx, w->width, w->head_size, w->scale, p->cu,
+                                       p->counts, p->plan->sequences, s->stream),
+                 "first: attention");
+    finish_layer(p, &w->layers[p->layer], s->x_first, &s->up_first, s->last, 1);
+}
+
+static void finish(pass *p)
+{
+    cpl_session *s = p->s;
+    const cpl_weights *w = p->w;
+    if (p->plan->want == CPL_WANT_LOGITS) {
+        multiply(p, &s->pooler, 1, "pooler");
+        if (!p->error)
+            launched(p,
+                     cpl_cuda_classify(s->logits, s->pooled, (const float *)w->classifier.w, w->classifier.bias,
+                                       w->arch.hidden, w->arch.labels, p->counts, p->plan->sequences, s->stream),
+                     "classifier");
+    } else if (p->plan->want == CPL_WANT_POOLED && w->pooling != CPL_POOLING_CLS) {
+        if (!p->error)
+            launched(p,
+                     cpl_cuda_pool(s->pooled, s->last, w->arch.hidden, w->pooling == CPL_POOLING_MAX, p->cu, p->counts,
+                                   p->plan->sequences, s->stream),
+                     "pooling");
+    }
+}
+
+cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan)
+{
+    const cpl_weights *w = s->weights;
+    pass p = {s, w, plan, (const cpl_cuda_counts *)s->input, (const uint32_t *)(s->input + plan->cu_at),
+              (const cpl_cuda_item *)(s->input + plan->items_at), cudaSuccess, 0};
+    const int first_only =
+        plan->want == CPL_WANT_LOGITS || (plan->want == CPL_WANT_POOLED && w->pooling == CPL_POOLING_CLS);
+    launched(&p, cudaMemcpyAsync(s->input, s->input_host, plan->bytes, cudaMemcpyHostToDevice, s->stream), "input");
+    if (!p.error)
+        launched(&p,
+                 cpl_cuda_embed(w->type, s->x, w->arch.hidden, (const cpl_cuda_token *)(s->input + plan->tokens_at),
+                                w->word, w->position, w->type_table, w->embedding_norm, p.counts, plan->tokens,
+                                s->stream),
+                 "embedding");
+    for (p.layer = 0; p.layer + 1 < w->arch.layers; p.layer++) layer(&p, NULL);
+    if (first_only)
+        layer_first(&p);
+    else
+        layer(&p, s->last);
+    finish(&p);
+    return p.error;
+}

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gemm_wgmma.cu - 16-bit matrix products on Hopper: tiles brought by the copy engine into a ring in shared memory, one
+ * producer thread, two consumer warpgroups, results out through shared memory by the copy engine again.
+ *
+ * Two kernels. `ring_kernel` takes both operands through the ring; the warpgroups work side by side on one tile (64 MI
+ * rows each), any K. `resident_kernel`, for K <= 384, keeps 128 rows of A and streams W past them; the warpgroups take
+ * alternate chunks of 192 columns, so that one computes while the other applies the activation and stores. Its A is
+ * replaced block by block while the last chunk is being computed, so nothing stops between tiles.
+ *
+ * Invariant: an element's sum is over K in steps of 16, rising, in one accumulator, whatever the kernel and the tile:
+ * results have the same bits for any number of rows (tests/cuda/test_cuda.c holds every variant to that).
+ *
+ * Rows past the end are computed on what the buffers hold and never read. Rejected: split K (bits would depend on the
+ * split), W by multicast to clusters of two (measured slower in a prototype), stores straight from registers (stall the
+ * epilogue). */
+#include "backend/cuda/kernels.cuh"
+#include "backend/cuda/wgmma.cuh"
+
+constexpr int BLOCK_K = 64, BLOCK_N = 192, PIECE = 64 * 64 * 2, STAGING = 3 * PIECE, SMALL_N = 64;
+constexpr int RESIDENT_BLOCKS = 6, RESIDENT_STAGES = 3;
+constexpr int THREADS = 384;
+
+/* Shared memory is laid out from a 1024-byte boundary: tiles first, then both warpgroups' staging, then barriers. */
+static size_t shared_bytes(size_t tiles) { return 1024 + tiles + 2 * STAGING + 512; }
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define CPL_CUDA_SM90A 1
+#endif
+
+#ifdef CPL_CUDA_SM90A
+
+/* 64 rows of a warpgroup's sums, BN columns from `column` on: activation, then out in pieces of 64 columns through three
+ * buffers that the copy engine reads while the next ones are filled. */
+template <typename T, int BN, int E>
+__device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUtensorMap *map, const float *bias, int epilogue,
+                                           uint32_t staging, uint32_t &piece, int column, int row, int columns, int group)
+{
+    const int thread = threadIdx.x & 127, warp = thread >> 5, lane = thread & 31;
+    const uint32_t matrix_row = 16 * warp + (lane >> 3 & 1) * 8 + (lane & 7), chunk = lane >> 4;
+#pragma unroll
+    for (int p = 0; p < BN / 64; p++) {
+        if (column + 64 * p >= columns) break;
+        const uint32_t buffer = staging + piece % 3 * PIECE;
+        piece++;
+        if (thread == 0) tensor_store_read<2>();
+        named_barrier(1 + group, 128);
+        const float *b = bias + column + 64 * p + 2 * (lane & 3);
+#pragma unroll
+        for (int j = 0; j < 8; j += 2) {
+            const float *v = d + 32 * p + 4 * j;
+            const float2 b0 = __ldg((const float2 *)(b + 8 * j)), b1 = __ldg((const float2 *)(b + 8 * j + 8));
+            uint32_t r[4];
+            r[0] = pack2<T>(activate<T, E>(v[0] + b0.x, epilogue), activate<T, E>(v[1] + b0.y, epilogue));
+            r[1] = pack2<T>(activate<T, E>(v[2] + b0.x, epilogue), activate<T, E>(v[3] + b0.y, epilogue));
+            r[2] = pack2<T>(activate<T, E>(v[4] + b1.x, epilogue), activate<T, E>(v[5] + b1.y, epilogue));
+            r[3] = pack2<T>(activate<T, E>(v[6] + b1.x, epilogue), activate<T, E>(v[7] + b1.y, epilogue));
+            const uint32_t to = buffer + matrix_row * 128 + ((j + chunk) ^ (matrix_row & 7)) * 16;
+            asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(r[0]), "r"(r[1]),
+                         "r"(r[2]), "r"(r[3])
+                         : "memory");
+        }
+        fence_async_shared();
+        named_barrier(1 + group, 128);
+        if (thread == 0) tensor_store(map, buffer, column + 64 * p, row);
+    }
+}
+
+template <typename T, int BN>
+__device__ __forceinline__ void multiply_step(float (&d)[BN / 2], uint64_t a, uint64_t b, int accumulate)
+{
+    if constexpr (BN == 192)
+        wgmma_n192<T>(d, a, b, accumulate);
+    else
+        wgmma_n64<T>(d, a, b, accumulate);
+}
+
+/* One 64-deep block: rows of a (MI tiles of 64, 8 KB apart) by BN columns of b. */
+template <typename T, int MI, int BN>
+__device__ __forceinline__ void multiply_block(float (&d)[MI][BN / 2], uint32_t a, uint32_t b, int first)
+{
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+#pragma unroll
+        for (int m = 0; m < MI; m++)
+            multiply_step<T, BN>(d[m], tile_descriptor(a + m * 8192 + k * 32), tile_descriptor(b + k * 32), !(first && k == 0));
+    wgmma_commit();
+}
+
+struct ring {
+    uint32_t index, phase;
+};
+
+template <int STAGES> __device__ __forceinline__ void ring_next(ring &r)
+{
+    if (++r.index == STAGES) {
+        r.index = 0;
+        r.phase ^= 1;
+    }
+}
+
+#endif
+
+template <typename T, int MI, int BN, int STAGES, int E>
+__global__ void __launch_bounds__(THREADS, 1)
+    ring_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap w_map,
+                const __grid_constant__ CUtensorMap out_map, const float *__restrict__ bias, const uint32_t *__restrict__ rows,
+                int n, int blocks_k, int epilogue)
+{
+#ifdef CPL_CUDA_SM90A
+    extern __shared__ uint8_t raw[];
+    constexpr uint32_t A_BYTES = 128 * MI * 128, W_BYTES = BN * 128, STAGE = A_BYTES + W_BYTES;
+    const uint32_t base = (shared_address(raw) + 1023) & ~1023u, staging = base + STAGES * STAGE;
+    const uint32_t full = staging + 2 * STAGING, empty = full + 8 * STAGES;
+    const int group = threadIdx.x >> 7, columns = (n + BN - 1) / BN;
+    const int tiles = (int)((*rows + 128 * MI - 1) / (128 * MI)) * columns;
+    if (threadIdx.x == 0) {
+        for (int s = 0; s < STAGES; s++) {
+            barrier_init(full + 8 * s, 1);
+            barrier_init(empty + 8 * s, 2);
+        }
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        prefetch_map(&a_map);
+        prefetch_map(&w_map);
+        prefetch_map(&out_map);
+    }
+    __syncthreads();
+    ring r = {0, 0};
+    if (group == 2) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+        if (threadIdx.x != 256) return;
+        for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+            const int row = tile / columns * 128 * MI, column = tile % columns * BN;
+            for (int k = 0; k < blocks_k; k++) {
+                const uint32_t to = base + r.index * STAGE, bar = full + 8 * r.index;
+                barrier_wait(empty + 8 * r.index, r.phase ^ 1);
+                barrier_expect(bar, STAGE);
+#pragma unroll
+                for (int m = 0; m < 2 * MI; m++) tensor_load(to + m * 8192, &a_map, bar, k * BLOCK_K, row + 64 * m);
+                tensor_load(to + A_BYTES, &w_map, bar, k * BLOCK_K, column);
+                ring_next<STAGES>(r);
+            }
+        }
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        const int leader = (threadIdx.x & 127) == 0;
+        uint32_t piece = 0;
+        float d[MI][BN / 2];
+        for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+            const int row = tile / columns * 128 * MI + group * 64 * MI, column = tile % columns * BN;
+            uint32_t before = 0;
+            for (int k = 0; k < blocks_k; k++) {
+                const uint32_t at = base + r.index * STAGE;
+                barrier_wait(full + 8 * r.index, r.phase);
+                multiply_block<T, MI, BN>(d, at + group * MI * 8192, at + A_BYTES, k == 0);
+                if (k) {
+                    wgmma_wait<1>();
+                    if (leader) barrier_arrive(empty + 8 * before);
+                }
+                before = r.index;
+                ring_next<STAGES>(r);
+            }
+            wgmma_wait<0>();
+            if (leader) barrier_arrive(empty + 8 * before);
+#pragma unroll
+            for (int m = 0; m < MI; m++)
+                store_rows<T, BN, E>(d[m], &out_map, bias, epilogue, staging + group * STAGING, piece, column, row + 64 * m, n, group);
+        }
+        if (leader) tensor_store_all();
+    }
+#endif
+}
+
+/* A unit of work: 128 rows by 1/splits of the chunks. */
+template <typename T, int E>
+__global__ void __launch_bounds__(THREADS, 1)
+    resident_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap w_map,
+                    const __grid_constant__ CUtensorMap out_map, const float *__restrict__ bias,
+                    const uint32_t *__restrict__ rows, int n, int blocks_k, int epilogue, int splits)
+{
+#ifdef CPL_CUDA_SM90A
+    extern __shared__ uint8_t raw[];
+    constexpr uint32_t BLOCK = 128 * 128, STAGE = BLOCK_N * 128;
+    const uint32_t a_at = (shared_address(raw) + 1023) & ~1023u, w_at = a_at + RESIDENT_BLOCKS * BLOCK;
+    const uint32_t staging = w_at + RESIDENT_STAGES * STAGE;
+    const uint32_t full = staging + 2 * STAGING, empty = full + 8 * RESIDENT_STAGES;
+    const uint32_t a_full = empty + 8 * RESIDENT_STAGES, a_empty = a_full + 8 * RESIDENT_BLOCKS;
+    const int group = threadIdx.x >> 7, chunks = (n + BLOCK_N - 1) / BLOCK_N / splits;
+    const int units = (int)((*rows + 127) / 128) * splits;
+    if (threadIdx.x == 0) {
+        for (int s = 0; s < RESIDENT_STAGES; s++) {
+            barrier_init(full + 8 * s, 1);
+            barrier_init(empty + 8 * s, 1);
+        }
+        for (int s = 0; s < RESIDENT_BLOCKS; s++) {
+            barrier_init(a_full + 8 * s, 1);
+            barrier_init(a_empty + 8 * s, 2);
+        }
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        prefetch_map(&a_map);
+        prefetch_map(&w_map);
+        prefetch_map(&out_map);
+    }
+    __syncthreads();
+    if (group == 2) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+        if (threadIdx.x != 256) return;
+        ring r = {0, 0};
+        uint32_t a_phase = 1;
+        for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
+            const int row = unit / splits * 128, first = unit % splits * chunks;
+            for (int c = 0; c < chunks; c++) {
+                for (int k = 0; k < blocks_k; k++) {
+                    if (c == 0) {
+                        const uint32_t bar = a_full + 8 * k;
+                        barrier_wait(a_empty + 8 * k, a_phase);
+                        barrier_expect(bar, BLOCK);
+                        tensor_load(a_at + k * BLOCK, &a_map, bar, k * BLOCK_K, row);
+                        tensor_load(a_at + k * BLOCK + 8192, &a_map, bar, k * BLOCK_K, row + 64);
+                    }
+                    barrier_wait(empty + 8 * r.index, r.phase ^ 1);
+                    barrier_expect(full + 8 * r.index, STAGE);
+                    tensor_load(w_at + r.index * STAGE, &w_map, full + 8 * r.index, k * BLOCK_K, (first + c) * BLOCK_N);
+                    ring_next<RESIDENT_STAGES>(r);
+                }
+            }
+            a_phase ^= 1;
+        }
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        const int leader = (threadIdx.x & 127) == 0;
+        uint32_t piece = 0, a_phase = 0, count = 0; /* count: chunks so far, of both warpgroups */
+        float d[2][BLOCK_N / 2];
+        for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
+            const int row = unit / splits * 128, first = unit % splits * chunks;
+            for (int c = 0; c < chunks; c++, count++) {
+                if ((count & 1) != (uint32_t)group) continue;
+                const bool last = c + 2 >= chunks;
+                const uint32_t step = count * blocks_k;
+                ring r = {step % RESIDENT_STAGES, step / RESIDENT_STAGES & 1};
+                uint32_t before = 0;
+                for (int k = 0; k < blocks_k; k++) {
+                    barrier_wait(a_full + 8 * k, a_phase);
+                    barrier_wait(full + 8 * r.index, r.phase);
+                    multiply_block<T, 2, BLOCK_N>(d, a_at + k * BLOCK, w_at + r.index * STAGE, k == 0);
+                    if (k) {
+                        wgmma_wait<1>();
+                        if (leader) {
+                            barrier_arrive(empty + 8 * before);
+                            if (last) barrier_arrive(a_empty + 8 * (k - 1));
+                        }
+                    }
+                    before = r.index;
+                    ring_next<RESIDENT_STAGES>(r);
+                }
+                wgmma_wait<0>();
+                if (leader) {
+                    barrier_arrive(empty + 8 * before);
+                    if (last) barrier_arrive(a_empty + 8 * (blocks_k - 1));
+                }
+#pragma unroll
+                for (int m = 0; m < 2; m++)
+                    store_rows<T, BLOCK_N, E>(d[m], &out_map, bias, epilogue, staging + group * STAGING, piece,
+                                              (first + c) * BLOCK_N, row + 64 * m, n, group);
+            }
+            a_phase ^= 1;
+        }
+        if (leader) tensor_store_all();
+    }
+#endif
+}
+
+/* ---- host ---------------------------------------------------------------------------------------------------------- */
+
+enum variant { CHOOSE, RING_256_192, RING_128_192, RING_128_64, RESIDENT, RESIDENT_2, RESIDENT_4, VARIANTS };
+
+typedef void ring_fn(const CUtensorMap, const CUtensorMap, const CUtensorMap, const float *, const uint32_t *, int, int,
+                     int);
+typedef void resident_fn(const CUtensorMap, const CUtensorMap, const CUtensorMap, const float *, const uint32_t *, int,
+                         int, int, int);
+
+static const struct shape {
+    int rows, columns, stages;
+} shapes[] = {{0, 0, 0}, {256, 192, 3}, {128, 192, 4}, {128, 64, 6}};
+
+static size_t ring_shared(int v)
+{
+    return shared_bytes((size_t)shapes[v].stages * (shapes[v].rows + shapes[v].columns) * 128);
+}
+
+static size_t resident_shared(void)
+{
+    return shared_bytes(RESIDENT_BLOCKS * 128 * 128 + RESIDENT_STAGES * BLOCK_N * 128);
+}
+
+template <typename T, int E> static ring_fn *ring_of(int v)
+{
+    if (v == RING_256_192) return ring_kernel<T, 2, 192, 3, E>;
+    if (v == RING_128_192) return ring_kernel<T, 1, 192, 4, E>;
+    return ring_kernel<T, 1, 64, 6, E>;
+}
+
+template <typename T, int E> static cudaError_t prepare(void)
+{
+    cudaError_t e = cudaSuccess;
+    for (int v = RING_256_192; v <= RING_128_64 && !e; v++)
+        e = cudaFuncSetAttribute((const void *)ring_of<T, E>(v), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 (int)ring_shared(v));
+    if (!e)
+        e = cudaFuncSetAttribute((const void *)resident_kernel<T, E>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 (int)resident_shared());
+    return e;
+}
+
+template <typename T> static cudaError_t prepare_type(void)
+{
+    cudaError_t e = prepare<T, EPILOGUE_BIAS>();
+    if (!e) e = prepare<T, EPILOGUE_GELU>();
+    if (!e) e = prepare<T, -1>();
+    return e;
+}
+
+cudaError_t cpl_cuda_prepare_wgmma(void)
+{
+    const cudaError_t e = prepare_type<bf16>();
+    return e ? e : prepare_type<fp16>();
+}
+
+static int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+/* Cycles a variant takes, roughly: waves of units times a unit's arithmetic and a fixed part; fitted to what the bench
+ * measured on an H200. Only the speed depends on it. */
+static double cost_of(int v, const cpl_cuda_product *p, int rows, int processors)
+{
+    const int blocks = ceil_div((int)p->k, BLOCK_K);
+    if (v < RESIDENT) {
+        const struct shape *s = &shapes[v];
+        const int tiles = ceil_div(rows, s->rows) * ceil_div((int)p->n, s->columns);
+        const double block = s->rows * s->columns / 32.0 * (s->rows == 256 ? 1.1 : s->columns == 192 ? 1.35 : 2.0);
+        return ceil_div(tiles, processors) * (blocks * block + s->rows * s->columns / 14.0 + 300) + 2000;
+    }
+    const int splits = v == RESIDENT ? 1 : v == RESIDENT_2 ? 2 : 4, chunks = ceil_div((int)p->n, BLOCK_N);
+    if (blocks > RESIDENT_BLOCKS || chunks % splits || chunks / splits < 2) return 1e30;
+    const int units = ceil_div(rows, 128) * splits;
+    const double chunk = blocks * 128 * BLOCK_N / 32.0 * 1.1;
+    return ceil_div(units, processors) * (chunk * chunks / splits + 400) + 128 * BLOCK_N / 14.0 + 2500;
+}
+
+static int choose(const cpl_cuda_product *p, int rows, int processors)
+{
+    int best = RING_128_64;
+    double least = 1e30;
+    for (int v = RING_256_192; v < VARIANTS; v++) {
+        const double c = cost_of(v, p, rows, processors);
+        if (c < least) {
+            least = c;
+            best = v;
+        }
+    }
+    return best;
+}
+
+template <typename T, int E>
+static cudaError_t launch(const cpl_cuda_product *p, const uint32_t *rows, int rows_max, int processors, int v,
+                          cudaStream_t stream)
+{
+    const int blocks = ceil_div((int)p->k, BLOCK_K), n = (int)p->n;
+    if (v >= RESIDENT) {
+        const int splits = v == RESIDENT ? 1 : v == RESIDENT_2 ? 2 : 4, units = ceil_div(rows_max, 128) * splits;
+        resident_kernel<T, E><<<units < processors ? units : processors, THREADS, resident_shared(), stream>>>(
+            p->a_map, p->w_map_192, p->out_map, p->bias, rows, n, blocks, p->epilogue, splits);
+    } else {
+        const int tiles = ceil_div(rows_max, shapes[v].rows) * ceil_div(n, shapes[v].columns);
+        ring_fn *kernel = ring_of<T, E>(v);
+        kernel<<<tiles < processors ? tiles : processors, THREADS, ring_shared(v), stream>>>(
+            p->a_map, shapes[v].columns == 192 ? p->w_map_192 : p->w_map_64, p->out_map, p->bias, rows, n, blocks,
+            p->epilogue);
+    }
+    return cudaGetLastError();
+}
+
+template <typename T>
+static cudaError_t launch_type(const cpl_cuda_product *p, const uint32_t *rows, int rows_max, int processors, int v,
+                               cudaStream_t stream)
+{
+    if (p->epilogue == EPILOGUE_BIAS) return launch<T, EPILOGUE_BIAS>(p, rows, rows_max, processors, v, stream);
+    if (p->epilogue == EPILOGUE_GELU) return launch<T, EPILOGUE_GELU>(p, rows, rows_max, processors, v, stream);
+    return launch<T, -1>(p, rows, rows_max, processors, v, stream);
+}
+
+cudaError_t cpl_cuda_multiply_wgmma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
+                                    const cpl_cuda_device *d, int variant, cudaStream_t stream)
+{
+    if (variant <= CHOOSE || variant >= VARIANTS || cost_of(variant, p, (int)rows_max, d->multiprocessors) >= 1e30)
+        variant = choose(p, (int)rows_max, d->multiprocessors);
+    if (p->type == CPL_CUDA_BF16) return launch_type<bf16>(p, rows, (int)rows_max, d->multiprocessors, variant, stream);
+    return launch_type<fp16>(p, rows, (int)rows_max, d->multiprocessors, variant, stream);
+}
+
+/* ---- tensor maps ---------------------------------------------------------------------------------------------------- */
+
+typedef CUresult encode_fn(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *,
+                           const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                           CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+/* rows x columns of 16-bit elements, in boxes of box_rows x 64. */
+static CUresult encode(encode_fn *fn, CUtensorMap *map, cpl_cuda_type type, const void *data, uint32_t rows,
+                       uint32_t columns, uint32_t stride, uint32_t box_rows)
+{
+    const cuuint64_t size[2] = {columns, rows}, strides[1] = {(cuuint64_t)stride * 2};
+    const cuuint32_t box[2] = {64, box_rows}, step[2] = {1, 1};
+    return fn(map, type == CPL_CUDA_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2,
+              (void *)data, size, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+}
+
+cudaError_t cpl_cuda_product_map(cpl_cuda_product *p, uint32_t a_rows, uint32_t out_rows)
+{
+    void *entry = NULL;
+    cudaDriverEntryPointQueryResult found;
+    const cudaError_t e =
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found);
+    if (e) return e;
+    if (found != cudaDriverEntryPointSuccess || !entry) return cudaErrorNotSupported;
+    encode_fn *fn = (encode_fn *)entry;
+    if (encode(fn, &p->a_map, p->type, p->a, a_rows, p->k, p->a_stride, 64) ||
+        encode(fn, &p->w_map_192, p->type, p->w, p->n, p->k, p->k, BLOCK_N) ||
+        encode(fn, &p->w_map_64, p->type, p->w, p->n, p->k, p->k, SMALL_N) ||
+        encode(fn, &p->out_map, p->type, p->out, out_rows, p->n, p->out_stride, 64))
+        return cudaErrorInvalidValue;
+    return cudaSuccess;
+}

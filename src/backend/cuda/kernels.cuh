@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernels.cuh - the device work of a forward pass, one launch function a kind of kernel.
+ *
+ * How many rows there are, the kernels read from the device (cpl_cuda_counts), so a captured graph serves any pass that
+ * is no larger than the bounds it was captured with; the host gives only bounds. Matrices are row-major; activations
+ * have rows up to a multiple of CPL_CUDA_ROWS allocated, so that whole tiles may be written. Launches return what
+ * cudaGetLastError says and wait for nothing. */
+#ifndef CPL_BACKEND_CUDA_KERNELS_CUH
+#define CPL_BACKEND_CUDA_KERNELS_CUH
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CPL_CUDA_ROWS = 256 };   /* activations are allocated in whole tiles of so many rows */
+enum { CPL_CUDA_COLUMNS = 256 }; /* and biases padded with zeros to whole tiles of so many columns */
+
+typedef enum cpl_cuda_type { CPL_CUDA_FP32, CPL_CUDA_BF16, CPL_CUDA_FP16 } cpl_cuda_type;
+
+typedef struct cpl_cuda_counts {
+    uint32_t tokens, sequences, items, padding;
+} cpl_cuda_counts;
+
+/* What a token is, as uploaded. */
+typedef struct cpl_cuda_token {
+    int32_t id;
+    uint16_t position;
+    uint16_t type;
+} cpl_cuda_token;
+
+/* 128 query rows of attention: `heads` (1, 2 or 4) heads from `head` on, 128 / heads queries each from `query` on, of
+ * the sequence of `length` tokens that starts at row `start`. The split depends on the sequence's own length only. */
+typedef struct cpl_cuda_item {
+    uint32_t start, length;
+    uint16_t query, head, heads, padding;
+} cpl_cuda_item;
+
+/* One matrix product: out[rows, n] = activation(a[rows, k] w[n, k]^T + bias). 16-bit or fp32 throughout, sums in fp32,
+ * K in rising order in steps that don't depend on the number of rows. */
+typedef struct cpl_cuda_product {
+    cpl_cuda_type type;
+    int epilogue; /* cpl_cuda_epilogue */
+    uint32_t n, k;
+    const void *a, *w;
+    void *out;
+    uint32_t a_stride, out_stride; /* elements */
+    const float *bias;             /* n rounded up to CPL_CUDA_COLUMNS */
+    /* sm_90a: a in boxes of 64 rows, w in boxes of 192 and of 64 rows, out in boxes of 64 x 64. */
+    CUtensorMap a_map, w_map_192, w_map_64, out_map;
+} cpl_cuda_product;
+
+typedef struct cpl_cuda_device {
+    int index, multiprocessors;
+    int wgmma; /* 1: the sm_90a kernels run here */
+} cpl_cuda_device;
+
+/* The device kernels run on: asks the driver once per kernel for its shared memory. */
+cudaError_t cpl_cuda_kernels_prepare(const cpl_cuda_device *d);
+
+/* Fills the four maps. Any thread; CUDA's own code when the driver refuses. */
+cudaError_t cpl_cuda_product_map(cpl_cuda_product *p, uint32_t a_rows, uint32_t out_rows);
+
+/* *rows lies on the device; rows_max bounds it. wgmma: use the sm_90a kernels. variant: 0 chooses by rows_max. */
+cudaError_t cpl_cuda_multiply(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
+                              const cpl_cuda_device *d, int variant, cudaStream_t stream);
+cudaError_t cpl_cuda_multiply_wgmma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
+                                    const cpl_cuda_device *d, int variant, cudaStream_t stream);
+cudaError_t cpl_cuda_multiply_mma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
+                                  cudaStream_t stream);
+cudaError_t cpl_cuda_multiply_fp32(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
+                                   cudaStream_t stream);
+cudaError_t cpl_cuda_prepare_wgmma(void);
+cudaError_t cpl_cuda_prepare_mma(void);
+
+/* Attention of every token over its sequence. qkv: rows of 3 x width (q, k, v; heads of `head_size` columns). ctx: rows
+ * of width columns; with a 16-bit type in the order that cpl_cuda_context_column gives inside each 32. */
+cudaError_t cpl_cuda_attend(cpl_cuda_type type, const void *qkv, void *ctx, uint32_t width, uint32_t head_size,
+                            float scale, const cpl_cuda_item *items, const cpl_cuda_counts *counts, uint32_t items_max,
+                            cudaStream_t stream);
+/* Of the first token of every sequence alone: q has one row a sequence (width columns), so has ctx. */
+cudaError_t cpl_cuda_attend_first(cpl_cuda_type type, const void *q, const void *qkv, void *ctx, uint32_t width,
+                                  uint32_t head_size, float scale, const uint32_t *cu_seqlens,
+                                  const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream);
+/* Column (below 32) of a head that stands at `position` (below 32) of the context rows. */
+static inline uint32_t cpl_cuda_context_column(uint32_t position)
+{
+    return 8 * (position % 8 / 2) + 2 * (position / 8) + position % 2;
+}
+
+typedef struct cpl_cuda_norm {
+    const float *weight, *bias;
+    float epsilon;
+} cpl_cuda_norm;
+
+/* x = norm(word + position + type) by token. Tables: word as T, the others fp32. */
+cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
+                           const float *position, const float *type_table, cpl_cuda_norm norm,
+                           const cpl_cuda_counts *counts, uint32_t tokens_max, cudaStream_t stream);
+/* x = norm(x + y), to x, or as fp32 to `out` where that is given. */
+cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, const void *y, float *out, uint32_t hidden,
+                              cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max, cudaStream_t stream);
+/* to[i] = x[cu_seqlens[i]] */
+cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, uint32_t hidden,
+                                  const uint32_t *cu_seqlens, const cpl_cuda_counts *counts, uint32_t sequences_max,
+                                  cudaStream_t stream);
+/* out[i] = mean or maximum of the rows of sequence i, rows in rising order. */
+cudaError_t cpl_cuda_pool(float *out, const float *x, uint32_t hidden, int maximum, const uint32_t *cu_seqlens,
+                          const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream);
+/* out[i, l] = x[i] . w[l] + b[l] */
+cudaError_t cpl_cuda_classify(float *out, const float *x, const float *w, const float *b, uint32_t hidden,
+                              uint32_t labels, const cpl_cuda_counts *counts, uint32_t sequences_max,
+                              cudaStream_t stream);
+
+#endif

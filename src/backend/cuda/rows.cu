@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rows.cu - everything that goes row by row: embedding and norms (a warp a row), gathering, pooling, the classifier.
+ *
+ * A lane holds columns 4 lane + 128 i, so a warp reads whole lines. Mean and variance are taken in registers, two passes,
+ * by one fixed tree: a row's bits depend on the row alone. Statistics are fp32 whatever the storage. */
+#include "backend/cuda/device.cuh"
+#include "backend/cuda/kernels.cuh"
+
+enum { THREADS = 256, WARPS = THREADS / 32 };
+
+/* v: the lane's columns, zero past `hidden`; normalised in place. */
+template <int N> __device__ __forceinline__ void normalise(float4 (&v)[N], uint32_t hidden, const cpl_cuda_norm &norm)
+{
+    const uint32_t lane = threadIdx.x & 31;
+    float sum = 0, squares = 0;
+#pragma unroll
+    for (int i = 0; i < N; i++) sum += (v[i].x + v[i].y) + (v[i].z + v[i].w);
+    const float mean = warp_sum(sum) / (float)hidden;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        if (4 * lane + 128 * i >= hidden) continue;
+        v[i].x -= mean;
+        v[i].y -= mean;
+        v[i].z -= mean;
+        v[i].w -= mean;
+        squares += (v[i].x * v[i].x + v[i].y * v[i].y) + (v[i].z * v[i].z + v[i].w * v[i].w);
+    }
+    const float scale = rsqrtf(warp_sum(squares) / (float)hidden + norm.epsilon);
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const uint32_t c = 4 * lane + 128 * i;
+        if (c >= hidden) continue;
+        const float4 g = __ldg((const float4 *)(norm.weight + c)), b = __ldg((const float4 *)(norm.bias + c));
+        v[i].x = fmaf(v[i].x * scale, g.x, b.x);
+        v[i].y = fmaf(v[i].y * scale, g.y, b.y);
+        v[i].z = fmaf(v[i].z * scale, g.z, b.z);
+        v[i].w = fmaf(v[i].w * scale, g.w, b.w);
+    }
+}
+
+__device__ __forceinline__ float4 add(float4 a, float4 b)
+{
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+template <typename T, int N>
+__global__ void __launch_bounds__(THREADS)
+    embed_kernel(T *__restrict__ x, uint32_t hidden, const cpl_cuda_token *__restrict__ tokens, const T *__restrict__ word,
+                 const float *__restrict__ position, const float *__restrict__ type, cpl_cuda_norm norm,
+                 const uint32_t *__restrict__ rows)
+{
+    const uint32_t row = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    if (row >= *rows) return;
+    const cpl_cuda_token t = tokens[row];
+    float4 v[N];
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const uint32_t c = 4 * lane + 128 * i;
+        v[i] = make_float4(0, 0, 0, 0);
+        if (c >= hidden) continue;
+        v[i] = add(add(load4(word + (size_t)t.id * hidden + c), load4(type + (size_t)t.type * hidden + c)),
+                   load4(position + (size_t)t.position * hidden + c));
+    }
+    normalise(v, hidden, norm);
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const uint32_t c = 4 * lane + 128 * i;
+        if (c < hidden) store4(x + (size_t)row * hidden + c, v[i]);
+    }
+}
+
+template <typename T, int N>
+__global__ void __launch_bounds__(THREADS)
+    add_norm_kernel(T *__restrict__ x, const T *__restrict__ y, float *__restrict__ out, uint32_t hidden,
+                    cpl_cuda_norm norm, const uint32_t *__restrict__ rows)
+{
+    const uint32_t row = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    if (row >= *rows) return;
+    T *to = x + (size_t)row * hidden;
+    float4 v[N];
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const uint32_t c = 4 * lane + 128 * i;
+        v[i] = make_float4(0, 0, 0, 0);
+        if (c < hidden) v[i] = add(load4(y + (size_t)row * hidden + c), load4(to + c));
+    }
+    normalise(v, hidden, norm);
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const uint32_t c = 4 * lane + 128 * i;
+        if (c >= hidden) continue;
+        if (out)
+            store4(out + (size_t)row * hidden + c, v[i]);
+        else
+            store4(to + c, v[i]);
+    }
+}
+
+template <typename T>
+__global__ void gather_kernel(T *__restrict__ to, const T *__restrict__ x, uint32_t hidden,
+                              const uint32_t *__restrict__ cu, const uint32_t *__restrict__ rows)
+{
+    const uint32_t row = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    if (row >= *rows) return;
+    for (uint32_t c = 4 * lane; c < hidden; c += 128)
+        store4(to + (size_t)row * hidden + c, load4(x + (size_t)cu[row] * hidden + c));
+}
+
+__global__ void pool_kernel(float *__restrict__ out, const float *__restrict__ x, uint32_t hidden, int maximum,
+                            const uint32_t *__restrict__ cu, const uint32_t *__restrict__ rows)
+{
+    const uint32_t row = blockIdx.x, from = row < *rows ? cu[row] : 0, to = row < *rows ? cu[row + 1] : 0;
+    if (from == to) return;
+    for (uint32_t c = threadIdx.x; c < hidden; c += blockDim.x) {
+        float v = x[(size_t)from * hidden + c];
+        for (uint32_t t = from + 1; t < to; t++) {
+            const float u = x[(size_t)t * hidden + c];
+            v = maximum ? fmaxf(v, u) : v + u;
+        }
+        out[(size_t)row * hidden + c] = maximum ? v : v / (float)(to - from);
+    }
+}
+
+__global__ void classify_kernel(float *__restrict__ out, const float *__restrict__ x, const float *__restrict__ w,
+                                const float *__restrict__ b, uint32_t hidden, uint32_t labels,
+                                const uint32_t *__restrict__ rows)
+{
+    const uint32_t row = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    if (row >= *rows) return;
+    for (uint32_t l = 0; l < labels; l++) {
+        float sum = 0;
+        for (uint32_t c = lane; c < hidden; c += 32) sum = fmaf(x[(size_t)row * hidden + c], w[(size_t)l * hidden + c], sum);
+        sum = warp_sum(sum);
+        if (lane == 0) out[(size_t)row * labels + l] = sum + b[l];
+    }
+}
+
+/* ---- host ---------------------------------------------------------------------------------------------------------- */
+
+static uint32_t blocks_of(uint32_t rows) { return (rows + WARPS - 1) / WARPS; }
+
+/* Calls f with the number of float4 a lane holds: 128 columns each. */
+template <typename F> static cudaError_t by_width(uint32_t hidden, F f)
+{
+    switch ((hidden + 127) / 128) {
+    case 1: f.template operator()<1>(); break;
+    case 2: f.template operator()<2>(); break;
+    case 3: f.template operator()<3>(); break;
+    case 4: f.template operator()<4>(); break;
+    case 5:
+    case 6: f.template operator()<6>(); break;
+    case 7:
+    case 8: f.template operator()<8>(); break;
+    default: return cudaErrorInvalidValue;
+    }
+    return cudaGetLastError();
+}
+
+template <typename T> struct embed_call {
+    T *x;
+    uint32_t hidden;
+    const cpl_cuda_token *tokens;
+    const T *word;
+    const float *position, *type;
+    cpl_cuda_norm norm;
+    const uint32_t *rows;
+    uint32_t rows_max;
+    cudaStream_t stream;
+    template <int N> void operator()()
+    {
+        embed_kernel<T, N><<<blocks_of(rows_max), THREADS, 0, stream>>>(x, hidden, tokens, word, position, type, norm, rows);
+    }
+};
+
+template <typename T> struct norm_call {
+    T *x;
+    const T *y;
+    float *out;
+    uint32_t hidden;
+    cpl_cuda_norm norm;
+    const uint32_t *rows;
+    uint32_t rows_max;
+    cudaStream_t stream;
+    template <int N> void operator()()
+    {
+        add_norm_kernel<T, N><<<blocks_of(rows_max), THREADS, 0, stream>>>(x, y, out, hidden, norm, rows);
+    }
+};
+
+template <typename T>
+static cudaError_t embed(void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word, const float *position,
+                         const float *types, cpl_cuda_norm norm, const cpl_cuda_counts *c, uint32_t max, cudaStream_t s)
+{
+    return by_width(hidden, embed_call<T>{(T *)x, hidden, tokens, (const T *)word, position, types, norm, &c->tokens, max, s});
+}
+
+cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
+                           const float *position, const float *type_table, cpl_cuda_norm norm,
+                           const cpl_cuda_counts *counts, uint32_t tokens_max, cudaStream_t stream)
+{
+    if (type == CPL_CUDA_BF16)
+        return embed<bf16>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, stream);
+    if (type == CPL_CUDA_FP16)
+        return embed<fp16>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, stream);
+    return embed<float>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, stream);
+}
+
+template <typename T>
+static cudaError_t add_norm(void *x, const void *y, float *out, uint32_t hidden, cpl_cuda_norm norm, const uint32_t *rows,
+                            uint32_t max, cudaStream_t s)
+{
+    return by_width(hidden, norm_call<T>{(T *)x, (const T *)y, out, hidden, norm, rows, max, s});
+}
+
+cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, const void *y, float *out, uint32_t hidden,
+                              cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max, cudaStream_t stream)
+{
+    if (type == CPL_CUDA_BF16) return add_norm<bf16>(x, y, out, hidden, norm, rows, rows_max, stream);
+    if (type == CPL_CUDA_FP16) return add_norm<fp16>(x, y, out, hidden, norm, rows, rows_max, stream);
+    return add_norm<float>(x, y, out, hidden, norm, rows, rows_max, stream);
+}
+
+template <typename T>
+static void gather(void *to, const void *x, uint32_t hidden, const uint32_t *cu, const uint32_t *rows, uint32_t max,
+                   cudaStream_t stream)
+{
+    gather_kernel<T><<<blocks_of(max), THREADS, 0, stream>>>((T *)to, (const T *)x, hidden, cu, rows);
+}
+
+cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, uint32_t hidden,
+                                  const uint32_t *cu_seqlens, const cpl_cuda_counts *counts, uint32_t sequences_max,
+                                  cudaStream_t stream)
+{
+    if (type == CPL_CUDA_FP32)
+        gather<float>(to, x, hidden, cu_seqlens, &counts->sequences, sequences_max, stream);
+    else /* two bytes are two bytes */
+        gather<bf16>(to, x, hidden, cu_seqlens, &counts->sequences, sequences_max, stream);
+    return cudaGetLastError();
+}
+
+cudaError_t cpl_cuda_pool(float *out, const float *x, uint32_t hidden, int maximum, const uint32_t *cu_seqlens,
+                          const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream)
+{
+    pool_kernel<<<sequences_max, 128, 0, stream>>>(out, x, hidden, maximum, cu_seqlens, &counts->sequences);
+    return cudaGetLastError();
+}
+
+cudaError_t cpl_cuda_classify(float *out, const float *x, const float *w, const float *b, uint32_t hidden,
+                              uint32_t labels, const cpl_cuda_counts *counts, uint32_t sequences_max,
+                              cudaStream_t stream)
+{
+    classify_kernel<<<blocks_of(sequences_max), THREADS, 0, stream>>>(out, x, w, b, hidden, labels, &counts->sequences);
+    return cudaGetLastError();
+}

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* weights.cu - load: every tensor converted on the host into one block laid out as the device will hold it, one copy.
+ *
+ * As in the native backend the layout is written once (lay_out) and walked twice: to count, then to hand out the pieces;
+ * a third walk over host memory fills them. Q, K and V are one matrix. Heads that are not of 32 or 64 columns are padded
+ * with rows of zeros, which is exact. With 16-bit types the output projection has its columns in the order in which
+ * attention leaves them (cpl_cuda_context_column). Norms, biases, position and type tables, pooler and classifier stay
+ * fp32.
+ *
+ * Settings: graphs=auto|on|off (launch captured passes; auto: up to 8,192 tokens), wait=auto|block|spin (how run waits;
+ * auto: spins for passes of up to 2,048 tokens), gemm=auto|mma (mma: the kernels that need no Hopper), tile=auto|NAME
+ * (one tiling of the Hopper products wherever it can be used; for measuring, results are the same bits). */
+#include "backend/cuda/cuda.cuh"
+#include "backend/cuda/device.cuh"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 256 };
+
+void *cpl_cuda_take(cpl_cuda_bump *b, size_t bytes)
+{
+    void *p = b->base ? b->base + b->used : NULL;
+    b->used += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return p;
+}
+
+size_t cpl_cuda_element_bytes(cpl_cuda_type t) { return t == CPL_CUDA_FP32 ? 4 : 2; }
+
+cpl_status cpl_cuda_allocate(void **out, size_t bytes, const char *what, const cpl_host *host, cpl_error *err)
+{
+    const cudaError_t e = cudaMalloc(out, bytes);
+    if (!e) return CPL_OK;
+    *out = NULL;
+    if (e != cudaErrorMemoryAllocation) return cpl_cuda_fail(host, err, e, what);
+    size_t free_bytes = 0, total = 0;
+    cudaGetLastError();
+    if (cudaMemGetInfo(&free_bytes, &total)) cudaGetLastError();
+    return host->fail(err, CPL_NO_MEMORY, "out of device memory: %s needs %zu MiB, %zu of %zu MiB are free", what,
+                      (bytes >> 20) + 1, free_bytes >> 20, total >> 20);
+}
+
+/* ---- layout --------------------------------------------------------------------------------------------------------- */
+
+static void take_matrix(cpl_cuda_matrix *m, cpl_cuda_bump *b, size_t element, uint32_t n, uint32_t k)
+{
+    m->n = n;
+    m->k = k;
+    m->w = cpl_cuda_take(b, element * n * k);
+    m->bias = (float *)cpl_cuda_take(b, (size_t)(n + 2 * CPL_CUDA_COLUMNS) * sizeof(float));
+}
+
+static void take_norm(cpl_cuda_norm *n, cpl_cuda_bump *b, uint32_t hidden, float epsilon)
+{
+    n->weight = (const float *)cpl_cuda_take(b, hidden * sizeof(float));
+    n->bias = (const float *)cpl_cuda_take(b, hidden * sizeof(float));
+    n->epsilon = epsilon;
+}
+
+static void lay_out(cpl_weights *w, cpl_cuda_bump *b)
+{
+    const cpl_arch *a = &w->arch;
+    const size_t element = cpl_cuda_element_bytes(w->type);
+    for (uint32_t l = 0; l < a->layers; l++) {
+        cpl_cuda_layer *y = &w->layers[l];
+        take_matrix(&y->qkv, b, element, 3 * w->width, a->hidden);
+        take_matrix(&y->out, b, element, a->hidden, w->width);
+        take_norm(&y->attention_norm, b, a->hidden, a->norm_epsilon);
+        take_matrix(&y->up, b, element, a->intermediate, a->hidden);
+        take_matrix(&y->down, b, element, a->hidden, a->intermediate);
+        take_norm(&y->output_norm, b, a->hidden, a->norm_epsilon);
+    }
+    if (a->head == CPL_HEAD_POOLER_CLASSIFIER) {
+        take_matrix(&w->pooler, b, sizeof(float), a->hidden, a->hidden);
+        take_matrix(&w->classifier, b, sizeof(float), a->labels, a->hidden);
+    }
+    take_norm(&w->embedding_norm, b, a->hidden, a->norm_epsilon);
+    w->position = (float *)cpl_cuda_take(b, (size_t)a->positions * a->hidden * sizeof(float));
+    w->type_table = (float *)cpl_cuda_take(b, (size_t)a->types * a->hidden * sizeof(float));
+    w->word = cpl_cuda_take(b, element * a->vocab * a->hidden);
+}
+
+/* ---- filling (the pieces point into host memory here) ------------------------------------------------------------------ */
+
+static uint16_t to_bf16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+static void put(void *to, size_t at, const float *from, size_t n, cpl_cuda_type type)
+{
+    if (type == CPL_CUDA_FP32) {
+        memcpy((float *)to + at, from, n * sizeof(float));
+        return;
+    }
+    uint16_t *p = (uint16_t *)to + at;
+    for (size_t i = 0; i < n; i++) {
+        if (type == CPL_CUDA_BF16) {
+            p[i] = to_bf16(from[i]);
+        } else {
+            const __half h = __float2half_rn(from[i]);
+            memcpy(&p[i], &h, sizeof h);
+        }
+    }
+}
+
+static void fill(const float *to, const cpl_tensor *from)
+{
+    if (from->data) cpl_tensor_read_f32(from, 0, cpl_tensor_count(from), (float *)to);
+}
+
+/* scratch: room for the widest row. */
+static void fill_matrix(cpl_cuda_matrix *m, const cpl_tensor *weight, const cpl_tensor *bias, cpl_cuda_type type,
+                        float *scratch)
+{
+    fill(m->bias, bias);
+    for (uint32_t n = 0; n < m->n; n++) {
+        cpl_tensor_read_f32(weight, (size_t)n * m->k, m->k, scratch);
+        put(m->w, (size_t)n * m->k, scratch, m->k, type);
+    }
+}
+
+/* Part 0, 1, 2: q, k, v; head h's columns go to rows part x width + h x padded head size. */
+static void fill_heads(const cpl_weights *w, cpl_cuda_matrix *m, uint32_t part, const cpl_tensor *weight,
+                       const cpl_tensor *bias, float *scratch)
+{
+    const uint32_t d = w->arch.head_size, hidden = w->arch.hidden;
+    for (uint32_t n = 0; n < hidden; n++) {
+        const uint32_t row = part * w->width + n / d * w->head_size + n % d;
+        cpl_tensor_read_f32(weight, (size_t)n * hidden, hidden, scratch);
+        put(m->w, (size_t)row * hidden, scratch, hidden, w->type);
+        if (bias->data) cpl_tensor_read_f32(bias, n, 1, m->bias + row);
+    }
+}
+
+static void fill_output(const cpl_weights *w, cpl_cuda_matrix *m, const cpl_tensor *weight, const cpl_tensor *bias,
+                        float *scratch)
+{
+    const uint32_t d = w->arch.head_size, hidden = w->arch.hidden;
+    float *row = scratch + hidden;
+    fill(m->bias, bias);
+    for (uint32_t n = 0; n < hidden; n++) {
+        cpl_tensor_read_f32(weight, (size_t)n * hidden, hidden, scratch);
+        for (uint32_t c = 0; c < w->width; c++) {
+            const uint32_t head = c / w->head_size, inner = c % w->head_size;
+            const uint32_t at = w->type == CPL_CUDA_FP32 ? inner : inner / 32 * 32 + cpl_cuda_context_column(inner % 32);
+            row[c] = at < d ? scratch[head * d + at] : 0.0f;
+        }
+        put(m->w, (size_t)n * w->width, row, w->width, w->type);
+    }
+}
+
+static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, float *scratch)
+{
+    for (uint32_t l = 0; l < w->arch.layers; l++) {
+        const cpl_layer *s = &from->layers[l];
+        cpl_cuda_layer *y = &w->layers[l];
+        fill_heads(w, &y->qkv, 0, &s->q_weight, &s->q_bias, scratch);
+        fill_heads(w, &y->qkv, 1, &s->k_weight, &s->k_bias, scratch);
+        fill_heads(w, &y->qkv, 2, &s->v_weight, &s->v_bias, scratch);
+        fill_output(w, &y->out, &s->out_weight, &s->out_bias, scratch);
+        fill(y->attention_norm.weight, &s->attention_norm_weight);
+        fill(y->attention_norm.bias, &s->attention_norm_bias);
+        fill_matrix(&y->up, &s->up_weight, &s->up_bias, w->type, scratch);
+        fill_matrix(&y->down, &s->down_weight, &s->down_bias, w->type, scratch);
+        fill(y->output_norm.weight, &s->output_norm_weight);
+        fill(y->output_norm.bias, &s->output_norm_bias);
+    }
+    if (w->arch.head == CPL_HEAD_POOLER_CLASSIFIER) {
+        fill_matrix(&w->pooler, &from->pooler_weight, &from->pooler_bias, CPL_CUDA_FP32, scratch);
+        fill_matrix(&w->classifier, &from->classifier_weight, &from->classifier_bias, CPL_CUDA_FP32, scratch);
+    }
+    fill(w->embedding_norm.weight, &from->embedding_norm_weight);
+    fill(w->embedding_norm.bias, &from->embedding_norm_bias);
+    fill(w->position, &from->position_embedding);
+    fill(w->type_table, &from->type_embedding);
+    for (uint32_t i = 0; i < w->arch.vocab; i++) {
+        cpl_tensor_read_f32(&from->word_embedding, (size_t)i * w->arch.hidden, w->arch.hidden, scratch);
+        put(w->word, (size_t)i * w->arch.hidden, scratch, w->arch.hidden, w->type);
+    }
+}
+
+static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error *err)
+{
+    cpl_cuda_bump count = {NULL, 0};
+    lay_out(w, &count);
+    const uint32_t widest = w->arch.intermediate > w->width ? w->arch.intermediate : w->width;
+    const size_t scratch_bytes = (w->arch.hidden + (size_t)widest) * sizeof(float);
+    void *host = w->host.allocate(count.used, 4096);
+    float *scratch = (float *)malloc(scratch_bytes);
+    cpl_status st = CPL_OK;
+    if (!host || !scratch)
+        st = w->host.fail(err, CPL_NO_MEMORY, "out of memory: %zu bytes wanted to convert the weights", count.used);
+    if (!st) st = cpl_cuda_allocate(&w->block, count.used, "the model's weights", &w->host, err);
+    if (!st) {
+        cpl_cuda_bump fill_walk = {(char *)host, 0}, device_walk = {(char *)w->block, 0};
+        lay_out(w, &fill_walk);
+        fill_all(w, &model->weights, scratch);
+        lay_out(w, &device_walk);
+        w->block_bytes = count.used;
+        const cudaError_t e = cudaMemcpy(w->block, host, count.used, cudaMemcpyHostToDevice);
+        if (e) st = cpl_cuda_fail(&w->host, err, e, "copying the weights");
+    }
+    free(scratch);
+    if (host) w->host.release(host, count.used);
+    return st;
+}
+
+/* ---- load ------------------------------------------------------------------------------------------------------------- */
+
+/* The number kernels.cuh's variants go by, or -1. */
+static int tile_of(const char *name)
+{
+    static const char *const names[] = {"auto", "256x192", "128x192", "128x64", "resident", "resident2", "resident4"};
+    for (int i = 0; i < (int)(sizeof names / sizeof *names); i++)
+        if (!strcmp(names[i], name)) return i;
+    return -1;
+}
+
+static cpl_status read_setting(cpl_weights *w, const char *s, cpl_error *err)
+{
+    if (!strcmp(s, "graphs=auto"))
+        w->graphs = CPL_CUDA_AUTO;
+    else if (!strcmp(s, "graphs=on"))
+        w->graphs = CPL_CUDA_ON;
+    else if (!strcmp(s, "graphs=off"))
+        w->graphs = CPL_CUDA_OFF;
+    else if (!strcmp(s, "wait=auto"))
+        w->spin = CPL_CUDA_AUTO;
+    else if (!strcmp(s, "wait=spin"))
+        w->spin = CPL_CUDA_ON;
+    else if (!strcmp(s, "wait=block"))
+        w->spin = CPL_CUDA_OFF;
+    else if (!strcmp(s, "gemm=mma"))
+        w->device.wgmma = 0;
+    else if (!strncmp(s, "tile=", 5) && tile_of(s + 5) >= 0)
+        w->variant = tile_of(s + 5);
+    else if (strcmp(s, "gemm=auto") != 0)
+        return w->host.fail(err, CPL_INVALID,
+                            "unknown setting \"%s\" of the cuda backend: it knows graphs=auto|on|off, "
+                            "wait=auto|block|spin, gemm=auto|mma and "
+                            "tile=auto|256x192|128x192|128x64|resident|resident2|resident4",
+                            s);
+    return CPL_OK;
+}
+
+static cpl_status check_shape(const cpl_weights *w, cpl_error *err)
+{
+    const cpl_arch *a = &w->arch;
+    if (a->norm_place != CPL_NORM_POST || a->position_scheme != CPL_POSITION_LEARNED)
+        return w->host.fail(err, CPL_UNSUPPORTED,
+                            "the cuda backend runs BERT-like models only: norm after the residual, learned positions");
+    if (!a->layers || !a->hidden || a->heads * a->head_size != a->hidden || a->head_size > 64)
+        return w->host.fail(err, CPL_UNSUPPORTED,
+                            "the cuda backend can't run %u heads of size %u over hidden size %u: it takes heads of up "
+                            "to 64",
+                            a->heads, a->head_size, a->hidden);
+    if (a->hidden % 8 || a->intermediate % 8 || a->hidden > 1024)
+        return w->host.fail(err, CPL_UNSUPPORTED,
+                            "the cuda backend can't run hidden size %u with intermediate size %u: both must be "
+                            "multiples of 8, and hidden size at most 1024",
+                            a->hidden, a->intermediate);
+    if (w->max_length > UINT16_MAX || a->types > UINT16_MAX)
+        return w->host.fail(err, CPL_UNSUPPORTED, "the cuda backend can't run %u positions or %u types", a->positions,
+                            a->types);
+    return CPL_OK;
+}
+
+static cpl_status choose_device(cpl_weights *w, const cpl_load_options *options, cpl_error *err)
+{
+    int count = 0;
+    cudaError_t e = cudaGetDeviceCount(&count);
+    if (e) return cpl_cuda_fail(&w->host, err, e, "counting devices");
+    if (options->device >= (uint32_t)count)
+        return w->host.fail(err, CPL_INVALID, "no device %u: this machine has %d", options->device, count);
+    cudaDeviceProp p;
+    e = cudaGetDeviceProperties(&p, (int)options->device);
+    if (!e) e = cudaSetDevice((int)options->device);
+    if (e) return cpl_cuda_fail(&w->host, err, e, "opening the device");
+    w->device = {(int)options->device, p.multiProcessorCount, p.major == 9 && p.minor == 0};
+    return CPL_OK;
+}
+
+static void set_shape(cpl_weights *w, const cpl_model *model, const cpl_load_options *options)
+{
+    w->arch = model->arch;
+    w->pooling = model->pooling;
+    w->max_length = model->max_length;
+    w->tokens_max = options->batch_tokens_max > model->max_length ? options->batch_tokens_max : model->max_length;
+    w->sequences_max = options->batch_sequences_max && options->batch_sequences_max < w->tokens_max
+                           ? options->batch_sequences_max
+                           : w->tokens_max;
+    w->type = options->precision == CPL_PRECISION_BF16   ? CPL_CUDA_BF16
+              : options->precision == CPL_PRECISION_FP16 ? CPL_CUDA_FP16
+                                                         : CPL_CUDA_FP32;
+    w->head_size = w->arch.head_size > 32 ? 64 : 32;
+    w->width = w->arch.heads * w->head_size;
+    w->scale = 1.0f / sqrtf((float)w->arch.head_size);
+}
+
+static cpl_status prepare(cpl_weights *w, const cpl_model *model, const cpl_load_options *options, cpl_error *err)
+{
+    cpl_status st = check_shape(w, err);
+    if (!st) st = choose_device(w, options, err);
+    for (const char *const *s = options->settings; !st && s && *s; s++) st = read_setting(w, *s, err);
+    if (st) return st;
+    const cudaError_t e = cpl_cuda_kernels_prepare(&w->device);
+    if (e) return cpl_cuda_fail(&w->host, err, e, "loading the kernels");
+    w->layers = (cpl_cuda_layer *)calloc(w->arch.layers, sizeof *w->layers);
+    if (!w->layers) return w->host.fail(err, CPL_NO_MEMORY, "out of memory: a table of %u layers", w->arch.layers);
+    return fill_weights(w, model, err);
+}
+
+cpl_status cpl_cuda_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
+                         cpl_load_report *report, const cpl_host *host, cpl_error *err)
+{
+    *out = NULL;
+    if (options->size != sizeof(cpl_load_options))
+        return host->fail(err, CPL_INVALID, "load options are of another size (%u, expected %zu): rebuild the caller",
+                          options->size, sizeof(cpl_load_options));
+    if (options->precision != CPL_PRECISION_FP32 && options->precision != CPL_PRECISION_BF16 &&
+        options->precision != CPL_PRECISION_FP16)
+        return host->fail(err, CPL_UNSUPPORTED, "the cuda backend runs fp32, bf16 and fp16 only in this version");
+    cpl_weights *w = (cpl_weights *)calloc(1, sizeof *w);
+    if (!w) return host->fail(err, CPL_NO_MEMORY, "out of memory: %zu bytes wanted", sizeof *w);
+    w->host = *host;
+    set_shape(w, model, options);
+    const cpl_status st = prepare(w, model, options, err);
+    if (st) {
+        cpl_cuda_unload(w);
+        return st;
+    }
+    report->weight_bytes = w->block_bytes;
+    report->precision = options->precision;
+    const char *kernels = w->type == CPL_CUDA_FP32 ? "fma" : w->device.wgmma ? "wgmma sm_90a" : "mma sm_80";
+    strncpy(report->kernels, kernels, sizeof report->kernels - 1);
+    report->kernels[sizeof report->kernels - 1] = 0;
+    *out = w;
+    return CPL_OK;
+}
+
+void cpl_cuda_unload(cpl_weights *w)
+{
+    if (!w) return;
+    if (w->block) {
+        cudaSetDevice(w->device.index);
+        cudaFree(w->block);
+    }
+    free(w->layers);
+    free(w);
+}
