@@ -197,7 +197,8 @@ static void failures_are_counted_and_shown(void **state)
     (void)state;
     start(0);
     service.fail_every = 10;
-    cpl_load_result *r = drive((cpl_load_options){.concurrency = 2, .requests = 100}, 1);
+    /* One at a time: with two in flight the server may count them in another order than the window does. */
+    cpl_load_result *r = drive((cpl_load_options){.concurrency = 1, .requests = 100}, 1);
     assert_int_equal(r->measure.requests + r->measure.failed, 100);
     assert_int_equal(r->measure.failed, 10);
     assert_int_equal(r->error_kinds, 1);
