@@ -7,6 +7,9 @@
  * alternate chunks of 192 columns, so that one computes while the other applies the activation and stores. Its A is
  * replaced block by block while the last chunk is being computed, so nothing stops between tiles.
  *
+ * There the warpgroups pass a turn to each other (named barriers 3 and 4): a ring's parity tells one lap from the next,
+ * not from the one after, so neither may look at a stage before the other has seen all of its own before it.
+ *
  * Invariant: an element's sum is over K in steps of 16, rising, in one accumulator, whatever the kernel and the tile:
  * results have the same bits for any number of rows (tests/cuda/test_cuda.c holds every variant to that).
  *
@@ -231,12 +234,14 @@ __global__ void __launch_bounds__(THREADS, 1)
         const int leader = (threadIdx.x & 127) == 0;
         uint32_t piece = 0, a_phase = 0, count = 0; /* count: chunks so far, of both warpgroups */
         float d[2][BLOCK_N / 2];
+        if (group == 1) named_barrier_arrive(3, 256);
         for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
             const int row = unit / splits * 128, first = unit % splits * chunks;
             for (int c = 0; c < chunks; c++, count++) {
                 if ((count & 1) != (uint32_t)group) continue;
                 const bool last = c + 2 >= chunks;
                 const uint32_t step = count * blocks_k;
+                named_barrier(3 + group, 256);
                 ring r = {step % RESIDENT_STAGES, step / RESIDENT_STAGES & 1};
                 uint32_t before = 0;
                 for (int k = 0; k < blocks_k; k++) {
@@ -253,6 +258,7 @@ __global__ void __launch_bounds__(THREADS, 1)
                     before = r.index;
                     ring_next<RESIDENT_STAGES>(r);
                 }
+                named_barrier_arrive(4 - group, 256);
                 wgmma_wait<0>();
                 if (leader) {
                     barrier_arrive(empty + 8 * before);
