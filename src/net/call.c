@@ -68,6 +68,15 @@ static void uncharge(cpl_call *call)
     call->charged = 0;
 }
 
+size_t cpl_call_unread(const cpl_call *call) { return call->out.size - call->out_at; }
+
+void cpl_call_settle(cpl_call *call)
+{
+    size_t begun = cpl_frame_at_boundary(&call->reader) ? 0 : call->reader.wire.size;
+    uncharge(call);
+    cpl_call_charge(call, CALL_OVERHEAD_BYTES + begun + cpl_call_unread(call));
+}
+
 cpl_call *cpl_call_take(cpl_connection *c, int32_t stream_id)
 {
     cpl_server_loop *l = c->home;
@@ -250,7 +259,10 @@ static ssize_t read_reply(nghttp2_session *session, int32_t stream_id, uint8_t *
     if (call->out_at < call->out.size) return (ssize_t)n;
     clear(&call->out);
     call->out_at = 0;
-    if (!call->finished) return n ? (ssize_t)n : NGHTTP2_ERR_DEFERRED;
+    if (!call->finished) {
+        if (call->method->streams_in) cpl_call_settle(call);
+        return n ? (ssize_t)n : NGHTTP2_ERR_DEFERRED;
+    }
     *data_flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
     nghttp2_nv nva[REPLY_PAIRS_MAX];
     size_t count = add_status(nva, 0, call);

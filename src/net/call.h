@@ -67,8 +67,9 @@ void **cpl_call_connection_user(cpl_call *call, void (*destroy)(void *));
 cpl_status cpl_call_header(cpl_call *call, const char *name, const char *value);
 /* Trailing metadata; before finish. */
 cpl_status cpl_call_trailer(cpl_call *call, const char *name, const char *value);
-/* Queues one message (copied). Dropped silently once the call was cancelled. A streaming service sends no faster than
- * it gets `message`s, or keeps a limit of its own: what the client doesn't read stays queued here. */
+/* Queues one message (copied). Dropped silently once the call was cancelled. What the client doesn't read stays queued
+ * here; a streaming client that sends more messages and leaves 1 MiB of replies unread is cut off by the transport, so
+ * a service that answers message by message needs no limit of its own. */
 cpl_status cpl_call_send(cpl_call *call, const void *message, size_t n);
 /* Ends the call; `call` must not be used afterwards. message may be NULL. After `cancelled` the same as release. */
 void cpl_call_finish(cpl_call *call, cpl_grpc_code code, const char *message);

@@ -145,6 +145,9 @@ void cpl_call_abort(cpl_call *call, cpl_grpc_code code, const char *message);
 /* Answers what is no gRPC request. */
 void cpl_call_reject_http(cpl_call *call, int http_status, const char *message);
 void cpl_call_charge(cpl_call *call, size_t n);
+/* Charges a streaming call for what it holds now, its messages being used up: a begun one and unread replies. */
+void cpl_call_settle(cpl_call *call);
+size_t cpl_call_unread(const cpl_call *call); /* bytes of replies that nghttp2 hasn't taken */
 void cpl_call_free_pool(cpl_server_loop *l);
 
 /* Header records: two sizes, then name and value end to end. */

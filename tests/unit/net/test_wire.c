@@ -451,6 +451,57 @@ static void a_slow_reader_holds_back_only_itself(void **state)
     echo_stop();
 }
 
+/* 1 KB messages on stream 1 of /t.Echo/Stream, in frames of 16 of them. */
+static void send_to_stream(raw *r, int frames)
+{
+    enum { MESSAGE = 1024, PIECE = 16 * MESSAGE };
+    static uint8_t piece[PIECE];
+    for (size_t at = 0; at < PIECE; at += MESSAGE) memcpy(piece + at, "\0\0\0\3\373", 5);
+    for (int i = 0; i < frames; i++) raw_frame(r, DATA, 0, 1, piece, PIECE);
+}
+
+static void unread_replies_of_a_stream_are_bounded(void **state)
+{
+    (void)state;
+    raw r = raw_open(echo_start((cpl_server_options){0}));
+    raw_hello(&r);
+    raw_headers(&r, 1, 0, REQUEST("/t.Echo/Stream"));
+    send_to_stream(&r, 60); /* 960 KB: what doesn't fit the client's window waits */
+    usleep(20000);
+    assert_int_equal(atomic_load(&echo.cancelled), 0);
+    send_to_stream(&r, 60);
+    answer a = raw_answer(&r, 1);
+    assert_true(a.grpc == 8 || a.reset == NGHTTP2_CANCEL);
+    assert_int_equal(wait_for(&echo.cancelled, 1), 1);
+    raw_close(&r);
+    echo_stop();
+}
+
+static void a_long_stream_is_charged_for_what_it_holds(void **state)
+{
+    (void)state;
+    static frame f;
+    raw r = raw_open(
+        echo_start((cpl_server_options){.request_bytes_max = 2 * 1024 * 1024, .message_bytes_max = 1024 * 1024}));
+    raw_hello(&r);
+    raw_frame(&r, WINDOW, 0, 0, "\0\x40\0\0", 4);
+    raw_headers(&r, 1, 0, REQUEST("/t.Echo/Stream"));
+    raw_frame(&r, WINDOW, 0, 1, "\0\x40\0\0", 4);
+    for (int i = 0; i < 256; i++) { /* 4 MB through a budget of 2 */
+        send_to_stream(&r, 1);
+        for (size_t got = 0; got < 16384;) {
+            assert_true(raw_read(&r, &f));
+            assert_int_not_equal(f.type, RST);
+            assert_int_equal(f.flags & (f.type == HEADERS ? END_STREAM : 0), 0);
+            got += f.type == DATA ? f.size : 0;
+        }
+    }
+    raw_frame(&r, DATA, END_STREAM, 1, NULL, 0);
+    assert_int_equal(raw_answer(&r, 1).grpc, 0);
+    raw_close(&r);
+    echo_stop();
+}
+
 static void connections_over_the_limit_are_closed(void **state)
 {
     (void)state;
@@ -508,6 +559,8 @@ int main(void)
         cmocka_unit_test_teardown(a_flood_of_resets_ends_the_connection, echo_teardown),
         cmocka_unit_test_teardown(past_the_budget_requests_are_shed, echo_teardown),
         cmocka_unit_test_teardown(a_slow_reader_holds_back_only_itself, echo_teardown),
+        cmocka_unit_test_teardown(unread_replies_of_a_stream_are_bounded, echo_teardown),
+        cmocka_unit_test_teardown(a_long_stream_is_charged_for_what_it_holds, echo_teardown),
         cmocka_unit_test_teardown(connections_over_the_limit_are_closed, echo_teardown),
         cmocka_unit_test_teardown(silence_is_noticed, echo_teardown),
     };
