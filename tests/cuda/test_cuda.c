@@ -195,9 +195,10 @@ static void against_native(void **state)
     run(&native, &r->batch, want);
     r->batch.want = CPL_WANT_LOGITS;
     run(&native, &r->batch, logits[0]);
+    static const char *const settings[] = {"gemm=auto", "norm=apart", "gemm=mma"};
     for (size_t p = 0; p < 3; p++)
-        for (int mma = 0; mma < 2; mma++) {
-            engine e = open_engine(cuda.backend, &m.model, precisions[p], 2000, mma ? "gemm=mma" : "gemm=auto");
+        for (int way = 0; way < (p ? 3 : 1); way++) {
+            engine e = open_engine(cuda.backend, &m.model, precisions[p], 2000, settings[way]);
             r->batch.want = CPL_WANT_TOKENS;
             run(&e, &r->batch, got);
             const double error = relative(got, want, cells);
@@ -205,7 +206,7 @@ static void against_native(void **state)
             run(&e, &r->batch, logits[1]);
             const double scores = max_abs(logits[1], logits[0], r->batch.n);
             print_message("MiniLM-L6 shape, %s %s: relative error %.2e, logits max abs %.2e\n",
-                          cpl_precision_name(precisions[p]), mma ? "gemm=mma" : "gemm=auto", error, scores);
+                          cpl_precision_name(precisions[p]), settings[way], error, scores);
             close_engine(&e);
             assert_true(error <= bounds[p]);
             assert_true(scores <= 5 * bounds[p]);
@@ -249,13 +250,15 @@ static void bits_over_batches(void **state)
     (void)state;
     arch.layers = 2;
     assert_true(cpl_random_model_make(&m, &arch, 512, seed));
-    for (size_t p = 0; p < 3; p++) {
-        engine e = open_engine(cuda.backend, &m.model, precisions[p], TOKENS, "graphs=auto");
+    for (size_t way = 0; way < 5; way++) {
+        static const char *const settings[] = {"graphs=auto", "graphs=auto", "graphs=auto", "norm=apart", "gemm=mma"};
+        const size_t p = way < 3 ? way : 1;
+        engine e = open_engine(cuda.backend, &m.model, precisions[p], TOKENS, settings[way]);
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
             for (int want = CPL_WANT_LOGITS; want <= CPL_WANT_TOKENS; want++) {
                 room *r = make_room((cpl_want)want);
                 fill(r, &arch, sizes[s], longest[(s + (size_t)want) % 4], &random);
-                same_bits(&e, &e, r, want == CPL_WANT_LOGITS ? 2 : arch.hidden, cpl_precision_name(precisions[p]));
+                same_bits(&e, &e, r, want == CPL_WANT_LOGITS ? 2 : arch.hidden, settings[way]);
                 free(r);
             }
         close_engine(&e);

@@ -34,6 +34,7 @@ struct cpl_weights {
     uint32_t head_size, width; /* head size as computed with (padded with zeros to 32 or 64), heads x that */
     float scale;
     cpl_cuda_choice graphs, spin;
+    int fused; /* 1: output products and the norms after them in one kernel */
     int variant; /* of the Hopper products; 0: by size */
 
     void *word;
@@ -84,7 +85,7 @@ struct cpl_session {
     size_t output_host_bytes;
 
     cpl_cuda_layer_products *layers;
-    cpl_cuda_product keys_values, query_first, up_first, pooler;
+    cpl_cuda_product keys_values, query_first, out_first, up_first, down_first;
 
     cpl_cuda_graph graphs[CPL_CUDA_GRAPHS];
     uint64_t runs;

@@ -45,15 +45,20 @@ static void add_norm(pass *p, void *x, float *out, const cpl_cuda_norm *norm, in
              name);
 }
 
-/* What follows attention. Its rows end in x, or as fp32 in out. */
-static void finish_layer(pass *p, const cpl_cuda_layer *y, void *x, const cpl_cuda_product *up, float *out, int first)
+/* x = norm(x + product), to x, or as fp32 to out; in one kernel or two. */
+static void multiply_norm(pass *p, const cpl_cuda_product *m, const cpl_cuda_norm *norm, void *x, float *out, int first,
+                          const char *name)
 {
-    const cpl_cuda_layer_products *m = &p->s->layers[p->layer];
-    multiply(p, &m->out, first, "out");
-    add_norm(p, x, NULL, &y->attention_norm, first, "attention norm");
-    multiply(p, up, first, "up");
-    multiply(p, &m->down, first, "down");
-    add_norm(p, x, out, &y->output_norm, first, "output norm");
+    if (!p->w->fused) {
+        multiply(p, m, first, name);
+        add_norm(p, x, out, norm, first, "add, norm");
+        return;
+    }
+    if (p->error) return;
+    launched(p,
+             cpl_cuda_multiply_norm(m, *norm, out, first ? &p->counts->sequences : &p->counts->tokens,
+                                    first ? p->plan->sequences : p->plan->tokens, &p->w->device, p->s->stream),
+             name);
 }
 
 static void layer(pass *p, float *out)
@@ -66,7 +71,11 @@ static void layer(pass *p, float *out)
                  cpl_cuda_attend(w->type, s->qkv, s->ctx, w->width, w->head_size, w->scale, p->items, p->counts,
                                  p->plan->items, s->stream),
                  "attention");
-    finish_layer(p, &w->layers[p->layer], s->x, &s->layers[p->layer].up, out, 0);
+    const cpl_cuda_layer *y = &w->layers[p->layer];
+    const cpl_cuda_layer_products *m = &s->layers[p->layer];
+    multiply_norm(p, &m->out, &y->attention_norm, s->x, NULL, 0, "out");
+    multiply(p, &m->up, 0, "up");
+    multiply_norm(p, &m->down, &y->output_norm, s->x, out, 0, "down");
 }
 
 static void layer_first(pass *p)
@@ -85,7 +94,10 @@ static void layer_first(pass *p)
                  cpl_cuda_attend_first(w->type, s->q_first, s->qkv, s->ctx, w->width, w->head_size, w->scale, p->cu,
                                        p->counts, p->plan->sequences, s->stream),
                  "first: attention");
-    finish_layer(p, &w->layers[p->layer], s->x_first, &s->up_first, s->last, 1);
+    const cpl_cuda_layer *y = &w->layers[p->layer];
+    multiply_norm(p, &s->out_first, &y->attention_norm, s->x_first, NULL, 1, "first: out");
+    multiply(p, &s->up_first, 1, "first: up");
+    multiply_norm(p, &s->down_first, &y->output_norm, s->x_first, s->last, 1, "first: down");
 }
 
 static void finish(pass *p)
@@ -93,7 +105,11 @@ static void finish(pass *p)
     cpl_session *s = p->s;
     const cpl_weights *w = p->w;
     if (p->plan->want == CPL_WANT_LOGITS) {
-        multiply(p, &s->pooler, 1, "pooler");
+        if (!p->error)
+            launched(p,
+                     cpl_cuda_pooler(s->pooled, s->last, (const float *)w->pooler.w, w->pooler.bias, w->arch.hidden,
+                                     p->counts, p->plan->sequences, s->stream),
+                     "pooler");
         if (!p->error)
             launched(p,
                      cpl_cuda_classify(s->logits, s->pooled, (const float *)w->classifier.w, w->classifier.bias,

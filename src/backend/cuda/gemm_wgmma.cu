@@ -19,8 +19,8 @@
 #include "backend/cuda/kernels.cuh"
 #include "backend/cuda/wgmma.cuh"
 
-constexpr int BLOCK_K = 64, BLOCK_N = 192, PIECE = 64 * 64 * 2, STAGING = 3 * PIECE, SMALL_N = 64;
-constexpr int RESIDENT_BLOCKS = 6, RESIDENT_STAGES = 3;
+constexpr int BLOCK_K = 64, BLOCK_N = 192, PIECE = 64 * 64 * 2, STAGING = 2 * PIECE, SMALL_N = 64;
+constexpr int RESIDENT_BLOCKS = 6, RESIDENT_STAGES = 4;
 constexpr int THREADS = 384;
 
 /* Shared memory is laid out from a 1024-byte boundary: tiles first, then both warpgroups' staging, then barriers. */
@@ -32,8 +32,8 @@ static size_t shared_bytes(size_t tiles) { return 1024 + tiles + 2 * STAGING + 5
 
 #ifdef CPL_CUDA_SM90A
 
-/* 64 rows of a warpgroup's sums, BN columns from `column` on: activation, then out in pieces of 64 columns through three
- * buffers that the copy engine reads while the next ones are filled. */
+/* 64 rows of a warpgroup's sums, BN columns from `column` on: activation, then out in pieces of 64 columns through two
+ * buffers, one read by the copy engine while the other is filled. */
 template <typename T, int BN, int E>
 __device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUtensorMap *map, const float *bias, int epilogue,
                                            uint32_t staging, uint32_t &piece, int column, int row, int columns, int group)
@@ -43,9 +43,9 @@ __device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUten
 #pragma unroll
     for (int p = 0; p < BN / 64; p++) {
         if (column + 64 * p >= columns) break;
-        const uint32_t buffer = staging + piece % 3 * PIECE;
+        const uint32_t buffer = staging + piece % 2 * PIECE;
         piece++;
-        if (thread == 0) tensor_store_read<2>();
+        if (thread == 0) tensor_store_read<1>();
         named_barrier(1 + group, 128);
         const float *b = bias + column + 64 * p + 2 * (lane & 3);
 #pragma unroll
@@ -174,7 +174,8 @@ __global__ void __launch_bounds__(THREADS, 1)
 #endif
 }
 
-/* A unit of work: 128 rows by 1/splits of the chunks. */
+/* A unit of work: 128 rows by 1/splits of the chunks. Units start at different chunks, so that the processors don't all
+ * ask L2 for the same lines of W at once. */
 template <typename T, int E>
 __global__ void __launch_bounds__(THREADS, 1)
     resident_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap w_map,
@@ -213,6 +214,7 @@ __global__ void __launch_bounds__(THREADS, 1)
         for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
             const int row = unit / splits * 128, first = unit % splits * chunks;
             for (int c = 0; c < chunks; c++) {
+                const int column = (first + (c + unit) % chunks) * BLOCK_N;
                 for (int k = 0; k < blocks_k; k++) {
                     if (c == 0) {
                         const uint32_t bar = a_full + 8 * k;
@@ -223,7 +225,7 @@ __global__ void __launch_bounds__(THREADS, 1)
                     }
                     barrier_wait(empty + 8 * r.index, r.phase ^ 1);
                     barrier_expect(full + 8 * r.index, STAGE);
-                    tensor_load(w_at + r.index * STAGE, &w_map, full + 8 * r.index, k * BLOCK_K, (first + c) * BLOCK_N);
+                    tensor_load(w_at + r.index * STAGE, &w_map, full + 8 * r.index, k * BLOCK_K, column);
                     ring_next<RESIDENT_STAGES>(r);
                 }
             }
@@ -267,7 +269,7 @@ __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
                 for (int m = 0; m < 2; m++)
                     store_rows<T, BLOCK_N, E>(d[m], &out_map, bias, epilogue, staging + group * STAGING, piece,
-                                              (first + c) * BLOCK_N, row + 64 * m, n, group);
+                                              (first + (c + unit) % chunks) * BLOCK_N, row + 64 * m, n, group);
             }
             a_phase ^= 1;
         }
@@ -342,13 +344,13 @@ static double cost_of(int v, const cpl_cuda_product *p, int rows, int processors
     if (v < RESIDENT) {
         const struct shape *s = &shapes[v];
         const int tiles = ceil_div(rows, s->rows) * ceil_div((int)p->n, s->columns);
-        const double block = s->rows * s->columns / 32.0 * (s->rows == 256 ? 1.1 : s->columns == 192 ? 1.35 : 2.0);
+        const double block = s->rows * s->columns / 32.0 * (s->rows == 256 ? 1.1 : s->columns == 192 ? 1.12 : 2.0);
         return ceil_div(tiles, processors) * (blocks * block + s->rows * s->columns / 14.0 + 300) + 2000;
     }
     const int splits = v == RESIDENT ? 1 : v == RESIDENT_2 ? 2 : 4, chunks = ceil_div((int)p->n, BLOCK_N);
     if (blocks > RESIDENT_BLOCKS || chunks % splits || chunks / splits < 2) return 1e30;
     const int units = ceil_div(rows, 128) * splits;
-    const double chunk = blocks * 128 * BLOCK_N / 32.0 * 1.1;
+    const double chunk = blocks * 128 * BLOCK_N / 32.0 * (p->epilogue == EPILOGUE_BIAS ? 1.15 : 1.3);
     return ceil_div(units, processors) * (chunk * chunks / splits + 400) + 128 * BLOCK_N / 14.0 + 2500;
 }
 

@@ -50,6 +50,11 @@ typedef struct cpl_cuda_product {
     CUtensorMap a_map, w_map_192, w_map_64, out_map;
 } cpl_cuda_product;
 
+typedef struct cpl_cuda_norm {
+    const float *weight, *bias;
+    float epsilon;
+} cpl_cuda_norm;
+
 typedef struct cpl_cuda_device {
     int index, multiprocessors;
     int wgmma; /* 1: the sm_90a kernels run here */
@@ -70,7 +75,13 @@ cudaError_t cpl_cuda_multiply_mma(const cpl_cuda_product *p, const uint32_t *row
                                   cudaStream_t stream);
 cudaError_t cpl_cuda_multiply_fp32(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
                                    cudaStream_t stream);
+/* x = norm(x + a w^T + bias) in one kernel, x being p->out, the epilogue BIAS; as fp32 to `out` instead where that is
+ * given. Only where it fits: a row's columns then are split in one way whatever the number of rows. */
+int cpl_cuda_norm_fits(cpl_cuda_type type, uint32_t n, const cpl_cuda_device *d);
+cudaError_t cpl_cuda_multiply_norm(const cpl_cuda_product *p, cpl_cuda_norm norm, float *out, const uint32_t *rows,
+                                   uint32_t rows_max, const cpl_cuda_device *d, cudaStream_t stream);
 cudaError_t cpl_cuda_prepare_wgmma(void);
+cudaError_t cpl_cuda_prepare_norm(void);
 cudaError_t cpl_cuda_prepare_mma(void);
 
 /* Attention of every token over its sequence. qkv: rows of 3 x width (q, k, v; heads of `head_size` columns). ctx: rows
@@ -88,11 +99,6 @@ static inline uint32_t cpl_cuda_context_column(uint32_t position)
     return 8 * (position % 8 / 2) + 2 * (position / 8) + position % 2;
 }
 
-typedef struct cpl_cuda_norm {
-    const float *weight, *bias;
-    float epsilon;
-} cpl_cuda_norm;
-
 /* x = norm(word + position + type) by token. Tables: word as T, the others fp32. */
 cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
                            const float *position, const float *type_table, cpl_cuda_norm norm,
@@ -107,6 +113,9 @@ cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, u
 /* out[i] = mean or maximum of the rows of sequence i, rows in rising order. */
 cudaError_t cpl_cuda_pool(float *out, const float *x, uint32_t hidden, int maximum, const uint32_t *cu_seqlens,
                           const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream);
+/* out[i] = tanh(w x[i] + b), fp32 throughout */
+cudaError_t cpl_cuda_pooler(float *out, const float *x, const float *w, const float *b, uint32_t hidden,
+                            const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream);
 /* out[i, l] = x[i] . w[l] + b[l] */
 cudaError_t cpl_cuda_classify(float *out, const float *x, const float *w, const float *b, uint32_t hidden,
                               uint32_t labels, const cpl_cuda_counts *counts, uint32_t sequences_max,

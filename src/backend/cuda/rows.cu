@@ -121,6 +121,40 @@ __global__ void pool_kernel(float *__restrict__ out, const float *__restrict__ x
     }
 }
 
+enum { POOLER_ROWS = 8, POOLER_COLUMNS = 32 };
+
+/* POOLER_ROWS sequences by POOLER_COLUMNS outputs a block; a warp takes one output of all its rows at a time, so a row of
+ * w is read once for eight. */
+__global__ void __launch_bounds__(THREADS)
+    pooler_kernel(float *__restrict__ out, const float *__restrict__ x, const float *__restrict__ w,
+                  const float *__restrict__ b, uint32_t hidden, const uint32_t *__restrict__ rows)
+{
+    extern __shared__ __align__(16) float room[];
+    const uint32_t first = blockIdx.x * POOLER_ROWS, lane = threadIdx.x & 31, total = *rows;
+    if (first >= total) return;
+    for (uint32_t i = threadIdx.x * 4; i < POOLER_ROWS * hidden; i += THREADS * 4)
+        store4(room + i, first + i / hidden < total ? load4(x + (size_t)first * hidden + i) : make_float4(0, 0, 0, 0));
+    __syncthreads();
+    for (uint32_t i = threadIdx.x >> 5; i < POOLER_COLUMNS; i += WARPS) {
+        const uint32_t column = blockIdx.y * POOLER_COLUMNS + i;
+        if (column >= hidden) break;
+        float sum[POOLER_ROWS] = {};
+        for (uint32_t c = 4 * lane; c < hidden; c += 128) {
+            const float4 u = load4(w + (size_t)column * hidden + c);
+#pragma unroll
+            for (int r = 0; r < POOLER_ROWS; r++) {
+                const float4 v = load4(room + r * hidden + c);
+                sum[r] = fmaf(u.w, v.w, fmaf(u.z, v.z, fmaf(u.y, v.y, fmaf(u.x, v.x, sum[r]))));
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < POOLER_ROWS; r++) {
+            const float v = warp_sum(sum[r]);
+            if (lane == 0 && first + r < total) out[(size_t)(first + r) * hidden + column] = tanhf(v + b[column]);
+        }
+    }
+}
+
 __global__ void classify_kernel(float *__restrict__ out, const float *__restrict__ x, const float *__restrict__ w,
                                 const float *__restrict__ b, uint32_t hidden, uint32_t labels,
                                 const uint32_t *__restrict__ rows)
@@ -242,6 +276,15 @@ cudaError_t cpl_cuda_pool(float *out, const float *x, uint32_t hidden, int maxim
                           const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream)
 {
     pool_kernel<<<sequences_max, 128, 0, stream>>>(out, x, hidden, maximum, cu_seqlens, &counts->sequences);
+    return cudaGetLastError();
+}
+
+cudaError_t cpl_cuda_pooler(float *out, const float *x, const float *w, const float *b, uint32_t hidden,
+                            const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream)
+{
+    const dim3 grid((sequences_max + POOLER_ROWS - 1) / POOLER_ROWS, (hidden + POOLER_COLUMNS - 1) / POOLER_COLUMNS);
+    pooler_kernel<<<grid, THREADS, POOLER_ROWS * hidden * sizeof(float), stream>>>(out, x, w, b, hidden,
+                                                                                  &counts->sequences);
     return cudaGetLastError();
 }
 

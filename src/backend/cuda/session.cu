@@ -86,9 +86,10 @@ static cudaError_t bind_layer(cpl_session *s, uint32_t l)
     const uint32_t h = w->arch.hidden, f = w->arch.intermediate, t = w->tokens_max;
     cpl_cuda_layer_products *p = &s->layers[l];
     p->qkv = product(w->type, &y->qkv, s->x, h, s->qkv, 3 * w->width, EPILOGUE_BIAS);
-    p->out = product(w->type, &y->out, s->ctx, w->width, s->y, h, EPILOGUE_BIAS);
+    void *sum = w->fused ? s->x : s->y; /* where output products end: normalised in place, or on their own */
+    p->out = product(w->type, &y->out, s->ctx, w->width, sum, h, EPILOGUE_BIAS);
     p->up = product(w->type, &y->up, s->x, h, s->mid, f, activation(&w->arch));
-    p->down = product(w->type, &y->down, s->mid, f, s->y, h, EPILOGUE_BIAS);
+    p->down = product(w->type, &y->down, s->mid, f, sum, h, EPILOGUE_BIAS);
     cudaError_t e = map(s, &p->qkv, t);
     if (!e) e = map(s, &p->out, t);
     if (!e) e = map(s, &p->up, t);
@@ -110,10 +111,13 @@ static cudaError_t bind_last(cpl_session *s)
     s->keys_values = product(w->type, &kv, s->x, h, (char *)s->qkv + width * e, 3 * width, EPILOGUE_BIAS);
     s->query_first = product(w->type, &q, s->x_first, h, s->q_first, width, EPILOGUE_BIAS);
     s->up_first = product(w->type, &y->up, s->x_first, h, s->mid, w->arch.intermediate, activation(&w->arch));
-    if (w->arch.head == CPL_HEAD_POOLER_CLASSIFIER)
-        s->pooler = product(CPL_CUDA_FP32, &w->pooler, s->last, h, s->pooled, h, EPILOGUE_TANH);
+    void *sum = w->fused ? s->x_first : s->y;
+    s->out_first = product(w->type, &y->out, s->ctx, width, sum, h, EPILOGUE_BIAS);
+    s->down_first = product(w->type, &y->down, s->mid, w->arch.intermediate, sum, h, EPILOGUE_BIAS);
     cudaError_t r = map(s, &s->keys_values, w->tokens_max);
     if (!r) r = map(s, &s->query_first, w->sequences_max);
+    if (!r) r = map(s, &s->out_first, w->sequences_max);
+    if (!r) r = map(s, &s->down_first, w->sequences_max);
     return r ? r : map(s, &s->up_first, w->sequences_max);
 }
 

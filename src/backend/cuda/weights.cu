@@ -9,7 +9,8 @@
  *
  * Settings: graphs=auto|on|off (launch captured passes; auto: up to 8,192 tokens), wait=auto|block|spin (how run waits;
  * auto: spins for passes of up to 2,048 tokens), gemm=auto|mma (mma: the kernels that need no Hopper), tile=auto|NAME
- * (one tiling of the Hopper products wherever it can be used; for measuring, results are the same bits). */
+ * (one tiling of the Hopper products wherever it can be used; for measuring, results are the same bits), norm=auto|apart
+ * (apart: norms as kernels of their own, which rounds the sums before them; auto: fused where that fits). */
 #include "backend/cuda/cuda.cuh"
 #include "backend/cuda/device.cuh"
 
@@ -236,12 +237,14 @@ static cpl_status read_setting(cpl_weights *w, const char *s, cpl_error *err)
         w->spin = CPL_CUDA_OFF;
     else if (!strcmp(s, "gemm=mma"))
         w->device.wgmma = 0;
+    else if (!strcmp(s, "norm=auto") || !strcmp(s, "norm=apart"))
+        w->fused = s[6] == 'u';
     else if (!strncmp(s, "tile=", 5) && tile_of(s + 5) >= 0)
         w->variant = tile_of(s + 5);
     else if (strcmp(s, "gemm=auto") != 0)
         return w->host.fail(err, CPL_INVALID,
                             "unknown setting \"%s\" of the cuda backend: it knows graphs=auto|on|off, "
-                            "wait=auto|block|spin, gemm=auto|mma and "
+                            "wait=auto|block|spin, gemm=auto|mma, norm=auto|apart and "
                             "tile=auto|256x192|128x192|128x64|resident|resident2|resident4",
                             s);
     return CPL_OK;
@@ -305,8 +308,10 @@ static cpl_status prepare(cpl_weights *w, const cpl_model *model, const cpl_load
 {
     cpl_status st = check_shape(w, err);
     if (!st) st = choose_device(w, options, err);
+    w->fused = 1;
     for (const char *const *s = options->settings; !st && s && *s; s++) st = read_setting(w, *s, err);
     if (st) return st;
+    w->fused = w->fused && cpl_cuda_norm_fits(w->type, w->arch.hidden, &w->device);
     const cudaError_t e = cpl_cuda_kernels_prepare(&w->device);
     if (e) return cpl_cuda_fail(&w->host, err, e, "loading the kernels");
     w->layers = (cpl_cuda_layer *)calloc(w->arch.layers, sizeof *w->layers);

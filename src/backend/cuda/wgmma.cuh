@@ -64,6 +64,36 @@ __device__ __forceinline__ void prefetch_map(const CUtensorMap *map)
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+/* ---- clusters: blocks that see each other's shared memory ------------------------------------------------------------ */
+
+__device__ __forceinline__ uint32_t cluster_rank()
+{
+    uint32_t r;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
+    return r;
+}
+
+__device__ __forceinline__ void cluster_sync()
+{
+    asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+
+/* The address in block `rank` of the cluster of what lies at `address` here. */
+__device__ __forceinline__ uint32_t cluster_address(uint32_t address, uint32_t rank)
+{
+    uint32_t r;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(address), "r"(rank));
+    return r;
+}
+
+/* Eight bytes into another block's shared memory; counted by that block's barrier when they are there. */
+__device__ __forceinline__ void cluster_store(uint32_t to, float a, float b, uint32_t bar)
+{
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(to), "f"(a),
+                 "f"(b), "r"(bar)
+                 : "memory");
+}
+
 /* ---- warpgroup matrix multiply ------------------------------------------------------------------------------------ */
 
 __device__ __forceinline__ void named_barrier(int id, int threads)
