@@ -57,7 +57,7 @@ static void run_cut(cpl_post *post)
     l->closing = true;
     for (cpl_connection *c = l->connections, *next; c; c = next) {
         next = c->next;
-        for (cpl_call *call = c->calls; call; call = call->next) cpl_count(&l->stats.cut_off, !call->finished);
+        for (cpl_call *call = c->calls; call; call = call->next) cpl_count(&l->stats.cut_off, call->stream_open);
         cpl_channel_end(&c->channel, "the server stops");
     }
     pthread_mutex_lock(&l->server->lock);

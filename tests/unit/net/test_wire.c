@@ -326,6 +326,25 @@ static void dead_clients_do_not_hold_a_drain(void **state)
 /* ---- limits -------------------------------------------------------------------------------------------------------
  */
 
+static void a_reply_that_was_not_read_was_cut_off(void **state)
+{
+    (void)state;
+    static uint8_t body[5 + 16000] = {0, 0, 0, 16000 >> 8, 16000 & 255};
+    raw r = raw_open(echo_start((cpl_server_options){0}));
+    raw_hello(&r);
+    raw_frame(&r, SETTINGS, 0, 0, "\0\4\0\0\0\0", 6); /* streams start without a window */
+    for (uint32_t stream = 1; stream < 7; stream += 2) {
+        raw_headers(&r, stream, 0, REQUEST("/t.Echo/Echo"));
+        raw_frame(&r, DATA, END_STREAM, stream, body, sizeof body);
+    }
+    assert_int_equal(wait_for(&echo.given, 3), 3);
+    raw_frame(&r, WINDOW, 0, 3, "\0\1\0\0", 4);
+    assert_int_equal(raw_answer(&r, 3).grpc, 0);
+    assert_int_equal(cpl_server_drain(echo.server, 50), 2);
+    raw_close(&r);
+    echo_stop();
+}
+
 static void streams_over_the_limit_are_refused(void **state)
 {
     (void)state;
@@ -554,6 +573,7 @@ int main(void)
         cmocka_unit_test_teardown(a_connection_reset_right_after_its_bytes, echo_teardown),
         cmocka_unit_test_teardown(a_drain_says_goaway_twice, echo_teardown),
         cmocka_unit_test_teardown(dead_clients_do_not_hold_a_drain, echo_teardown),
+        cmocka_unit_test_teardown(a_reply_that_was_not_read_was_cut_off, echo_teardown),
         cmocka_unit_test_teardown(streams_over_the_limit_are_refused, echo_teardown),
         cmocka_unit_test_teardown(resets_do_not_multiply_work, echo_teardown),
         cmocka_unit_test_teardown(a_flood_of_resets_ends_the_connection, echo_teardown),
