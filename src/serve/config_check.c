@@ -165,6 +165,21 @@ cpl_status cpl_config_policy(const cpl_config *c, const char **policy, cpl_error
     return CPL_OK;
 }
 
+/* ---- limits ---- */
+
+static cpl_status check_limits(const cpl_config *c, cpl_error *err)
+{
+    int64_t message = cpl_config_int(c, "server.limits.message_bytes");
+    int64_t all = cpl_config_int(c, "server.limits.request_bytes");
+    if (all >= 2 * message) return CPL_OK;
+    bool given = cpl_config_given(c, "server.limits.message_bytes");
+    const char *key = given ? "server.limits.message_bytes" : "server.limits.request_bytes";
+    return cpl_config_fail(err, CPL_INVALID, &cpl_config_value_of(c, key)->where, key,
+                           "'server.limits.request_bytes' is %lld, too little for messages of "
+                           "'server.limits.message_bytes' (%lld): it must be at least twice that",
+                           (long long)all, (long long)message);
+}
+
 cpl_status cpl_config_check(const cpl_config *c, cpl_error *err)
 {
     const char *ignored;
@@ -172,5 +187,6 @@ cpl_status cpl_config_check(const cpl_config *c, cpl_error *err)
     if (!st) st = check_device(c, err);
     if (!st) st = cpl_config_precision(c, &ignored, err);
     if (!st) st = cpl_config_policy(c, &ignored, err);
+    if (!st) st = check_limits(c, err);
     return st;
 }

@@ -185,6 +185,11 @@ static void test_what_is_not_there_is_refused(void **state)
     expect_error("experiment: {scenario: poisson}\n", "not supported in this version: use closed", 1, 0);
     expect_error("experiment: {rate: 5}\n", "'experiment.rate' is not supported", 1, 0);
     expect_error("model: {device: mps}\n", "'model.device' is 'mps' but 'model.backend' is 'native'", 1, 0);
+    expect_error("server: {limits: {message_bytes: 200000000}}\n",
+                 "'server.limits.request_bytes' is 268435456, too little for messages of "
+                 "'server.limits.message_bytes' (200000000)",
+                 1, 0);
+    expect_error("server:\n  limits: {request_bytes: 1048576}\n", "'server.limits.request_bytes' is 1048576", 2, 0);
     /* Defaults written out are fine. */
     cpl_config *c = load_good("model_pool: {instances: [], routing_strategy: round_robin}\nexperiment: {mode: full}\n"
                               "server: {api_keys: []}\nmodels: [{name: somewhere, precision: int8}]\n");
