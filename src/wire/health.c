@@ -80,7 +80,10 @@ static void tell_watcher(cpl_wire_stream *s)
         s->last = state;
         cpl_buf_clear(out);
         cpl_pb_put_varint(out, 1, (uint64_t)state);
-        if (!out->failed) cpl_call_send(s->call, out->data, out->size);
+        if (out->failed || cpl_call_send(s->call, out->data, out->size)) { /* it would believe the state before */
+            cpl_wire_stream_end(s, CPL_GRPC_RESOURCE_EXHAUSTED, "out of memory");
+            return;
+        }
     }
     if (atomic_load(&w->draining)) cpl_wire_stream_end(s, CPL_GRPC_UNAVAILABLE, "the server is shutting down");
 }

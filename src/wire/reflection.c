@@ -4,6 +4,7 @@
  * bytes it came in. What isn't found is an error_response inside the stream, which stays open, as clients expect.
  * Threads: the call's network thread; descriptors are constant. */
 #include "base/error.h"
+#include "base/utf8.h"
 #include "wire/pb.h"
 #include "wire/wire_state.h"
 
@@ -22,7 +23,8 @@ enum response_field {
 static void put_error(cpl_buf *out, cpl_grpc_code code, const char *what, cpl_text name)
 {
     cpl_buf inner = {0}, text = {0};
-    cpl_buf_print(&text, "%s '%.*s'", what, name.size < 200 ? (int)name.size : 200, name.data);
+    size_t shown = cpl_utf8_valid_prefix(name.data, name.size < 200 ? name.size : 200); /* it becomes a string */
+    cpl_buf_print(&text, "%s '%.*s'", what, (int)shown, name.data);
     cpl_pb_put_varint(&inner, 1, (uint64_t)code);
     cpl_pb_put_bytes(&inner, 2, text.data, text.size);
     cpl_pb_put_bytes(out, ERROR_RESPONSE, inner.data, inner.size);
@@ -136,10 +138,10 @@ void cpl_reflection_message(cpl_call *call, const uint8_t *data, size_t n, void 
     if (host.size) cpl_pb_put_bytes(out, VALID_HOST, host.data, host.size);
     cpl_pb_put_bytes(out, ORIGINAL_REQUEST, data, n);
     put_answer(out, &w->descriptors, asked, what);
-    if (out->failed)
+    if (out->failed || cpl_call_send(call, out->data, out->size))
         cpl_wire_stream_end(s, CPL_GRPC_RESOURCE_EXHAUSTED, "out of memory while the reply was written");
     else
-        cpl_call_send(call, out->data, out->size);
+        told(s); /* a drain may have begun before this stream was there to be told */
 }
 
 void cpl_reflection_half_closed(cpl_call *call, void *wire)

@@ -56,7 +56,7 @@ StatsRequest, StatsReply = message("couplet.v1.StatsRequest"), message("couplet.
 class Server:
     """`couplet serve` with the given arguments; ready when constructed. `with` stops it by SIGTERM."""
 
-    def __init__(self, *args, listen=("127.0.0.1:0",), environment=None, folder=ROOT):
+    def __init__(self, *args, listen=("127.0.0.1:0",), environment=None, folder=ROOT, before=None):
         command = [PROGRAM, "serve", "--set", "pin_workers=false"]
         for address in listen:
             command += ["--listen", address]
@@ -66,6 +66,7 @@ class Server:
             stderr=subprocess.PIPE,
             cwd=folder,
             env=dict(os.environ, **(environment or {})),
+            preexec_fn=before,
         )
         self.errors = []
         self.lines = queue.Queue()

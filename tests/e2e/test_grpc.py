@@ -367,6 +367,36 @@ class Drain(unittest.TestCase):
                 self.assertEqual(server.wait(), 0)
                 self.assertRegex(server.stderr(), r"\d+ requests were cut off")
 
+    def test_a_stream_that_begins_during_the_drain_ends_with_it(self):
+        import socket
+
+        def frame(kind, flags, stream, data=b""):
+            return len(data).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + data
+
+        def call(stream, path, data, end):
+            fields = {":method": "POST", ":scheme": "http", ":authority": "t", ":path": path,
+                      "content-type": "application/grpc"}
+            block = b"".join(b"\0" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode()
+                             for k, v in fields.items())
+            prefixed = b"\0" + len(data).to_bytes(4, "big") + data
+            return frame(1, 4, stream, block) + frame(0, end, stream, prefixed)
+
+        with slow(2000) as server, Client(server.address) as client:
+            host, port = server.address.rsplit(":", 1)
+            with socket.create_connection((host, int(port)), timeout=60) as s, s.makefile("rb") as replies:
+                s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+                s.sendall(call(1, "/inference.InferenceService/Infer", request([("a", "b")]).SerializeToString(), 1))
+                until(lambda: client.stats().tasks_accepted >= 2)  # the canary was one
+                server.signal()
+                while True:  # to the first GOAWAY; its PING is never answered, so streams may still come for a second
+                    head = replies.read(9)
+                    replies.read(int.from_bytes(head[:3], "big"))
+                    if head[3] == 7:
+                        break
+                s.sendall(call(3, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", b"\x3a\0", 0))
+                self.assertEqual(server.wait(), 0)
+            self.assertIn("every request in flight was answered", server.stderr())
+
     def test_idle_server_stops(self):
         for number in (15, 2):
             server = cross_encoder()
@@ -630,6 +660,20 @@ class Settings(unittest.TestCase):
                 seen += [list(client.score(pairs).scores) for _ in range(30)]  # each must end, not only the first
         for scores in seen[1:]:
             self.assertEqual(scores, seen[0])
+
+
+    def test_descriptors_for_the_connections(self):
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        with cross_encoder("--set", "server.limits.connections=700",
+                           before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))) as server:
+            soft = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)[0]
+            self.assertGreater(soft, 700)
+        with cross_encoder("--set", "server.limits.connections=700",
+                           before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 512))) as server:
+            pass
+        self.assertIn("'server.limits.connections' is 700 but", server.stderr())
 
 
 class Raw(unittest.TestCase):
