@@ -38,7 +38,7 @@ void cpl_arena_deinit(cpl_arena *a)
     a->used_bytes = 0;
 }
 
-void cpl_arena_reset(cpl_arena *a)
+size_t cpl_arena_reset(cpl_arena *a)
 {
     cpl_arena_chunk *keep = NULL;
     for (cpl_arena_chunk *c = a->head; c; c = c->next)
@@ -53,6 +53,7 @@ void cpl_arena_reset(cpl_arena *a)
     }
     a->head = keep;
     a->used_bytes = 0;
+    return keep ? keep->size : 0;
 }
 
 static void *take_from(cpl_arena_chunk *c, size_t size, size_t align)

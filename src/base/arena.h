@@ -13,10 +13,11 @@ typedef struct cpl_arena {
     size_t chunk_bytes_min;
 } cpl_arena;
 
-/* No memory is taken until the first allocation. After a reset at most retained_bytes_max stay with the arena. */
+/* No memory is taken until the first allocation. After a reset at most retained_bytes_max stay with the arena; reset
+ * returns how many do. */
 void cpl_arena_init(cpl_arena *a, size_t chunk_bytes_min, size_t retained_bytes_max);
 void cpl_arena_deinit(cpl_arena *a);
-void cpl_arena_reset(cpl_arena *a);
+size_t cpl_arena_reset(cpl_arena *a);
 
 /* NULL when memory is out or size overflows; align is a power of two up to 4096. Not zeroed. */
 void *cpl_arena_take(cpl_arena *a, size_t size, size_t align);

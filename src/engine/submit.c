@@ -37,6 +37,14 @@ void cpl_task_close(cpl_task *t)
 
 const cpl_task_result *cpl_task_get(const cpl_task *t) { return &t->result; }
 
+size_t cpl_task_rest(cpl_task *t)
+{
+    CPL_ASSERT(t->phase == CPL_TASK_IDLE || t->phase == CPL_TASK_ENDED);
+    t->result.rows = NULL;
+    t->result.n = t->result.width = 0;
+    return sizeof *t + cpl_arena_reset(&t->arena);
+}
+
 cpl_status cpl_flow_open(cpl_flow **out, cpl_engine *e, cpl_error *err)
 {
     size_t bytes = sizeof(cpl_flow) + e->model_count * sizeof(cpl_batch_flow);

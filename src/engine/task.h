@@ -61,5 +61,8 @@ typedef struct cpl_task_result {
 cpl_status cpl_task_open(cpl_task **out, cpl_error *err);
 void cpl_task_close(cpl_task *t); /* not while the engine owns it; NULL is fine */
 const cpl_task_result *cpl_task_get(const cpl_task *t);
+/* For a task that waits for its next request: the result and what memory it took beyond 1 MiB are gone. Returns how
+ * many bytes stay. Not while the engine owns it. */
+size_t cpl_task_rest(cpl_task *t);
 
 #endif

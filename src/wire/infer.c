@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* infer.c - inference.InferenceService/Infer: from the request's bytes to a task, from its rows to the reply.
  * The one idea: an operation (task, pair array, post) comes out of its network thread's pool and goes back there, so a
- * warm request allocates nothing here. Texts stay in the message, which the call keeps until it ends.
+ * warm request allocates nothing here; the pool keeps FREE_BYTES_MAX, so a burst of large requests leaves no more
+ * behind. Texts stay in the message, which the call keeps until it ends.
  * Threads: all on the call's network thread but `done`, which a worker calls and which only posts.
  * Invariant: an operation with its task submitted is never in the pool; a cancelled one waits for `done`, because the
  * engine may still be reading its texts, and only then releases the call.
@@ -16,11 +17,12 @@
 #include "proto/inference.pb-c.h"
 #include "wire/wire_state.h"
 
-enum { FREE_OPS_MAX = 1024, PAIRS_RETAINED_MAX = 4096 };
+enum { FREE_BYTES_MAX = 32 << 20, PAIRS_RETAINED_MAX = 4096 };
 
 struct cpl_infer_op {
     cpl_post post;
     cpl_infer_op *next;
+    size_t bytes; /* in the pool: what it holds */
     cpl_wire_loop *home;
     cpl_task *task;
     cpl_call *call;
@@ -46,7 +48,7 @@ static cpl_infer_op *take_op(cpl_wire_loop *l, cpl_error *err)
     cpl_infer_op *op = l->free_ops;
     if (op) {
         l->free_ops = op->next;
-        l->free_count--;
+        l->free_bytes -= op->bytes;
         op->next = NULL;
         return op;
     }
@@ -67,13 +69,14 @@ static void give_op(cpl_infer_op *op)
     op->call = NULL;
     op->cancelled = false;
     if (op->list.cap > PAIRS_RETAINED_MAX) cpl_pair_list_deinit(&op->list);
-    if (l->free_count == FREE_OPS_MAX) {
+    op->bytes = sizeof *op + cpl_task_rest(op->task) + op->list.cap * sizeof *op->list.pairs;
+    if (l->free_bytes + op->bytes > FREE_BYTES_MAX) {
         cpl_infer_op_close(op);
         return;
     }
     op->next = l->free_ops;
     l->free_ops = op;
-    l->free_count++;
+    l->free_bytes += op->bytes;
 }
 
 /* ---- the request ---- */

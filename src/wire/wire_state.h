@@ -37,7 +37,7 @@ struct cpl_wire_loop {
     cpl_window *window;
     cpl_buf out;            /* the reply being encoded */
     cpl_infer_op *free_ops; /* tasks waiting for their next request */
-    uint32_t free_count;
+    size_t free_bytes; /* what those hold */
     cpl_wire_stream *streams; /* open streaming calls */
     cpl_post told;            /* health has changed */
     atomic_bool told_pending;

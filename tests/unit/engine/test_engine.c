@@ -274,6 +274,29 @@ static void models_are_described_and_found(void **state)
 /* ---- ends -----------------------------------------------------------------------------------------------------------
  */
 
+static void a_task_at_rest_keeps_little(void **state)
+{
+    (void)state;
+    uint64_t seed = 11;
+    cpl_engine *e = open_engine(EMBEDDER, NULL, NULL);
+    cpl_tokenizer_scratch *scratch;
+    assert_int_equal(cpl_tokenizer_scratch_open(&scratch, NULL), CPL_OK);
+    call c;
+    call_init(&c);
+    for (size_t n = 1; n <= 20000; n *= 20000) { /* 20,000 texts need more than 4 MB */
+        call_fill(&c, CPL_OP_EMBED, n, &seed);
+        assert_int_equal(cpl_engine_submit(e, c.task, &c.spec, scratch, NULL), CPL_OK);
+        assert_int_equal(call_wait(&c)->n, n);
+        size_t kept = cpl_task_rest(c.task);
+        assert_in_range(kept, 1, (1 << 20) + (1 << 14));
+        assert_int_equal(cpl_task_get(c.task)->n, 0);
+        assert_int_equal(cpl_task_rest(c.task), kept); /* at rest already */
+    }
+    call_deinit(&c);
+    cpl_tokenizer_scratch_close(scratch);
+    cpl_engine_close(e);
+}
+
 static void full_queue_refuses(void **state)
 {
     (void)state;
@@ -500,6 +523,7 @@ int main(void)
         cmocka_unit_test(bad_ids_are_refused),
         cmocka_unit_test(failed_opens_leave_nothing),
         cmocka_unit_test(models_are_described_and_found),
+        cmocka_unit_test(a_task_at_rest_keeps_little),
         cmocka_unit_test(full_queue_refuses),
         cmocka_unit_test(deadlines_end_what_waits),
         cmocka_unit_test(cancelled_and_closing_tasks_end),
