@@ -170,3 +170,17 @@ def code_and_details(call, *args, **kwargs):
     except grpc.RpcError as error:
         return error.code(), error.details()
     raise AssertionError("the call succeeded")
+
+
+def raw_frame(kind, flags, stream, data=b""):
+    """An HTTP/2 frame, for what no client library would send."""
+    return len(data).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + data
+
+
+def raw_call(stream, path, data, end):
+    """A gRPC call's HEADERS and one message; end: END_STREAM."""
+    fields = {":method": "POST", ":scheme": "http", ":authority": "t", ":path": path,
+              "content-type": "application/grpc"}
+    block = b"".join(b"\0" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode() for k, v in fields.items())
+    prefixed = b"\0" + len(data).to_bytes(4, "big") + data
+    return raw_frame(1, 4, stream, block) + raw_frame(0, int(end), stream, prefixed)

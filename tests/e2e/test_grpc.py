@@ -16,7 +16,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness
-from harness import Client, Server, code_and_details, golden, grpc, model, request
+from harness import Client, Server, code_and_details, golden, grpc, model, raw_call, raw_frame, request
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -370,22 +370,11 @@ class Drain(unittest.TestCase):
     def test_a_stream_that_begins_during_the_drain_ends_with_it(self):
         import socket
 
-        def frame(kind, flags, stream, data=b""):
-            return len(data).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + data
-
-        def call(stream, path, data, end):
-            fields = {":method": "POST", ":scheme": "http", ":authority": "t", ":path": path,
-                      "content-type": "application/grpc"}
-            block = b"".join(b"\0" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode()
-                             for k, v in fields.items())
-            prefixed = b"\0" + len(data).to_bytes(4, "big") + data
-            return frame(1, 4, stream, block) + frame(0, end, stream, prefixed)
-
         with slow(2000) as server, Client(server.address) as client:
             host, port = server.address.rsplit(":", 1)
             with socket.create_connection((host, int(port)), timeout=60) as s, s.makefile("rb") as replies:
-                s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
-                s.sendall(call(1, "/inference.InferenceService/Infer", request([("a", "b")]).SerializeToString(), 1))
+                s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + raw_frame(4, 0, 0))
+                s.sendall(raw_call(1, "/inference.InferenceService/Infer", request([("a", "b")]).SerializeToString(), 1))
                 until(lambda: client.stats().tasks_accepted >= 2)  # the canary was one
                 server.signal()
                 while True:  # to the first GOAWAY; its PING is never answered, so streams may still come for a second
@@ -393,7 +382,7 @@ class Drain(unittest.TestCase):
                     replies.read(int.from_bytes(head[:3], "big"))
                     if head[3] == 7:
                         break
-                s.sendall(call(3, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", b"\x3a\0", 0))
+                s.sendall(raw_call(3, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", b"\x3a\0", 0))
                 self.assertEqual(server.wait(), 0)
             self.assertIn("every request in flight was answered", server.stderr())
 
