@@ -192,6 +192,7 @@ static void open_stand(stand &s, cpl_precision precision, uint32_t tokens, const
     must(cpl_cuda_open(&s.session, s.weights, &err), err);
     printf("{\"section\":\"load\",\"precision\":\"%s\",\"kernels\":\"%s\",\"weight_bytes\":%llu,\"setting\":\"%s\"}\n",
            cpl_precision_name(precision), report.kernels, (unsigned long long)report.weight_bytes, setting ? setting : "");
+    printf("{\"section\":\"clusters\",\"narrow\":%d,\"wide\":%d}\n", s.weights->device.clusters[0], s.weights->device.clusters[1]);
 }
 
 static void close_stand(stand &s)
@@ -340,7 +341,7 @@ static void section_products(stand &s, uint32_t tokens, const char *precision)
                 float ms;
                 must(cudaEventRecord(from, s.session->stream), "event");
                 for (int k = 0; k < 10; k++)
-                    must(cpl_cuda_multiply(p.p, rows, plan.tokens, &s.weights->device, v, s.session->stream), "product");
+                    must(cpl_cuda_multiply(p.p, rows, plan.tokens, &s.weights->device, v, s.session->queue), "product");
                 must(cudaEventRecord(to, s.session->stream), "event");
                 must(cudaEventSynchronize(to), "product");
                 must(cudaEventElapsedTime(&ms, from, to), "event");

@@ -15,6 +15,7 @@
  * zeros or as its last row, and never written. */
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.cuh"
+#include "backend/cuda/launch.cuh"
 
 enum { THREADS = 128, HEAD_ROWS = 128 };
 
@@ -190,12 +191,13 @@ __device__ __forceinline__ void load_keys(uint32_t keys, uint32_t values, const 
 template <typename T, int D>
 __global__ void __launch_bounds__(THREADS)
     attend_kernel(const T *__restrict__ qkv, T *__restrict__ ctx, uint32_t width, float scale,
-                  const cpl_cuda_item *__restrict__ items, const cpl_cuda_counts *__restrict__ counts)
+                  const cpl_cuda_item *__restrict__ items, const cpl_cuda_counts *__restrict__ counts, int reverse)
 {
     __shared__ __align__(128) uint8_t key_room[HEAD_ROWS * D * 2];
     __shared__ __align__(128) uint8_t value_room[HEAD_ROWS * (D * 2 + 16)];
+    grid_begin();
     if (blockIdx.x >= counts->items) return;
-    const cpl_cuda_item it = items[blockIdx.x];
+    const cpl_cuda_item it = items[reverse ? counts->items - 1 - blockIdx.x : blockIdx.x];
     const uint32_t keys = address_of(key_room), values = address_of(value_room), warp = threadIdx.x >> 5;
     const uint32_t room = HEAD_ROWS / it.heads, first = warp * 32, head = it.head + first / room;
     const uint32_t query = it.query + first % room;
@@ -315,6 +317,7 @@ __global__ void __launch_bounds__(THREADS)
     attend_first_kernel(const T *__restrict__ q, const T *__restrict__ qkv, T *__restrict__ ctx, uint32_t width, float scale,
                         const uint32_t *__restrict__ cu, const uint32_t *__restrict__ sequences)
 {
+    grid_begin();
     const uint32_t heads = width / D, unit = blockIdx.x * (THREADS / 32) + (threadIdx.x >> 5), i = unit / heads;
     if (i >= *sequences) return;
     const uint32_t column = unit % heads * D, start = cu[i], length = cu[i + 1] - start;
@@ -328,6 +331,7 @@ __global__ void __launch_bounds__(THREADS)
     attend_fp32_kernel(const float *__restrict__ qkv, float *__restrict__ ctx, uint32_t width, float scale,
                        const cpl_cuda_item *__restrict__ items, const cpl_cuda_counts *__restrict__ counts)
 {
+    grid_begin();
     if (blockIdx.x >= counts->items) return;
     const cpl_cuda_item it = items[blockIdx.x];
     const uint32_t room = HEAD_ROWS / it.heads, first = (threadIdx.x >> 5) * 32, column = (it.head + first / room) * D;
@@ -345,25 +349,25 @@ static const float LOG2_E = 1.4426950408889634f;
 
 template <typename T, int D>
 static void attend(const void *qkv, void *ctx, uint32_t width, float scale, const cpl_cuda_item *items,
-                   const cpl_cuda_counts *counts, uint32_t items_max, cudaStream_t stream)
+                   const cpl_cuda_counts *counts, uint32_t items_max, cpl_cuda_queue queue)
 {
     if constexpr (sizeof(T) == 4)
-        attend_fp32_kernel<D><<<items_max, THREADS, 0, stream>>>((const float *)qkv, (float *)ctx, width, scale * LOG2_E,
+        cpl_cuda_start(attend_fp32_kernel<D>, dim3(items_max), THREADS, 0, queue, 1, (const float *)qkv, (float *)ctx, width, scale * LOG2_E,
                                                                  items, counts);
     else
-        attend_kernel<T, D><<<items_max, THREADS, 0, stream>>>((const T *)qkv, (T *)ctx, width, scale * LOG2_E, items,
-                                                               counts);
+        cpl_cuda_start(attend_kernel<T, D>, dim3(items_max), THREADS, 0, queue, 1, (const T *)qkv, (T *)ctx, width, scale * LOG2_E, items,
+                                                               counts, queue.reverse);
 }
 
 template <typename T>
 static cudaError_t attend_type(const void *qkv, void *ctx, uint32_t width, uint32_t head_size, float scale,
                                const cpl_cuda_item *items, const cpl_cuda_counts *counts, uint32_t items_max,
-                               cudaStream_t stream)
+                               cpl_cuda_queue queue)
 {
     if (head_size == 32)
-        attend<T, 32>(qkv, ctx, width, scale, items, counts, items_max, stream);
+        attend<T, 32>(qkv, ctx, width, scale, items, counts, items_max, queue);
     else if (head_size == 64)
-        attend<T, 64>(qkv, ctx, width, scale, items, counts, items_max, stream);
+        attend<T, 64>(qkv, ctx, width, scale, items, counts, items_max, queue);
     else
         return cudaErrorInvalidValue;
     return cudaGetLastError();
@@ -371,25 +375,25 @@ static cudaError_t attend_type(const void *qkv, void *ctx, uint32_t width, uint3
 
 cudaError_t cpl_cuda_attend(cpl_cuda_type type, const void *qkv, void *ctx, uint32_t width, uint32_t head_size,
                             float scale, const cpl_cuda_item *items, const cpl_cuda_counts *counts, uint32_t items_max,
-                            cudaStream_t stream)
+                            cpl_cuda_queue queue)
 {
     if (type == CPL_CUDA_BF16)
-        return attend_type<bf16>(qkv, ctx, width, head_size, scale, items, counts, items_max, stream);
+        return attend_type<bf16>(qkv, ctx, width, head_size, scale, items, counts, items_max, queue);
     if (type == CPL_CUDA_FP16)
-        return attend_type<fp16>(qkv, ctx, width, head_size, scale, items, counts, items_max, stream);
-    return attend_type<float>(qkv, ctx, width, head_size, scale, items, counts, items_max, stream);
+        return attend_type<fp16>(qkv, ctx, width, head_size, scale, items, counts, items_max, queue);
+    return attend_type<float>(qkv, ctx, width, head_size, scale, items, counts, items_max, queue);
 }
 
 template <typename T>
 static cudaError_t attend_first(const void *q, const void *qkv, void *ctx, uint32_t width, uint32_t head_size, float scale,
-                                const uint32_t *cu, const uint32_t *sequences, uint32_t max, cudaStream_t stream)
+                                const uint32_t *cu, const uint32_t *sequences, uint32_t max, cpl_cuda_queue queue)
 {
     const uint32_t warps = THREADS / 32, blocks = (max * (width / head_size) + warps - 1) / warps;
     if (head_size == 32)
-        attend_first_kernel<T, 32><<<blocks, THREADS, 0, stream>>>((const T *)q, (const T *)qkv, (T *)ctx, width,
+        cpl_cuda_start(attend_first_kernel<T, 32>, dim3(blocks), THREADS, 0, queue, 1, (const T *)q, (const T *)qkv, (T *)ctx, width,
                                                                    scale * LOG2_E, cu, sequences);
     else if (head_size == 64)
-        attend_first_kernel<T, 64><<<blocks, THREADS, 0, stream>>>((const T *)q, (const T *)qkv, (T *)ctx, width,
+        cpl_cuda_start(attend_first_kernel<T, 64>, dim3(blocks), THREADS, 0, queue, 1, (const T *)q, (const T *)qkv, (T *)ctx, width,
                                                                    scale * LOG2_E, cu, sequences);
     else
         return cudaErrorInvalidValue;
@@ -398,12 +402,12 @@ static cudaError_t attend_first(const void *q, const void *qkv, void *ctx, uint3
 
 cudaError_t cpl_cuda_attend_first(cpl_cuda_type type, const void *q, const void *qkv, void *ctx, uint32_t width,
                                   uint32_t head_size, float scale, const uint32_t *cu_seqlens,
-                                  const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream)
+                                  const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue)
 {
     const uint32_t *n = &counts->sequences;
     if (type == CPL_CUDA_BF16)
-        return attend_first<bf16>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, stream);
+        return attend_first<bf16>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, queue);
     if (type == CPL_CUDA_FP16)
-        return attend_first<fp16>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, stream);
-    return attend_first<float>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, stream);
+        return attend_first<fp16>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, queue);
+    return attend_first<float>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, queue);
 }

@@ -72,6 +72,7 @@ typedef void cpl_cuda_mark_fn(void *arg, const char *name, uint32_t layer);
 struct cpl_session {
     const cpl_weights *weights;
     cudaStream_t stream;
+    cpl_cuda_queue queue; /* the stream, for launches */
     cudaEvent_t blocking, spinning;
 
     void *block; /* device memory, all of it */

@@ -22,6 +22,7 @@ typedef struct pass {
 static void launched(pass *p, cudaError_t e, const char *name)
 {
     p->error = e;
+    p->s->queue.reverse ^= 1;
     if (!e && p->s->mark) p->s->mark(p->s->mark_arg, name, p->layer);
 }
 
@@ -31,7 +32,7 @@ static void multiply(pass *p, const cpl_cuda_product *m, int first, const char *
     launched(p,
              cpl_cuda_multiply(m, first ? &p->counts->sequences : &p->counts->tokens,
                                first ? p->plan->sequences : p->plan->tokens, &p->w->device, p->w->variant,
-                               p->s->stream),
+                               p->s->queue),
              name);
 }
 
@@ -41,7 +42,7 @@ static void add_norm(pass *p, void *x, float *out, const cpl_cuda_norm *norm, in
     launched(p,
              cpl_cuda_add_norm(p->w->type, x, p->s->y, out, p->w->arch.hidden, *norm,
                                first ? &p->counts->sequences : &p->counts->tokens,
-                               first ? p->plan->sequences : p->plan->tokens, p->s->stream),
+                               first ? p->plan->sequences : p->plan->tokens, p->s->queue),
              name);
 }
 
@@ -57,7 +58,7 @@ static void multiply_norm(pass *p, const cpl_cuda_product *m, const cpl_cuda_nor
     if (p->error) return;
     launched(p,
              cpl_cuda_multiply_norm(m, *norm, out, first ? &p->counts->sequences : &p->counts->tokens,
-                                    first ? p->plan->sequences : p->plan->tokens, &p->w->device, p->s->stream),
+                                    first ? p->plan->sequences : p->plan->tokens, &p->w->device, p->s->queue),
              name);
 }
 
@@ -69,7 +70,7 @@ static void layer(pass *p, float *out)
     if (!p->error)
         launched(p,
                  cpl_cuda_attend(w->type, s->qkv, s->ctx, w->width, w->head_size, w->scale, p->items, p->counts,
-                                 p->plan->items, s->stream),
+                                 p->plan->items, s->queue),
                  "attention");
     const cpl_cuda_layer *y = &w->layers[p->layer];
     const cpl_cuda_layer_products *m = &s->layers[p->layer];
@@ -85,14 +86,14 @@ static void layer_first(pass *p)
     if (!p->error)
         launched(p,
                  cpl_cuda_gather_first(w->type, s->x_first, s->x, w->arch.hidden, p->cu, p->counts, p->plan->sequences,
-                                       s->stream),
+                                       s->queue),
                  "gather");
     multiply(p, &s->keys_values, 0, "keys values");
     multiply(p, &s->query_first, 1, "first: query");
     if (!p->error)
         launched(p,
                  cpl_cuda_attend_first(w->type, s->q_first, s->qkv, s->ctx, w->width, w->head_size, w->scale, p->cu,
-                                       p->counts, p->plan->sequences, s->stream),
+                                       p->counts, p->plan->sequences, s->queue),
                  "first: attention");
     const cpl_cuda_layer *y = &w->layers[p->layer];
     multiply_norm(p, &s->out_first, &y->attention_norm, s->x_first, NULL, 1, "first: out");
@@ -108,18 +109,18 @@ static void finish(pass *p)
         if (!p->error)
             launched(p,
                      cpl_cuda_pooler(s->pooled, s->last, (const float *)w->pooler.w, w->pooler.bias, w->arch.hidden,
-                                     p->counts, p->plan->sequences, s->stream),
+                                     p->counts, p->plan->sequences, s->queue),
                      "pooler");
         if (!p->error)
             launched(p,
                      cpl_cuda_classify(s->logits, s->pooled, (const float *)w->classifier.w, w->classifier.bias,
-                                       w->arch.hidden, w->arch.labels, p->counts, p->plan->sequences, s->stream),
+                                       w->arch.hidden, w->arch.labels, p->counts, p->plan->sequences, s->queue),
                      "classifier");
     } else if (p->plan->want == CPL_WANT_POOLED && w->pooling != CPL_POOLING_CLS) {
         if (!p->error)
             launched(p,
                      cpl_cuda_pool(s->pooled, s->last, w->arch.hidden, w->pooling == CPL_POOLING_MAX, p->cu, p->counts,
-                                   p->plan->sequences, s->stream),
+                                   p->plan->sequences, s->queue),
                      "pooling");
     }
 }
@@ -131,12 +132,13 @@ cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan)
               (const cpl_cuda_item *)(s->input + plan->items_at), cudaSuccess, 0};
     const int first_only =
         plan->want == CPL_WANT_LOGITS || (plan->want == CPL_WANT_POOLED && w->pooling == CPL_POOLING_CLS);
+    s->queue.reverse = 0;
     launched(&p, cudaMemcpyAsync(s->input, s->input_host, plan->bytes, cudaMemcpyHostToDevice, s->stream), "input");
     if (!p.error)
         launched(&p,
                  cpl_cuda_embed(w->type, s->x, w->arch.hidden, (const cpl_cuda_token *)(s->input + plan->tokens_at),
                                 w->word, w->position, w->type_table, w->embedding_norm, p.counts, plan->tokens,
-                                s->stream),
+                                {s->stream, 0, 0}), /* after the copy, whole */
                  "embedding");
     for (p.layer = 0; p.layer + 1 < w->arch.layers; p.layer++) layer(&p, NULL);
     if (first_only)

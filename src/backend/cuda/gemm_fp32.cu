@@ -3,6 +3,7 @@
  * rising order, so results never depend on the number of rows. Used by fp32 models and by every model's pooler. */
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.cuh"
+#include "backend/cuda/launch.cuh"
 
 enum { TILE = 64, DEPTH = 16, THREADS = 256, PITCH = TILE + 4 };
 
@@ -28,6 +29,7 @@ __global__ void __launch_bounds__(THREADS)
                 int epilogue)
 {
     __shared__ __align__(16) float at[2][DEPTH][PITCH], wt[2][DEPTH][PITCH];
+    grid_begin();
     const uint32_t total = *rows, row = blockIdx.y * TILE, column = blockIdx.x * TILE;
     if (row >= total) return;
     const uint32_t my_row = threadIdx.x >> 2, my_k = (threadIdx.x & 3) * 4;
@@ -65,10 +67,10 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
-cudaError_t cpl_cuda_multiply_fp32(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max, cudaStream_t stream)
+cudaError_t cpl_cuda_multiply_fp32(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue)
 {
     const dim3 grid((p->n + TILE - 1) / TILE, (rows_max + TILE - 1) / TILE);
-    tile_kernel<<<grid, THREADS, 0, stream>>>((const float *)p->a, p->a_stride, (const float *)p->w, p->bias,
+    cpl_cuda_start(tile_kernel, dim3(grid), THREADS, 0, queue, 1, (const float *)p->a, p->a_stride, (const float *)p->w, p->bias,
                                               (float *)p->out, p->out_stride, rows, p->n, p->k, p->epilogue);
     return cudaGetLastError();
 }

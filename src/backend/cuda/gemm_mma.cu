@@ -6,6 +6,7 @@
  * the number of rows. Edges are zero-filled, so any n and any k that is a multiple of 8 will do. */
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.cuh"
+#include "backend/cuda/launch.cuh"
 
 enum { TILE = 128, DEPTH = 32, STAGES = 4, STAGE_BYTES = 2 * TILE * DEPTH * 2, THREADS = 256 };
 
@@ -57,6 +58,7 @@ __global__ void __launch_bounds__(THREADS, 2)
                 int epilogue)
 {
     extern __shared__ __align__(1024) uint8_t stages[];
+    grid_begin();
     const uint32_t total = *rows, row = blockIdx.y * TILE, column = blockIdx.x * TILE;
     if (row >= total) return;
     const uint32_t base = address_of(stages), blocks = (k + DEPTH - 1) / DEPTH;
@@ -96,27 +98,27 @@ __global__ void __launch_bounds__(THREADS, 2)
 }
 
 template <typename T, int E>
-static cudaError_t launch(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max, cudaStream_t stream)
+static cudaError_t launch(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue)
 {
     const dim3 grid((p->n + TILE - 1) / TILE, (rows_max + TILE - 1) / TILE);
-    tile_kernel<T, E><<<grid, THREADS, STAGES * STAGE_BYTES, stream>>>((const T *)p->a, p->a_stride, (const T *)p->w, p->bias,
+    cpl_cuda_start(tile_kernel<T, E>, dim3(grid), THREADS, STAGES * STAGE_BYTES, queue, 1, (const T *)p->a, p->a_stride, (const T *)p->w, p->bias,
                                                                        (T *)p->out, p->out_stride, rows, p->n, p->k,
                                                                        p->epilogue);
     return cudaGetLastError();
 }
 
 template <typename T>
-static cudaError_t launch_type(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max, cudaStream_t stream)
+static cudaError_t launch_type(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue)
 {
-    if (p->epilogue == EPILOGUE_BIAS) return launch<T, EPILOGUE_BIAS>(p, rows, rows_max, stream);
-    if (p->epilogue == EPILOGUE_GELU) return launch<T, EPILOGUE_GELU>(p, rows, rows_max, stream);
-    return launch<T, -1>(p, rows, rows_max, stream);
+    if (p->epilogue == EPILOGUE_BIAS) return launch<T, EPILOGUE_BIAS>(p, rows, rows_max, queue);
+    if (p->epilogue == EPILOGUE_GELU) return launch<T, EPILOGUE_GELU>(p, rows, rows_max, queue);
+    return launch<T, -1>(p, rows, rows_max, queue);
 }
 
-cudaError_t cpl_cuda_multiply_mma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max, cudaStream_t stream)
+cudaError_t cpl_cuda_multiply_mma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue)
 {
-    return p->type == CPL_CUDA_BF16 ? launch_type<bf16>(p, rows, rows_max, stream)
-                                    : launch_type<fp16>(p, rows, rows_max, stream);
+    return p->type == CPL_CUDA_BF16 ? launch_type<bf16>(p, rows, rows_max, queue)
+                                    : launch_type<fp16>(p, rows, rows_max, queue);
 }
 
 template <typename T> static cudaError_t prepare(void)
@@ -143,9 +145,9 @@ cudaError_t cpl_cuda_kernels_prepare(const cpl_cuda_device *d)
 }
 
 cudaError_t cpl_cuda_multiply(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
-                              const cpl_cuda_device *d, int variant, cudaStream_t stream)
+                              const cpl_cuda_device *d, int variant, cpl_cuda_queue queue)
 {
-    if (p->type == CPL_CUDA_FP32) return cpl_cuda_multiply_fp32(p, rows, rows_max, stream);
-    if (d->wgmma) return cpl_cuda_multiply_wgmma(p, rows, rows_max, d, variant, stream);
-    return cpl_cuda_multiply_mma(p, rows, rows_max, stream);
+    if (p->type == CPL_CUDA_FP32) return cpl_cuda_multiply_fp32(p, rows, rows_max, queue);
+    if (d->wgmma) return cpl_cuda_multiply_wgmma(p, rows, rows_max, d, variant, queue);
+    return cpl_cuda_multiply_mma(p, rows, rows_max, queue);
 }

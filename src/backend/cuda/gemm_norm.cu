@@ -14,6 +14,7 @@
  * x is read and written in place: each element by one block, read before written. Rejected: whole rows in one block
  * (192 registers a thread for 64 rows: W would pass through L2 twice as often). */
 #include "backend/cuda/kernels.cuh"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/wgmma.cuh"
 
 constexpr int BLOCK_K = 64, COLUMNS = 192, PIECE = 64 * 64 * 2, STAGING = 2 * PIECE, THREADS = 384, RANKS = 4;
@@ -168,6 +169,7 @@ __global__ void __launch_bounds__(THREADS, 1)
         prefetch_map(&x_map);
     }
     cluster_sync();
+    grid_begin();
     uint32_t index = 0, phase = 0;
     if (group == 2) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
@@ -274,31 +276,39 @@ cudaError_t cpl_cuda_prepare_norm(void)
     return cudaSuccess;
 }
 
+cudaError_t cpl_cuda_norm_clusters(cpl_cuda_device *d, uint32_t n)
+{
+    for (int wide = 0; wide < 2; wide++) {
+        cudaLaunchAttribute a;
+        cudaLaunchConfig_t c = {};
+        a.id = cudaLaunchAttributeClusterDimension;
+        a.val.clusterDim.x = n / COLUMNS;
+        a.val.clusterDim.y = a.val.clusterDim.z = 1;
+        c.gridDim = dim3((unsigned)d->multiprocessors / (n / COLUMNS) * (n / COLUMNS));
+        c.blockDim = dim3(THREADS);
+        c.dynamicSmemBytes = shared_bytes(wide);
+        c.attrs = &a;
+        c.numAttrs = 1;
+        const cudaError_t e = cudaOccupancyMaxActiveClusters(&d->clusters[wide], (const void *)kernel_of<bf16>(wide), &c);
+        if (e) return e;
+        if (!d->clusters[wide]) return cudaErrorInvalidClusterSize;
+    }
+    return cudaSuccess;
+}
+
 int cpl_cuda_norm_fits(cpl_cuda_type type, uint32_t n, const cpl_cuda_device *d)
 {
     return d->wgmma && type != CPL_CUDA_FP32 && n % COLUMNS == 0 && n / COLUMNS <= RANKS;
 }
 
 cudaError_t cpl_cuda_multiply_norm(const cpl_cuda_product *p, cpl_cuda_norm norm, float *out, const uint32_t *rows,
-                                   uint32_t rows_max, const cpl_cuda_device *d, cudaStream_t stream)
+                                   uint32_t rows_max, const cpl_cuda_device *d, cpl_cuda_queue queue)
 {
-    const int ranks = (int)p->n / COLUMNS, clusters = d->multiprocessors / ranks;
-    const int narrow_tiles = (int)(rows_max + 127) / 128, wide_tiles = (int)(rows_max + 255) / 256;
-    const int narrow_waves = (narrow_tiles + clusters - 1) / clusters, wide_waves = (wide_tiles + clusters - 1) / clusters;
-    const int wide = wide_waves * 20 <= narrow_waves * 12, tiles = wide ? wide_tiles : narrow_tiles;
-    cudaLaunchAttribute attributes[1];
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim.x = (unsigned)ranks;
-    attributes[0].val.clusterDim.y = 1;
-    attributes[0].val.clusterDim.z = 1;
-    cudaLaunchConfig_t c = {};
-    c.gridDim = dim3((unsigned)((tiles < clusters ? tiles : clusters) * ranks));
-    c.blockDim = dim3(THREADS);
-    c.dynamicSmemBytes = shared_bytes(wide);
-    c.stream = stream;
-    c.attrs = attributes;
-    c.numAttrs = 1;
-    norm_fn *kernel = p->type == CPL_CUDA_BF16 ? kernel_of<bf16>(wide) : kernel_of<fp16>(wide);
-    return cudaLaunchKernelEx(&c, kernel, p->a_map, p->w_map_192, p->out_map, p->bias, norm, out, rows,
-                              (int)(p->k + BLOCK_K - 1) / BLOCK_K, ranks);
+    const int ranks = (int)p->n / COLUMNS, tiles[2] = {(int)(rows_max + 127) / 128, (int)(rows_max + 255) / 256};
+    const int waves[2] = {(tiles[0] + d->clusters[0] - 1) / d->clusters[0], (tiles[1] + d->clusters[1] - 1) / d->clusters[1]};
+    const int wide = waves[1] * 20 <= waves[0] * 12;
+    const int grid = tiles[wide] < d->clusters[wide] ? tiles[wide] : d->clusters[wide];
+    return cpl_cuda_start(p->type == CPL_CUDA_BF16 ? kernel_of<bf16>(wide) : kernel_of<fp16>(wide),
+                          dim3((unsigned)(grid * ranks)), THREADS, shared_bytes(wide), queue, ranks, p->a_map, p->w_map_192,
+                          p->out_map, p->bias, norm, out, rows, (int)(p->k + BLOCK_K - 1) / BLOCK_K, ranks);
 }

@@ -17,6 +17,7 @@
  * split), W by multicast to clusters of two (measured slower in a prototype), stores straight from registers (stall the
  * epilogue). */
 #include "backend/cuda/kernels.cuh"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/wgmma.cuh"
 
 constexpr int BLOCK_K = 64, BLOCK_N = 192, PIECE = 64 * 64 * 2, STAGING = 2 * PIECE, SMALL_N = 64;
@@ -108,7 +109,7 @@ template <typename T, int MI, int BN, int STAGES, int E>
 __global__ void __launch_bounds__(THREADS, 1)
     ring_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap w_map,
                 const __grid_constant__ CUtensorMap out_map, const float *__restrict__ bias, const uint32_t *__restrict__ rows,
-                int n, int blocks_k, int epilogue)
+                int n, int blocks_k, int epilogue, int reverse)
 {
 #ifdef CPL_CUDA_SM90A
     extern __shared__ uint8_t raw[];
@@ -128,12 +129,14 @@ __global__ void __launch_bounds__(THREADS, 1)
         prefetch_map(&out_map);
     }
     __syncthreads();
+    grid_begin();
     ring r = {0, 0};
     if (group == 2) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
         if (threadIdx.x != 256) return;
         for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-            const int row = tile / columns * 128 * MI, column = tile % columns * BN;
+            const int place = reverse ? tiles - 1 - tile : tile;
+            const int row = place / columns * 128 * MI, column = place % columns * BN;
             for (int k = 0; k < blocks_k; k++) {
                 const uint32_t to = base + r.index * STAGE, bar = full + 8 * r.index;
                 barrier_wait(empty + 8 * r.index, r.phase ^ 1);
@@ -150,7 +153,8 @@ __global__ void __launch_bounds__(THREADS, 1)
         uint32_t piece = 0;
         float d[MI][BN / 2];
         for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-            const int row = tile / columns * 128 * MI + group * 64 * MI, column = tile % columns * BN;
+            const int place = reverse ? tiles - 1 - tile : tile;
+            const int row = place / columns * 128 * MI + group * 64 * MI, column = place % columns * BN;
             uint32_t before = 0;
             for (int k = 0; k < blocks_k; k++) {
                 const uint32_t at = base + r.index * STAGE;
@@ -180,7 +184,7 @@ template <typename T, int E>
 __global__ void __launch_bounds__(THREADS, 1)
     resident_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap w_map,
                     const __grid_constant__ CUtensorMap out_map, const float *__restrict__ bias,
-                    const uint32_t *__restrict__ rows, int n, int blocks_k, int epilogue, int splits)
+                    const uint32_t *__restrict__ rows, int n, int blocks_k, int epilogue, int splits, int reverse)
 {
 #ifdef CPL_CUDA_SM90A
     extern __shared__ uint8_t raw[];
@@ -206,12 +210,14 @@ __global__ void __launch_bounds__(THREADS, 1)
         prefetch_map(&out_map);
     }
     __syncthreads();
+    grid_begin();
     if (group == 2) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
         if (threadIdx.x != 256) return;
         ring r = {0, 0};
         uint32_t a_phase = 1;
-        for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
+        for (int turn = blockIdx.x; turn < units; turn += gridDim.x) {
+            const int unit = reverse ? units - 1 - turn : turn;
             const int row = unit / splits * 128, first = unit % splits * chunks;
             for (int c = 0; c < chunks; c++) {
                 const int column = (first + (c + unit) % chunks) * BLOCK_N;
@@ -237,7 +243,8 @@ __global__ void __launch_bounds__(THREADS, 1)
         uint32_t piece = 0, a_phase = 0, count = 0; /* count: chunks so far, of both warpgroups */
         float d[2][BLOCK_N / 2];
         if (group == 1) named_barrier_arrive(3, 256);
-        for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
+        for (int turn = blockIdx.x; turn < units; turn += gridDim.x) {
+            const int unit = reverse ? units - 1 - turn : turn;
             const int row = unit / splits * 128, first = unit % splits * chunks;
             for (int c = 0; c < chunks; c++, count++) {
                 if ((count & 1) != (uint32_t)group) continue;
@@ -283,9 +290,9 @@ __global__ void __launch_bounds__(THREADS, 1)
 enum variant { CHOOSE, RING_256_192, RING_128_192, RING_128_64, RESIDENT, RESIDENT_2, RESIDENT_4, VARIANTS };
 
 typedef void ring_fn(const CUtensorMap, const CUtensorMap, const CUtensorMap, const float *, const uint32_t *, int, int,
-                     int);
+                     int, int);
 typedef void resident_fn(const CUtensorMap, const CUtensorMap, const CUtensorMap, const float *, const uint32_t *, int,
-                         int, int, int);
+                         int, int, int, int);
 
 static const struct shape {
     int rows, columns, stages;
@@ -370,39 +377,39 @@ static int choose(const cpl_cuda_product *p, int rows, int processors)
 
 template <typename T, int E>
 static cudaError_t launch(const cpl_cuda_product *p, const uint32_t *rows, int rows_max, int processors, int v,
-                          cudaStream_t stream)
+                          cpl_cuda_queue queue)
 {
     const int blocks = ceil_div((int)p->k, BLOCK_K), n = (int)p->n;
     if (v >= RESIDENT) {
         const int splits = v == RESIDENT ? 1 : v == RESIDENT_2 ? 2 : 4, units = ceil_div(rows_max, 128) * splits;
-        resident_kernel<T, E><<<units < processors ? units : processors, THREADS, resident_shared(), stream>>>(
-            p->a_map, p->w_map_192, p->out_map, p->bias, rows, n, blocks, p->epilogue, splits);
+        cpl_cuda_start(resident_kernel<T, E>, dim3(units < processors ? units : processors), THREADS, resident_shared(), queue, 1, 
+            p->a_map, p->w_map_192, p->out_map, p->bias, rows, n, blocks, p->epilogue, splits, queue.reverse);
     } else {
         const int tiles = ceil_div(rows_max, shapes[v].rows) * ceil_div(n, shapes[v].columns);
         ring_fn *kernel = ring_of<T, E>(v);
-        kernel<<<tiles < processors ? tiles : processors, THREADS, ring_shared(v), stream>>>(
+        cpl_cuda_start(kernel, dim3(tiles < processors ? tiles : processors), THREADS, ring_shared(v), queue, 1, 
             p->a_map, shapes[v].columns == 192 ? p->w_map_192 : p->w_map_64, p->out_map, p->bias, rows, n, blocks,
-            p->epilogue);
+            p->epilogue, queue.reverse);
     }
     return cudaGetLastError();
 }
 
 template <typename T>
 static cudaError_t launch_type(const cpl_cuda_product *p, const uint32_t *rows, int rows_max, int processors, int v,
-                               cudaStream_t stream)
+                               cpl_cuda_queue queue)
 {
-    if (p->epilogue == EPILOGUE_BIAS) return launch<T, EPILOGUE_BIAS>(p, rows, rows_max, processors, v, stream);
-    if (p->epilogue == EPILOGUE_GELU) return launch<T, EPILOGUE_GELU>(p, rows, rows_max, processors, v, stream);
-    return launch<T, -1>(p, rows, rows_max, processors, v, stream);
+    if (p->epilogue == EPILOGUE_BIAS) return launch<T, EPILOGUE_BIAS>(p, rows, rows_max, processors, v, queue);
+    if (p->epilogue == EPILOGUE_GELU) return launch<T, EPILOGUE_GELU>(p, rows, rows_max, processors, v, queue);
+    return launch<T, -1>(p, rows, rows_max, processors, v, queue);
 }
 
 cudaError_t cpl_cuda_multiply_wgmma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
-                                    const cpl_cuda_device *d, int variant, cudaStream_t stream)
+                                    const cpl_cuda_device *d, int variant, cpl_cuda_queue queue)
 {
     if (variant <= CHOOSE || variant >= VARIANTS || cost_of(variant, p, (int)rows_max, d->multiprocessors) >= 1e30)
         variant = choose(p, (int)rows_max, d->multiprocessors);
-    if (p->type == CPL_CUDA_BF16) return launch_type<bf16>(p, rows, (int)rows_max, d->multiprocessors, variant, stream);
-    return launch_type<fp16>(p, rows, (int)rows_max, d->multiprocessors, variant, stream);
+    if (p->type == CPL_CUDA_BF16) return launch_type<bf16>(p, rows, (int)rows_max, d->multiprocessors, variant, queue);
+    return launch_type<fp16>(p, rows, (int)rows_max, d->multiprocessors, variant, queue);
 }
 
 /* ---- tensor maps ---------------------------------------------------------------------------------------------------- */

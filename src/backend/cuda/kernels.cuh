@@ -57,8 +57,17 @@ typedef struct cpl_cuda_norm {
 
 typedef struct cpl_cuda_device {
     int index, multiprocessors;
-    int wgmma; /* 1: the sm_90a kernels run here */
+    int wgmma;       /* 1: the sm_90a kernels run here */
+    int early;       /* 1: kernels may be brought in while the one before them finishes */
+    int clusters[2]; /* of the fused norm kernels that run at once: tiles of 128 and of 256 rows; 0: not used */
 } cpl_cuda_device;
+
+/* Where kernels go. early: launch.cuh. reverse: last rows first, so that a kernel starts with what the one before it
+ * wrote last, which L2 still holds (kernels that follow each other alternate; what they compute is the same). */
+typedef struct cpl_cuda_queue {
+    cudaStream_t stream;
+    int early, reverse;
+} cpl_cuda_queue;
 
 /* The device kernels run on: asks the driver once per kernel for its shared memory. */
 cudaError_t cpl_cuda_kernels_prepare(const cpl_cuda_device *d);
@@ -68,18 +77,20 @@ cudaError_t cpl_cuda_product_map(cpl_cuda_product *p, uint32_t a_rows, uint32_t 
 
 /* *rows lies on the device; rows_max bounds it. wgmma: use the sm_90a kernels. variant: 0 chooses by rows_max. */
 cudaError_t cpl_cuda_multiply(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
-                              const cpl_cuda_device *d, int variant, cudaStream_t stream);
+                              const cpl_cuda_device *d, int variant, cpl_cuda_queue queue);
 cudaError_t cpl_cuda_multiply_wgmma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
-                                    const cpl_cuda_device *d, int variant, cudaStream_t stream);
+                                    const cpl_cuda_device *d, int variant, cpl_cuda_queue queue);
 cudaError_t cpl_cuda_multiply_mma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
-                                  cudaStream_t stream);
+                                  cpl_cuda_queue queue);
 cudaError_t cpl_cuda_multiply_fp32(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
-                                   cudaStream_t stream);
+                                   cpl_cuda_queue queue);
 /* x = norm(x + a w^T + bias) in one kernel, x being p->out, the epilogue BIAS; as fp32 to `out` instead where that is
  * given. Only where it fits: a row's columns then are split in one way whatever the number of rows. */
 int cpl_cuda_norm_fits(cpl_cuda_type type, uint32_t n, const cpl_cuda_device *d);
 cudaError_t cpl_cuda_multiply_norm(const cpl_cuda_product *p, cpl_cuda_norm norm, float *out, const uint32_t *rows,
-                                   uint32_t rows_max, const cpl_cuda_device *d, cudaStream_t stream);
+                                   uint32_t rows_max, const cpl_cuda_device *d, cpl_cuda_queue queue);
+/* Fills d->clusters for rows of n columns. */
+cudaError_t cpl_cuda_norm_clusters(cpl_cuda_device *d, uint32_t n);
 cudaError_t cpl_cuda_prepare_wgmma(void);
 cudaError_t cpl_cuda_prepare_norm(void);
 cudaError_t cpl_cuda_prepare_mma(void);
@@ -88,11 +99,11 @@ cudaError_t cpl_cuda_prepare_mma(void);
  * of width columns; with a 16-bit type in the order that cpl_cuda_context_column gives inside each 32. */
 cudaError_t cpl_cuda_attend(cpl_cuda_type type, const void *qkv, void *ctx, uint32_t width, uint32_t head_size,
                             float scale, const cpl_cuda_item *items, const cpl_cuda_counts *counts, uint32_t items_max,
-                            cudaStream_t stream);
+                            cpl_cuda_queue queue);
 /* Of the first token of every sequence alone: q has one row a sequence (width columns), so has ctx. */
 cudaError_t cpl_cuda_attend_first(cpl_cuda_type type, const void *q, const void *qkv, void *ctx, uint32_t width,
                                   uint32_t head_size, float scale, const uint32_t *cu_seqlens,
-                                  const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream);
+                                  const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue);
 /* Column (below 32) of a head that stands at `position` (below 32) of the context rows. */
 static inline uint32_t cpl_cuda_context_column(uint32_t position)
 {
@@ -102,23 +113,23 @@ static inline uint32_t cpl_cuda_context_column(uint32_t position)
 /* x = norm(word + position + type) by token. Tables: word as T, the others fp32. */
 cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
                            const float *position, const float *type_table, cpl_cuda_norm norm,
-                           const cpl_cuda_counts *counts, uint32_t tokens_max, cudaStream_t stream);
+                           const cpl_cuda_counts *counts, uint32_t tokens_max, cpl_cuda_queue queue);
 /* x = norm(x + y), to x, or as fp32 to `out` where that is given. */
 cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, const void *y, float *out, uint32_t hidden,
-                              cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max, cudaStream_t stream);
+                              cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue);
 /* to[i] = x[cu_seqlens[i]] */
 cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, uint32_t hidden,
                                   const uint32_t *cu_seqlens, const cpl_cuda_counts *counts, uint32_t sequences_max,
-                                  cudaStream_t stream);
+                                  cpl_cuda_queue queue);
 /* out[i] = mean or maximum of the rows of sequence i, rows in rising order. */
 cudaError_t cpl_cuda_pool(float *out, const float *x, uint32_t hidden, int maximum, const uint32_t *cu_seqlens,
-                          const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream);
+                          const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue);
 /* out[i] = tanh(w x[i] + b), fp32 throughout */
 cudaError_t cpl_cuda_pooler(float *out, const float *x, const float *w, const float *b, uint32_t hidden,
-                            const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream);
+                            const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue);
 /* out[i, l] = x[i] . w[l] + b[l] */
 cudaError_t cpl_cuda_classify(float *out, const float *x, const float *w, const float *b, uint32_t hidden,
                               uint32_t labels, const cpl_cuda_counts *counts, uint32_t sequences_max,
-                              cudaStream_t stream);
+                              cpl_cuda_queue queue);
 
 #endif

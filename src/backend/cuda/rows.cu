@@ -5,6 +5,7 @@
  * by one fixed tree: a row's bits depend on the row alone. Statistics are fp32 whatever the storage. */
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.cuh"
+#include "backend/cuda/launch.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / 32 };
 
@@ -49,6 +50,7 @@ __global__ void __launch_bounds__(THREADS)
                  const float *__restrict__ position, const float *__restrict__ type, cpl_cuda_norm norm,
                  const uint32_t *__restrict__ rows)
 {
+    grid_begin();
     const uint32_t row = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
     if (row >= *rows) return;
     const cpl_cuda_token t = tokens[row];
@@ -72,10 +74,12 @@ __global__ void __launch_bounds__(THREADS)
 template <typename T, int N>
 __global__ void __launch_bounds__(THREADS)
     add_norm_kernel(T *__restrict__ x, const T *__restrict__ y, float *__restrict__ out, uint32_t hidden,
-                    cpl_cuda_norm norm, const uint32_t *__restrict__ rows)
+                    cpl_cuda_norm norm, const uint32_t *__restrict__ rows, int reverse)
 {
-    const uint32_t row = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
-    if (row >= *rows) return;
+    grid_begin();
+    const uint32_t place = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31, total = *rows;
+    if (place >= total) return;
+    const uint32_t row = reverse ? total - 1 - place : place;
     T *to = x + (size_t)row * hidden;
     float4 v[N];
 #pragma unroll
@@ -100,6 +104,7 @@ template <typename T>
 __global__ void gather_kernel(T *__restrict__ to, const T *__restrict__ x, uint32_t hidden,
                               const uint32_t *__restrict__ cu, const uint32_t *__restrict__ rows)
 {
+    grid_begin();
     const uint32_t row = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
     if (row >= *rows) return;
     for (uint32_t c = 4 * lane; c < hidden; c += 128)
@@ -109,6 +114,7 @@ __global__ void gather_kernel(T *__restrict__ to, const T *__restrict__ x, uint3
 __global__ void pool_kernel(float *__restrict__ out, const float *__restrict__ x, uint32_t hidden, int maximum,
                             const uint32_t *__restrict__ cu, const uint32_t *__restrict__ rows)
 {
+    grid_begin();
     const uint32_t row = blockIdx.x, from = row < *rows ? cu[row] : 0, to = row < *rows ? cu[row + 1] : 0;
     if (from == to) return;
     for (uint32_t c = threadIdx.x; c < hidden; c += blockDim.x) {
@@ -130,6 +136,7 @@ __global__ void __launch_bounds__(THREADS)
                   const float *__restrict__ b, uint32_t hidden, const uint32_t *__restrict__ rows)
 {
     extern __shared__ __align__(16) float room[];
+    grid_begin();
     const uint32_t first = blockIdx.x * POOLER_ROWS, lane = threadIdx.x & 31, total = *rows;
     if (first >= total) return;
     for (uint32_t i = threadIdx.x * 4; i < POOLER_ROWS * hidden; i += THREADS * 4)
@@ -159,6 +166,7 @@ __global__ void classify_kernel(float *__restrict__ out, const float *__restrict
                                 const float *__restrict__ b, uint32_t hidden, uint32_t labels,
                                 const uint32_t *__restrict__ rows)
 {
+    grid_begin();
     const uint32_t row = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
     if (row >= *rows) return;
     for (uint32_t l = 0; l < labels; l++) {
@@ -199,10 +207,10 @@ template <typename T> struct embed_call {
     cpl_cuda_norm norm;
     const uint32_t *rows;
     uint32_t rows_max;
-    cudaStream_t stream;
+    cpl_cuda_queue queue;
     template <int N> void operator()()
     {
-        embed_kernel<T, N><<<blocks_of(rows_max), THREADS, 0, stream>>>(x, hidden, tokens, word, position, type, norm, rows);
+        cpl_cuda_start(embed_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, hidden, tokens, word, position, type, norm, rows);
     }
 };
 
@@ -214,84 +222,84 @@ template <typename T> struct norm_call {
     cpl_cuda_norm norm;
     const uint32_t *rows;
     uint32_t rows_max;
-    cudaStream_t stream;
+    cpl_cuda_queue queue;
     template <int N> void operator()()
     {
-        add_norm_kernel<T, N><<<blocks_of(rows_max), THREADS, 0, stream>>>(x, y, out, hidden, norm, rows);
+        cpl_cuda_start(add_norm_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, y, out, hidden, norm, rows, queue.reverse);
     }
 };
 
 template <typename T>
 static cudaError_t embed(void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word, const float *position,
-                         const float *types, cpl_cuda_norm norm, const cpl_cuda_counts *c, uint32_t max, cudaStream_t s)
+                         const float *types, cpl_cuda_norm norm, const cpl_cuda_counts *c, uint32_t max, cpl_cuda_queue s)
 {
     return by_width(hidden, embed_call<T>{(T *)x, hidden, tokens, (const T *)word, position, types, norm, &c->tokens, max, s});
 }
 
 cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
                            const float *position, const float *type_table, cpl_cuda_norm norm,
-                           const cpl_cuda_counts *counts, uint32_t tokens_max, cudaStream_t stream)
+                           const cpl_cuda_counts *counts, uint32_t tokens_max, cpl_cuda_queue queue)
 {
     if (type == CPL_CUDA_BF16)
-        return embed<bf16>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, stream);
+        return embed<bf16>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
     if (type == CPL_CUDA_FP16)
-        return embed<fp16>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, stream);
-    return embed<float>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, stream);
+        return embed<fp16>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
+    return embed<float>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
 }
 
 template <typename T>
 static cudaError_t add_norm(void *x, const void *y, float *out, uint32_t hidden, cpl_cuda_norm norm, const uint32_t *rows,
-                            uint32_t max, cudaStream_t s)
+                            uint32_t max, cpl_cuda_queue s)
 {
     return by_width(hidden, norm_call<T>{(T *)x, (const T *)y, out, hidden, norm, rows, max, s});
 }
 
 cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, const void *y, float *out, uint32_t hidden,
-                              cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max, cudaStream_t stream)
+                              cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue)
 {
-    if (type == CPL_CUDA_BF16) return add_norm<bf16>(x, y, out, hidden, norm, rows, rows_max, stream);
-    if (type == CPL_CUDA_FP16) return add_norm<fp16>(x, y, out, hidden, norm, rows, rows_max, stream);
-    return add_norm<float>(x, y, out, hidden, norm, rows, rows_max, stream);
+    if (type == CPL_CUDA_BF16) return add_norm<bf16>(x, y, out, hidden, norm, rows, rows_max, queue);
+    if (type == CPL_CUDA_FP16) return add_norm<fp16>(x, y, out, hidden, norm, rows, rows_max, queue);
+    return add_norm<float>(x, y, out, hidden, norm, rows, rows_max, queue);
 }
 
 template <typename T>
 static void gather(void *to, const void *x, uint32_t hidden, const uint32_t *cu, const uint32_t *rows, uint32_t max,
-                   cudaStream_t stream)
+                   cpl_cuda_queue queue)
 {
-    gather_kernel<T><<<blocks_of(max), THREADS, 0, stream>>>((T *)to, (const T *)x, hidden, cu, rows);
+    cpl_cuda_start(gather_kernel<T>, dim3(blocks_of(max)), THREADS, 0, queue, 1, (T *)to, (const T *)x, hidden, cu, rows);
 }
 
 cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, uint32_t hidden,
                                   const uint32_t *cu_seqlens, const cpl_cuda_counts *counts, uint32_t sequences_max,
-                                  cudaStream_t stream)
+                                  cpl_cuda_queue queue)
 {
     if (type == CPL_CUDA_FP32)
-        gather<float>(to, x, hidden, cu_seqlens, &counts->sequences, sequences_max, stream);
+        gather<float>(to, x, hidden, cu_seqlens, &counts->sequences, sequences_max, queue);
     else /* two bytes are two bytes */
-        gather<bf16>(to, x, hidden, cu_seqlens, &counts->sequences, sequences_max, stream);
+        gather<bf16>(to, x, hidden, cu_seqlens, &counts->sequences, sequences_max, queue);
     return cudaGetLastError();
 }
 
 cudaError_t cpl_cuda_pool(float *out, const float *x, uint32_t hidden, int maximum, const uint32_t *cu_seqlens,
-                          const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream)
+                          const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue)
 {
-    pool_kernel<<<sequences_max, 128, 0, stream>>>(out, x, hidden, maximum, cu_seqlens, &counts->sequences);
+    cpl_cuda_start(pool_kernel, dim3(sequences_max), 128, 0, queue, 1, out, x, hidden, maximum, cu_seqlens, &counts->sequences);
     return cudaGetLastError();
 }
 
 cudaError_t cpl_cuda_pooler(float *out, const float *x, const float *w, const float *b, uint32_t hidden,
-                            const cpl_cuda_counts *counts, uint32_t sequences_max, cudaStream_t stream)
+                            const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue)
 {
     const dim3 grid((sequences_max + POOLER_ROWS - 1) / POOLER_ROWS, (hidden + POOLER_COLUMNS - 1) / POOLER_COLUMNS);
-    pooler_kernel<<<grid, THREADS, POOLER_ROWS * hidden * sizeof(float), stream>>>(out, x, w, b, hidden,
+    cpl_cuda_start(pooler_kernel, dim3(grid), THREADS, POOLER_ROWS * hidden * sizeof(float), queue, 1, out, x, w, b, hidden,
                                                                                   &counts->sequences);
     return cudaGetLastError();
 }
 
 cudaError_t cpl_cuda_classify(float *out, const float *x, const float *w, const float *b, uint32_t hidden,
                               uint32_t labels, const cpl_cuda_counts *counts, uint32_t sequences_max,
-                              cudaStream_t stream)
+                              cpl_cuda_queue queue)
 {
-    classify_kernel<<<blocks_of(sequences_max), THREADS, 0, stream>>>(out, x, w, b, hidden, labels, &counts->sequences);
+    cpl_cuda_start(classify_kernel, dim3(blocks_of(sequences_max)), THREADS, 0, queue, 1, out, x, w, b, hidden, labels, &counts->sequences);
     return cudaGetLastError();
 }

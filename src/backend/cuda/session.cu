@@ -157,6 +157,7 @@ static cpl_status open_all(cpl_session *s, cpl_error *err)
     if (!e) e = cudaEventCreateWithFlags(&s->blocking, cudaEventBlockingSync | cudaEventDisableTiming);
     if (!e) e = cudaEventCreateWithFlags(&s->spinning, cudaEventDisableTiming);
     if (e) return cpl_cuda_fail(&w->host, err, e, "opening a stream");
+    s->queue = {s->stream, w->device.early, 0};
     s->layers = (cpl_cuda_layer_products *)calloc(w->arch.layers, sizeof *s->layers);
     if (!s->layers) return w->host.fail(err, CPL_NO_MEMORY, "out of memory: a table of %u layers", w->arch.layers);
     const cpl_status st = open_memory(s, err);

@@ -9,8 +9,10 @@
  *
  * Settings: graphs=auto|on|off (launch captured passes; auto: up to 8,192 tokens), wait=auto|block|spin (how run waits;
  * auto: spins for passes of up to 2,048 tokens), gemm=auto|mma (mma: the kernels that need no Hopper), tile=auto|NAME
- * (one tiling of the Hopper products wherever it can be used; for measuring, results are the same bits), norm=auto|apart
- * (apart: norms as kernels of their own, which rounds the sums before them; auto: fused where that fits). */
+ * (one tiling of the Hopper products wherever it can be used; for measuring, results are the same bits), norm=auto|fused
+ * (fused: output products and the norms after them in one kernel where that fits, sums unrounded; auto: apart, which is
+ * faster so far),
+ * overlap=auto|off (kernels brought in while the one before them finishes, from Hopper on). */
 #include "backend/cuda/cuda.cuh"
 #include "backend/cuda/device.cuh"
 
@@ -237,14 +239,17 @@ static cpl_status read_setting(cpl_weights *w, const char *s, cpl_error *err)
         w->spin = CPL_CUDA_OFF;
     else if (!strcmp(s, "gemm=mma"))
         w->device.wgmma = 0;
-    else if (!strcmp(s, "norm=auto") || !strcmp(s, "norm=apart"))
-        w->fused = s[6] == 'u';
+    else if (!strcmp(s, "norm=fused") || !strcmp(s, "norm=auto"))
+        w->fused = s[5] == 'f';
+    else if (!strcmp(s, "overlap=off"))
+        w->device.early = 0;
     else if (!strncmp(s, "tile=", 5) && tile_of(s + 5) >= 0)
         w->variant = tile_of(s + 5);
-    else if (strcmp(s, "gemm=auto") != 0)
+    else if (strcmp(s, "gemm=auto") != 0 && strcmp(s, "overlap=auto") != 0)
         return w->host.fail(err, CPL_INVALID,
                             "unknown setting \"%s\" of the cuda backend: it knows graphs=auto|on|off, "
-                            "wait=auto|block|spin, gemm=auto|mma, norm=auto|apart and "
+                            "wait=auto|block|spin, gemm=auto|mma, norm=auto|fused, "
+                            "overlap=auto|off and "
                             "tile=auto|256x192|128x192|128x64|resident|resident2|resident4",
                             s);
     return CPL_OK;
@@ -283,7 +288,7 @@ static cpl_status choose_device(cpl_weights *w, const cpl_load_options *options,
     e = cudaGetDeviceProperties(&p, (int)options->device);
     if (!e) e = cudaSetDevice((int)options->device);
     if (e) return cpl_cuda_fail(&w->host, err, e, "opening the device");
-    w->device = {(int)options->device, p.multiProcessorCount, p.major == 9 && p.minor == 0};
+    w->device = {(int)options->device, p.multiProcessorCount, p.major == 9 && p.minor == 0, p.major >= 9, {0, 0}};
     return CPL_OK;
 }
 
@@ -308,11 +313,11 @@ static cpl_status prepare(cpl_weights *w, const cpl_model *model, const cpl_load
 {
     cpl_status st = check_shape(w, err);
     if (!st) st = choose_device(w, options, err);
-    w->fused = 1;
     for (const char *const *s = options->settings; !st && s && *s; s++) st = read_setting(w, *s, err);
     if (st) return st;
     w->fused = w->fused && cpl_cuda_norm_fits(w->type, w->arch.hidden, &w->device);
-    const cudaError_t e = cpl_cuda_kernels_prepare(&w->device);
+    cudaError_t e = cpl_cuda_kernels_prepare(&w->device);
+    if (!e && w->fused) e = cpl_cuda_norm_clusters(&w->device, w->arch.hidden);
     if (e) return cpl_cuda_fail(&w->host, err, e, "loading the kernels");
     w->layers = (cpl_cuda_layer *)calloc(w->arch.layers, sizeof *w->layers);
     if (!w->layers) return w->host.fail(err, CPL_NO_MEMORY, "out of memory: a table of %u layers", w->arch.layers);
