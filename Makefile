@@ -12,7 +12,7 @@ TSAN_LABELS = unit;sim;conform;net
 # gcc's thread sanitizer needs the address-space layout of an older kernel's defaults.
 FIXED_LAYOUT = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: all demo check asan tsan tidy fuzz bench fmt model install help clean
+.PHONY: all demo check check-cuda asan tsan tidy fuzz bench fmt model install help clean
 .DEFAULT_GOAL := all
 
 all: ## build the program: build/couplet
@@ -36,6 +36,14 @@ check: ## every test: the release build, and unit, fault, conformance and fuzz c
 	@mkdir -p build-check/all && printf 'subdirs("%s" "%s")\n' $(CURDIR)/build-check $(CURDIR)/build-asan \
 		>build-check/all/CTestTestfile.cmake
 	@$(CTEST) --test-dir build-check/all
+
+# nvcc comes from PATH, /usr/local/cuda or tools/setup.sh; without a GPU this still proves that everything builds.
+check-cuda: ## build the cuda plug-in and, on a machine with an NVIDIA GPU, test and measure it
+	@tools/setup.sh check cuda
+	@$(CONFIGURE) -B build-cuda -DCOUPLET_WERROR=ON -DCOUPLET_CUDA=ON "-DCOUPLET_TEST_LABELS=cuda;conform"
+	@cmake --build build-cuda -j $(JOBS)
+	@$(CTEST) --test-dir build-cuda
+	@build-cuda/bench_cuda --quick || echo "no bench: see above"
 
 asan: ## only the tests under ASan + UBSan
 	@tools/setup.sh check
@@ -76,7 +84,7 @@ install: all ## install program, library, header, pkg-config file, man pages, co
 	@cmake --install build
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | awk -F '\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 clean: ## remove what was built (models/ and .venv stay)
-	rm -rf build build-check build-asan build-tsan build-fuzz
+	rm -rf build build-check build-asan build-tsan build-fuzz build-cuda

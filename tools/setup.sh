@@ -3,7 +3,7 @@
 # Installs what a target of the Makefile needs and this machine lacks. Asks nothing, says what it does, and does
 # nothing when nothing is missing, which takes a few milliseconds to find out.
 #
-#   tools/setup.sh [build|demo|check|tidy|fuzz]...      default: build
+#   tools/setup.sh [build|demo|check|tidy|fuzz|cuda]...      default: build
 #
 # Debian 12 and later: apt (as root, or through sudo). Any other system: names what is missing and stops.
 # Python packages go into .venv in this folder, never into the system; pip's own configuration is honoured.
@@ -17,7 +17,7 @@ die() {
 }
 
 # Debian packages by set, and for other systems what stands for them: a program in PATH or a pkg-config module.
-packages='' programs='' modules='' requirements='' venv=no
+packages='' programs='' modules='' requirements='' venv=no cuda=no
 want() {
     case $1 in
     build)
@@ -44,7 +44,11 @@ want() {
         want build
         packages="$packages clang" programs="$programs clang"
         ;;
-    *) die "unknown set '$1': build, demo, check, tidy or fuzz" ;;
+    cuda) # nvcc as pip has it, where the machine has none; needs no GPU
+        want build
+        packages="$packages g++ python3 python3-venv" programs="$programs g++ python3" cuda=yes
+        ;;
+    *) die "unknown set '$1': build, demo, check, tidy, fuzz or cuda" ;;
     esac
 }
 
@@ -116,6 +120,16 @@ make_venv() {
     cat $files >"$stamp"
 }
 
+make_cuda() {
+    command -v nvcc >/dev/null 2>&1 || [ -x /usr/local/cuda/bin/nvcc ] && return 0
+    stamp=.cuda-venv/installed
+    if [ -r "$stamp" ] && cmp -s tools/requirements-cuda.txt "$stamp"; then return 0; fi
+    say "installing nvcc into .cuda-venv"
+    python3 -m venv .cuda-venv
+    .cuda-venv/bin/pip install --quiet --no-input -r tools/requirements-cuda.txt || die "pip could not install nvcc"
+    cp tools/requirements-cuda.txt "$stamp"
+}
+
 [ $# -gt 0 ] || set -- build
 for s in "$@"; do want "$s"; done
 
@@ -127,3 +141,4 @@ else
     [ -z "$missing" ] || die "this is not Debian 12 or later; install these first: $missing"
 fi
 [ $venv = no ] || make_venv
+[ $cuda = no ] || make_cuda

@@ -46,7 +46,8 @@ static double median(std::vector<double> v)
     return v[v.size() / 2];
 }
 
-/* ---- the device's own peak ------------------------------------------------------------------------------------------ */
+/* ---- the device's own peak ------------------------------------------------------------------------------------------
+ */
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define CPL_CUDA_SM90A 1
@@ -62,7 +63,8 @@ __global__ void __launch_bounds__(256, 1) peak_kernel(const uint4 *__restrict__ 
     const uint32_t base = (shared_address(raw) + 1023) & ~1023u;
     for (uint32_t i = threadIdx.x; i < (2 * 8192 + 192 * 128) / 16; i += blockDim.x) {
         const uint4 v = random[i];
-        asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(base + 16 * i), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+        asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(base + 16 * i), "r"(v.x), "r"(v.y), "r"(v.z),
+                     "r"(v.w)
                      : "memory");
     }
     fence_async_shared();
@@ -105,7 +107,8 @@ static double measure_peak(uint64_t seed)
     must(cudaMemcpy(in, random.data(), BYTES, cudaMemcpyHostToDevice), "copy");
     must(cudaEventCreate(&from), "event");
     must(cudaEventCreate(&to), "event");
-    must(cudaFuncSetAttribute((const void *)peak_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES + 1024), "room");
+    must(cudaFuncSetAttribute((const void *)peak_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES + 1024),
+         "room");
     std::vector<double> rates;
     for (int i = 0; i < 12; i++) {
         float ms;
@@ -114,15 +117,15 @@ static double measure_peak(uint64_t seed)
         must(cudaEventRecord(to), "event");
         must(cudaEventSynchronize(to), "peak");
         must(cudaEventElapsedTime(&ms, from, to), "event");
-        if (i > 2)
-            rates.push_back(4.0 * p.multiProcessorCount * 2 * PEAK_STEPS * 2.0 * 64 * 192 * 64 / (ms * 1e-3));
+        if (i > 2) rates.push_back(4.0 * p.multiProcessorCount * 2 * PEAK_STEPS * 2.0 * 64 * 192 * 64 / (ms * 1e-3));
     }
     cudaFree(in);
     cudaFree(out);
     return median(rates);
 }
 
-/* ---- work ------------------------------------------------------------------------------------------------------------- */
+/* ---- work
+ * ------------------------------------------------------------------------------------------------------------- */
 
 struct work {
     std::string name;
@@ -191,8 +194,10 @@ static void open_stand(stand &s, cpl_precision precision, uint32_t tokens, const
     must(cpl_cuda_load(&s.weights, &s.model.model, &o, &report, &s.host, &err), err);
     must(cpl_cuda_open(&s.session, s.weights, &err), err);
     printf("{\"section\":\"load\",\"precision\":\"%s\",\"kernels\":\"%s\",\"weight_bytes\":%llu,\"setting\":\"%s\"}\n",
-           cpl_precision_name(precision), report.kernels, (unsigned long long)report.weight_bytes, setting ? setting : "");
-    printf("{\"section\":\"clusters\",\"narrow\":%d,\"wide\":%d}\n", s.weights->device.clusters[0], s.weights->device.clusters[1]);
+           cpl_precision_name(precision), report.kernels, (unsigned long long)report.weight_bytes,
+           setting ? setting : "");
+    printf("{\"section\":\"clusters\",\"narrow\":%d,\"wide\":%d}\n", s.weights->device.clusters[0],
+           s.weights->device.clusters[1]);
 }
 
 static void close_stand(stand &s)
@@ -202,7 +207,8 @@ static void close_stand(stand &s)
     cpl_random_model_free(&s.model);
 }
 
-/* ---- sections ----------------------------------------------------------------------------------------------------------- */
+/* ---- sections
+ * ----------------------------------------------------------------------------------------------------------- */
 
 /* Seconds a pass takes on the device, passes back to back as one graph of one pass, input copy included. */
 static double device_seconds(cpl_session *s, const cpl_batch &b, int passes)
@@ -243,11 +249,12 @@ static void section_device(stand &s, uint32_t tokens, uint32_t length, double pe
     const work w = make_work(length, tokens, 7);
     for (int first = 0; first < 2; first++) {
         const cpl_batch b = w.batch(first ? CPL_WANT_LOGITS : CPL_WANT_POOLED);
-        const double t = device_seconds(s.session, b, tokens > 30000 ? 4 : 12), ops = useful(s.model.model.arch, w, first);
+        const double t = device_seconds(s.session, b, tokens > 30000 ? 4 : 12),
+                     ops = useful(s.model.model.arch, w, first);
         printf("{\"section\":\"device\",\"precision\":\"%s\",\"length\":\"%s\",\"batch_tokens\":%u,\"layers\":\"%s\","
                "\"us\":%.1f,\"pairs_per_s\":%.0f,\"tokens_per_s\":%.0f,\"useful_tflops\":%.1f,\"efficiency\":%.4f}\n",
-               precision, w.name.c_str(), w.cu.back(), first ? "cls-only last" : "full", t * 1e6, b.n / t, w.cu.back() / t,
-               ops / t * 1e-12, peak ? ops / t / peak : 0);
+               precision, w.name.c_str(), w.cu.back(), first ? "cls-only last" : "full", t * 1e6, b.n / t,
+               w.cu.back() / t, ops / t * 1e-12, peak ? ops / t / peak : 0);
         fflush(stdout);
     }
 }
@@ -348,9 +355,10 @@ static void section_products(stand &s, uint32_t tokens, const char *precision)
                 if (i) us.push_back(ms * 100);
             }
             const double t = median(us);
-            printf("{\"section\":\"products\",\"precision\":\"%s\",\"batch_tokens\":%u,\"matrix\":\"%s\",\"tile\":\"%s\","
-                   "\"us\":%.1f,\"tflops\":%.1f}\n",
-                   precision, w.cu.back(), p.name, tiles[v], t, 2.0 * w.cu.back() * p.p->n * p.p->k / t * 1e-6);
+            printf(
+                "{\"section\":\"products\",\"precision\":\"%s\",\"batch_tokens\":%u,\"matrix\":\"%s\",\"tile\":\"%s\","
+                "\"us\":%.1f,\"tflops\":%.1f}\n",
+                precision, w.cu.back(), p.name, tiles[v], t, 2.0 * w.cu.back() * p.p->n * p.p->k / t * 1e-6);
         }
     cudaEventDestroy(from);
     cudaEventDestroy(to);
@@ -441,7 +449,8 @@ int main(int argc, char **argv)
             sizes.clear();
             for (char *p = argv[++i]; *p; p += *p == ',') sizes.push_back((uint32_t)strtoul(p, &p, 10));
         } else {
-            fprintf(stderr, "usage: bench_cuda [--precision P] [--setting K=V] [--tokens N,N] [--section NAME] [--quick]\n");
+            fprintf(stderr,
+                    "usage: bench_cuda [--precision P] [--setting K=V] [--tokens N,N] [--section NAME] [--quick]\n");
             return 2;
         }
     }

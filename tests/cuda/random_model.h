@@ -27,7 +27,10 @@ static inline uint64_t cpl_random_next(uint64_t *state) /* splitmix64 */
     return z ^ z >> 31;
 }
 
-static inline double cpl_random_unit(uint64_t *state) { return ((double)(cpl_random_next(state) >> 11) + 0.5) / 9007199254740992.0; }
+static inline double cpl_random_unit(uint64_t *state)
+{
+    return ((double)(cpl_random_next(state) >> 11) + 0.5) / 9007199254740992.0;
+}
 
 static inline uint32_t cpl_random_below(uint64_t *state, uint32_t n) { return (uint32_t)(cpl_random_next(state) % n); }
 
@@ -38,7 +41,8 @@ static inline double cpl_random_normal(uint64_t *state)
 }
 
 /* rows x columns (columns 0: a vector of rows), uniform around `centre` with the given deviation. */
-static inline cpl_tensor cpl_random_tensor(cpl_random_model *r, uint32_t rows, uint32_t columns, float centre, float deviation)
+static inline cpl_tensor cpl_random_tensor(cpl_random_model *r, uint32_t rows, uint32_t columns, float centre,
+                                           float deviation)
 {
     const size_t count = (size_t)rows * (columns ? columns : 1);
     float *at = r->data + r->used;

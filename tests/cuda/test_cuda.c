@@ -67,7 +67,8 @@ static void run(const engine *e, const cpl_batch *b, float *rows)
     check(e->backend->run(e->session, b, NULL, rows, &err), &err);
 }
 
-/* ---- batches ------------------------------------------------------------------------------------------------------- */
+/* ---- batches -------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct room {
     int32_t ids[TOKENS];
@@ -99,7 +100,8 @@ static void add(room *r, const cpl_arch *a, uint32_t length, uint64_t *state)
 /* Sequences of up to `most` tokens until `tokens` are reached. */
 static void fill(room *r, const cpl_arch *a, uint32_t tokens, uint32_t most, uint64_t *state)
 {
-    while (r->batch.n < SEQUENCES && r->cu[r->batch.n] + most <= tokens) add(r, a, 1 + cpl_random_below(state, most), state);
+    while (r->batch.n < SEQUENCES && r->cu[r->batch.n] + most <= tokens)
+        add(r, a, 1 + cpl_random_below(state, most), state);
     if (!r->batch.n) add(r, a, most, state);
 }
 
@@ -110,7 +112,8 @@ static cpl_batch one_of(const room *r, uint32_t i, uint32_t *cu)
     return (cpl_batch){r->ids + r->cu[i], r->types + r->cu[i], cu, 1, cu[1], r->batch.want};
 }
 
-/* ---- golden models ------------------------------------------------------------------------------------------------- */
+/* ---- golden models -------------------------------------------------------------------------------------------------
+ */
 
 static double max_abs(const float *a, const float *b, size_t n)
 {
@@ -177,7 +180,8 @@ static void golden(void **state)
         }
 }
 
-/* ---- a full-size model --------------------------------------------------------------------------------------------- */
+/* ---- a full-size model ---------------------------------------------------------------------------------------------
+ */
 
 static void against_native(void **state)
 {
@@ -230,7 +234,8 @@ static void same_bits(const engine *e, const engine *alone, const room *r, uint3
     for (uint32_t i = 0; i < r->batch.n; i += step) {
         uint32_t cu[2];
         const cpl_batch b = one_of(r, i, cu);
-        const size_t at = r->batch.want == CPL_WANT_TOKENS ? r->cu[i] : i, k = r->batch.want == CPL_WANT_TOKENS ? cu[1] : 1;
+        const size_t at = r->batch.want == CPL_WANT_TOKENS ? r->cu[i] : i,
+                     k = r->batch.want == CPL_WANT_TOKENS ? cu[1] : 1;
         run(alone, &b, one);
         if (memcmp(one, rows + at * width, k * width * sizeof *rows) != 0)
             fail_msg("%s, seed %llu: sequence %u of %u (%u tokens) differs from alone: %g, %g", what,
@@ -268,9 +273,9 @@ static void bits_over_batches(void **state)
 
 static void bits_over_tilings(void **state)
 {
-    static const char *const settings[] = {"tile=256x192",  "tile=128x192",   "tile=128x64", "tile=resident",
+    static const char *const settings[] = {"tile=256x192",   "tile=128x192",   "tile=128x64", "tile=resident",
                                            "tile=resident2", "tile=resident4", "graphs=on",   "graphs=off",
-                                           "wait=spin",     "wait=block",     "overlap=off"};
+                                           "wait=spin",      "wait=block",     "overlap=off"};
     cpl_random_model m;
     cpl_arch arch = cpl_minilm_arch(1);
     uint64_t random = seed;
@@ -341,7 +346,8 @@ static void odd_shapes(void **state)
     }
 }
 
-/* ---- sessions side by side ---------------------------------------------------------------------------------------- */
+/* ---- sessions side by side ----------------------------------------------------------------------------------------
+ */
 
 typedef struct runner {
     const engine *engine;
@@ -382,7 +388,8 @@ static void two_sessions(void **state)
     free(r);
 }
 
-/* ---- errors -------------------------------------------------------------------------------------------------------- */
+/* ---- errors --------------------------------------------------------------------------------------------------------
+ */
 
 static void refuse_load(const cpl_model *m, cpl_load_options o, cpl_status status, const char *word)
 {
@@ -471,8 +478,12 @@ int main(void)
     }
     print_message("%s, %s\n", caps.device, caps.isa);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden),            cmocka_unit_test(against_native), cmocka_unit_test(bits_over_batches),
-        cmocka_unit_test(bits_over_tilings), cmocka_unit_test(odd_shapes),     cmocka_unit_test(two_sessions),
+        cmocka_unit_test(golden),
+        cmocka_unit_test(against_native),
+        cmocka_unit_test(bits_over_batches),
+        cmocka_unit_test(bits_over_tilings),
+        cmocka_unit_test(odd_shapes),
+        cmocka_unit_test(two_sessions),
         cmocka_unit_test(refusals),
     };
     const char *only = getenv("COUPLET_ONLY"); /* a pattern, for runs under a sanitizer */

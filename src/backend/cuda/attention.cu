@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention.cu - softmax(q k^T / sqrt(d)) v over packed sequences, heads of 32 and 64.
  *
- * 16-bit: four warps, 32 query rows of a head each; keys and values of 128 head rows at a time in shared memory, sums on
- * the matrix units, softmax online in fp32 base 2. A block takes 4 heads of a sequence of up to 32 tokens, 2 of up to
- * 64, else 128 queries of one head, so short sequences fill it too.
+ * 16-bit: four warps, 32 query rows of a head each; keys and values of 128 head rows at a time in shared memory, sums
+ * on the matrix units, softmax online in fp32 base 2. A block takes 4 heads of a sequence of up to 32 tokens, 2 of up
+ * to 64, else 128 queries of one head, so short sequences fill it too.
  *
  * The trick: a contraction may take its elements in any order as long as both sides agree, so q and k are taken eight
  * neighbouring columns a lane, plain 16-byte loads, no ldmatrix. Likewise a lane's eight results of 32 columns are
  * stored side by side, 16 bytes; the output projection has its columns in the same order (cpl_cuda_context_column).
  *
- * One query (the [CLS] row of a last layer) and fp32: a warp a query, eight keys by four column chunks across its lanes.
+ * One query (the [CLS] row of a last layer) and fp32: a warp a query, eight keys by four column chunks across its
+ * lanes.
  *
  * Invariant: which keys are summed in which order depends on the sequence alone. Rows past a sequence's end are read as
  * zeros or as its last row, and never written. */
@@ -26,7 +27,10 @@ template <int D> __device__ __forceinline__ uint32_t key_at(uint32_t r, uint32_t
 {
     return r * D * 2 + (D == 64 ? c ^ (r & 1) << 2 : c) * 16;
 }
-template <int D> __device__ __forceinline__ uint32_t value_at(uint32_t r, uint32_t c) { return r * (D * 2 + 16) + c * 16; }
+template <int D> __device__ __forceinline__ uint32_t value_at(uint32_t r, uint32_t c)
+{
+    return r * (D * 2 + 16) + c * 16;
+}
 
 template <typename T, int D> struct block_state {
     uint32_t q[D / 32][2][4][2]; /* [32 columns][16 rows][word of 8 columns][row, row + 8] */
@@ -35,7 +39,8 @@ template <typename T, int D> struct block_state {
 };
 
 template <typename T, int D>
-__device__ __forceinline__ void load_queries(block_state<T, D> &s, const T *q, uint32_t stride, uint32_t row, uint32_t length)
+__device__ __forceinline__ void load_queries(block_state<T, D> &s, const T *q, uint32_t stride, uint32_t row,
+                                             uint32_t length)
 {
     const uint32_t lane = threadIdx.x & 31;
 #pragma unroll
@@ -64,8 +69,8 @@ __device__ __forceinline__ void load_queries(block_state<T, D> &s, const T *q, u
 
 /* 8 N keys from row `row` of the chunk on; the first `left` of them exist. scale: with log2(e) in it. */
 template <typename T, int D, int N>
-__device__ __forceinline__ void attend_keys(block_state<T, D> &s, uint32_t keys, uint32_t values, uint32_t row, int left,
-                                            float scale)
+__device__ __forceinline__ void attend_keys(block_state<T, D> &s, uint32_t keys, uint32_t values, uint32_t row,
+                                            int left, float scale)
 {
     const uint32_t lane = threadIdx.x & 31;
     float p[2][N][4];
@@ -79,7 +84,10 @@ __device__ __forceinline__ void attend_keys(block_state<T, D> &s, uint32_t keys,
         for (int g = 0; g < D / 32; g++) {
             uint32_t k[4];
             const uint32_t from = keys + key_at<D>(row + 8 * n + (lane >> 2), 4 * g + (lane & 3));
-            asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];" : "=r"(k[0]), "=r"(k[1]), "=r"(k[2]), "=r"(k[3]) : "r"(from) : "memory");
+            asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
+                         : "=r"(k[0]), "=r"(k[1]), "=r"(k[2]), "=r"(k[3])
+                         : "r"(from)
+                         : "memory");
 #pragma unroll
             for (int m = 0; m < 2; m++) {
                 const uint32_t a[4] = {s.q[g][m][0][0], s.q[g][m][0][1], s.q[g][m][1][0], s.q[g][m][1][1]};
@@ -135,7 +143,8 @@ __device__ __forceinline__ void attend_keys(block_state<T, D> &s, uint32_t keys,
 #pragma unroll
         for (int j = 0; j < D / 8; j += 2) {
             uint32_t v[4];
-            ldmatrix4_transposed(v, values + value_at<D>(row + 8 * n + (lane >> 3 & 1) * 8 + (lane & 7), j + (lane >> 4)));
+            ldmatrix4_transposed(v,
+                                 values + value_at<D>(row + 8 * n + (lane >> 3 & 1) * 8 + (lane & 7), j + (lane >> 4)));
 #pragma unroll
             for (int m = 0; m < 2; m++) {
                 mma16816<T>(s.out[m][j], a[m], v[0], v[1]);
@@ -146,7 +155,8 @@ __device__ __forceinline__ void attend_keys(block_state<T, D> &s, uint32_t keys,
 }
 
 template <typename T, int D>
-__device__ __forceinline__ void store_context(block_state<T, D> &s, T *ctx, uint32_t stride, uint32_t row, uint32_t length)
+__device__ __forceinline__ void store_context(block_state<T, D> &s, T *ctx, uint32_t stride, uint32_t row,
+                                              uint32_t length)
 {
     const uint32_t lane = threadIdx.x & 31;
 #pragma unroll
@@ -172,8 +182,8 @@ __device__ __forceinline__ void store_context(block_state<T, D> &s, T *ctx, uint
 
 /* Keys [from, from + room) of the item's heads; rows that don't exist become zeros. */
 template <typename T, int D>
-__device__ __forceinline__ void load_keys(uint32_t keys, uint32_t values, const T *qkv, uint32_t width, const cpl_cuda_item &it,
-                                          uint32_t from, uint32_t room)
+__device__ __forceinline__ void load_keys(uint32_t keys, uint32_t values, const T *qkv, uint32_t width,
+                                          const cpl_cuda_item &it, uint32_t from, uint32_t room)
 {
     constexpr uint32_t CHUNKS = D / 8;
 #pragma unroll
@@ -222,7 +232,8 @@ __global__ void __launch_bounds__(THREADS)
     if (busy) store_context<T, D>(s, ctx + (size_t)it.start * width + head * D, width, query, it.length);
 }
 
-/* ---- a warp a query ------------------------------------------------------------------------------------------------- */
+/* ---- a warp a query -------------------------------------------------------------------------------------------------
+ */
 
 /* Eight neighbours. */
 template <typename T> __device__ __forceinline__ void load8(float (&v)[8], const T *p)
@@ -240,8 +251,8 @@ template <typename T> __device__ __forceinline__ void load8(float (&v)[8], const
 
 /* Lane (g, t) = (lane / 4, lane % 4) takes keys g + 8 i and columns 8 t + 32 c .. + 7. */
 template <typename T, int D>
-__device__ __forceinline__ void attend_row(const T *q, const T *k, const T *v, uint32_t stride, uint32_t length, float scale,
-                                           T *ctx)
+__device__ __forceinline__ void attend_row(const T *q, const T *k, const T *v, uint32_t stride, uint32_t length,
+                                           float scale, T *ctx)
 {
     const uint32_t lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     float query[D / 32][8], out[D / 32][8] = {}, most = -INFINITY, sum = 0;
@@ -307,15 +318,17 @@ __device__ __forceinline__ void attend_row(const T *q, const T *k, const T *v, u
         } else {
 #pragma unroll
             for (int e = 0; e < 4; e++) /* columns 8 t + 2 e stand at 8 e + 2 t */
-                if (g == (uint32_t)e) *(uint32_t *)(ctx + 32 * c + 8 * e + 2 * t) = pack2<T>(out[c][2 * e] / sum, out[c][2 * e + 1] / sum);
+                if (g == (uint32_t)e)
+                    *(uint32_t *)(ctx + 32 * c + 8 * e + 2 * t) =
+                        pack2<T>(out[c][2 * e] / sum, out[c][2 * e + 1] / sum);
         }
     }
 }
 
 template <typename T, int D>
 __global__ void __launch_bounds__(THREADS)
-    attend_first_kernel(const T *__restrict__ q, const T *__restrict__ qkv, T *__restrict__ ctx, uint32_t width, float scale,
-                        const uint32_t *__restrict__ cu, const uint32_t *__restrict__ sequences)
+    attend_first_kernel(const T *__restrict__ q, const T *__restrict__ qkv, T *__restrict__ ctx, uint32_t width,
+                        float scale, const uint32_t *__restrict__ cu, const uint32_t *__restrict__ sequences)
 {
     grid_begin();
     const uint32_t heads = width / D, unit = blockIdx.x * (THREADS / 32) + (threadIdx.x >> 5), i = unit / heads;
@@ -343,7 +356,8 @@ __global__ void __launch_bounds__(THREADS)
                              ctx + (size_t)(it.start + r) * width + column);
 }
 
-/* ---- host ---------------------------------------------------------------------------------------------------------- */
+/* ---- host ----------------------------------------------------------------------------------------------------------
+ */
 
 static const float LOG2_E = 1.4426950408889634f;
 
@@ -352,11 +366,11 @@ static void attend(const void *qkv, void *ctx, uint32_t width, float scale, cons
                    const cpl_cuda_counts *counts, uint32_t items_max, cpl_cuda_queue queue)
 {
     if constexpr (sizeof(T) == 4)
-        cpl_cuda_start(attend_fp32_kernel<D>, dim3(items_max), THREADS, 0, queue, 1, (const float *)qkv, (float *)ctx, width, scale * LOG2_E,
-                                                                 items, counts);
+        cpl_cuda_start(attend_fp32_kernel<D>, dim3(items_max), THREADS, 0, queue, 1, (const float *)qkv, (float *)ctx,
+                       width, scale * LOG2_E, items, counts);
     else
-        cpl_cuda_start(attend_kernel<T, D>, dim3(items_max), THREADS, 0, queue, 1, (const T *)qkv, (T *)ctx, width, scale * LOG2_E, items,
-                                                               counts, queue.reverse);
+        cpl_cuda_start(attend_kernel<T, D>, dim3(items_max), THREADS, 0, queue, 1, (const T *)qkv, (T *)ctx, width,
+                       scale * LOG2_E, items, counts, queue.reverse);
 }
 
 template <typename T>
@@ -385,16 +399,17 @@ cudaError_t cpl_cuda_attend(cpl_cuda_type type, const void *qkv, void *ctx, uint
 }
 
 template <typename T>
-static cudaError_t attend_first(const void *q, const void *qkv, void *ctx, uint32_t width, uint32_t head_size, float scale,
-                                const uint32_t *cu, const uint32_t *sequences, uint32_t max, cpl_cuda_queue queue)
+static cudaError_t attend_first(const void *q, const void *qkv, void *ctx, uint32_t width, uint32_t head_size,
+                                float scale, const uint32_t *cu, const uint32_t *sequences, uint32_t max,
+                                cpl_cuda_queue queue)
 {
     const uint32_t warps = THREADS / 32, blocks = (max * (width / head_size) + warps - 1) / warps;
     if (head_size == 32)
-        cpl_cuda_start(attend_first_kernel<T, 32>, dim3(blocks), THREADS, 0, queue, 1, (const T *)q, (const T *)qkv, (T *)ctx, width,
-                                                                   scale * LOG2_E, cu, sequences);
+        cpl_cuda_start(attend_first_kernel<T, 32>, dim3(blocks), THREADS, 0, queue, 1, (const T *)q, (const T *)qkv,
+                       (T *)ctx, width, scale * LOG2_E, cu, sequences);
     else if (head_size == 64)
-        cpl_cuda_start(attend_first_kernel<T, 64>, dim3(blocks), THREADS, 0, queue, 1, (const T *)q, (const T *)qkv, (T *)ctx, width,
-                                                                   scale * LOG2_E, cu, sequences);
+        cpl_cuda_start(attend_first_kernel<T, 64>, dim3(blocks), THREADS, 0, queue, 1, (const T *)q, (const T *)qkv,
+                       (T *)ctx, width, scale * LOG2_E, cu, sequences);
     else
         return cudaErrorInvalidValue;
     return cudaGetLastError();

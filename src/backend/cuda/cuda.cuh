@@ -34,7 +34,7 @@ struct cpl_weights {
     uint32_t head_size, width; /* head size as computed with (padded with zeros to 32 or 64), heads x that */
     float scale;
     cpl_cuda_choice graphs, spin;
-    int fused; /* 1: output products and the norms after them in one kernel */
+    int fused;   /* 1: output products and the norms after them in one kernel */
     int variant; /* of the Hopper products; 0: by size */
 
     void *word;

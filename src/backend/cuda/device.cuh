@@ -80,7 +80,8 @@ __device__ __forceinline__ float reciprocal_fast(float x)
 }
 
 /* c[16 x 8] += a[16 x 16] b[8 x 16]^T */
-template <typename T> __device__ __forceinline__ void mma16816(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+template <typename T>
+__device__ __forceinline__ void mma16816(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 {
     if constexpr (cpl_cuda_is_bf16<T>())
         asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
@@ -116,7 +117,10 @@ __device__ __forceinline__ void copy16(uint32_t to, const void *from, bool valid
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
 }
 __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int N> __device__ __forceinline__ void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+template <int N> __device__ __forceinline__ void copy_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
 
 /* ---- reductions over a warp, the same tree always ---------------------------------------------------------------- */
 
@@ -134,7 +138,8 @@ __device__ __forceinline__ float warp_max(float v)
     return v;
 }
 
-/* ---- activations --------------------------------------------------------------------------------------------------- */
+/* ---- activations ---------------------------------------------------------------------------------------------------
+ */
 
 enum cpl_cuda_epilogue { EPILOGUE_BIAS, EPILOGUE_GELU, EPILOGUE_GELU_TANH, EPILOGUE_RELU, EPILOGUE_TANH };
 

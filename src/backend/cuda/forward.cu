@@ -2,8 +2,9 @@
 /* forward.cu - the launches of one pass, in order: input copy, embedding, the layers, what the rows are made of.
  *
  * Per layer: QKV product, attention, output product, add and norm, FFN up with the activation, FFN down, add and norm.
- * When only [CLS] rows are wanted (logits, CLS pooling) the last layer computes keys and values of all rows and all else
- * for those rows alone; exact, since nothing else of that layer is read. The norm that ends the last layer writes fp32.
+ * When only [CLS] rows are wanted (logits, CLS pooling) the last layer computes keys and values of all rows and all
+ * else for those rows alone; exact, since nothing else of that layer is read. The norm that ends the last layer writes
+ * fp32.
  *
  * Everything goes to the session's one stream, so order is all the synchronisation there is. */
 #include "backend/cuda/cuda.cuh"
@@ -31,8 +32,7 @@ static void multiply(pass *p, const cpl_cuda_product *m, int first, const char *
     if (p->error) return;
     launched(p,
              cpl_cuda_multiply(m, first ? &p->counts->sequences : &p->counts->tokens,
-                               first ? p->plan->sequences : p->plan->tokens, &p->w->device, p->w->variant,
-                               p->s->queue),
+                               first ? p->plan->sequences : p->plan->tokens, &p->w->device, p->w->variant, p->s->queue),
              name);
 }
 
@@ -128,8 +128,14 @@ static void finish(pass *p)
 cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan)
 {
     const cpl_weights *w = s->weights;
-    pass p = {s, w, plan, (const cpl_cuda_counts *)s->input, (const uint32_t *)(s->input + plan->cu_at),
-              (const cpl_cuda_item *)(s->input + plan->items_at), cudaSuccess, 0};
+    pass p = {s,
+              w,
+              plan,
+              (const cpl_cuda_counts *)s->input,
+              (const uint32_t *)(s->input + plan->cu_at),
+              (const cpl_cuda_item *)(s->input + plan->items_at),
+              cudaSuccess,
+              0};
     const int first_only =
         plan->want == CPL_WANT_LOGITS || (plan->want == CPL_WANT_POOLED && w->pooling == CPL_POOLING_CLS);
     s->queue.reverse = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gemm_fp32.cu - matrix products in real fp32 (no TF32): 64 x 64 tiles, one fused multiply-add after the other over K in
- * rising order, so results never depend on the number of rows. Used by fp32 models and by every model's pooler. */
+/* gemm_fp32.cu - matrix products in real fp32 (no TF32): 64 x 64 tiles, one fused multiply-add after the other over K
+ * in rising order, so results never depend on the number of rows. Used by fp32 models and by every model's pooler. */
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.cuh"
 #include "backend/cuda/launch.cuh"
@@ -24,9 +24,9 @@ __device__ __forceinline__ void put(float (*tile)[PITCH], uint32_t row, uint32_t
 }
 
 __global__ void __launch_bounds__(THREADS)
-    tile_kernel(const float *__restrict__ a, uint32_t a_stride, const float *__restrict__ w, const float *__restrict__ bias,
-                float *__restrict__ out, uint32_t out_stride, const uint32_t *__restrict__ rows, uint32_t n, uint32_t k,
-                int epilogue)
+    tile_kernel(const float *__restrict__ a, uint32_t a_stride, const float *__restrict__ w,
+                const float *__restrict__ bias, float *__restrict__ out, uint32_t out_stride,
+                const uint32_t *__restrict__ rows, uint32_t n, uint32_t k, int epilogue)
 {
     __shared__ __align__(16) float at[2][DEPTH][PITCH], wt[2][DEPTH][PITCH];
     grid_begin();
@@ -67,10 +67,11 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
-cudaError_t cpl_cuda_multiply_fp32(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue)
+cudaError_t cpl_cuda_multiply_fp32(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
+                                   cpl_cuda_queue queue)
 {
     const dim3 grid((p->n + TILE - 1) / TILE, (rows_max + TILE - 1) / TILE);
-    cpl_cuda_start(tile_kernel, dim3(grid), THREADS, 0, queue, 1, (const float *)p->a, p->a_stride, (const float *)p->w, p->bias,
-                                              (float *)p->out, p->out_stride, rows, p->n, p->k, p->epilogue);
+    cpl_cuda_start(tile_kernel, dim3(grid), THREADS, 0, queue, 1, (const float *)p->a, p->a_stride, (const float *)p->w,
+                   p->bias, (float *)p->out, p->out_stride, rows, p->n, p->k, p->epilogue);
     return cudaGetLastError();
 }

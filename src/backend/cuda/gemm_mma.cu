@@ -65,8 +65,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     const T *pa = a + (size_t)row * a_stride, *pw = w + (size_t)column * k;
     float d[4][4][4] = {};
     for (uint32_t s = 0; s < STAGES - 1; s++) {
-        if (s < blocks)
-            load_stage(base + s * STAGE_BYTES, pa, a_stride, total - row, pw, n - column, k, s * DEPTH);
+        if (s < blocks) load_stage(base + s * STAGE_BYTES, pa, a_stride, total - row, pw, n - column, k, s * DEPTH);
         copy_commit();
     }
     for (uint32_t s = 0; s < blocks; s++) {
@@ -101,9 +100,8 @@ template <typename T, int E>
 static cudaError_t launch(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue)
 {
     const dim3 grid((p->n + TILE - 1) / TILE, (rows_max + TILE - 1) / TILE);
-    cpl_cuda_start(tile_kernel<T, E>, dim3(grid), THREADS, STAGES * STAGE_BYTES, queue, 1, (const T *)p->a, p->a_stride, (const T *)p->w, p->bias,
-                                                                       (T *)p->out, p->out_stride, rows, p->n, p->k,
-                                                                       p->epilogue);
+    cpl_cuda_start(tile_kernel<T, E>, dim3(grid), THREADS, STAGES * STAGE_BYTES, queue, 1, (const T *)p->a, p->a_stride,
+                   (const T *)p->w, p->bias, (T *)p->out, p->out_stride, rows, p->n, p->k, p->epilogue);
     return cudaGetLastError();
 }
 
@@ -115,7 +113,8 @@ static cudaError_t launch_type(const cpl_cuda_product *p, const uint32_t *rows, 
     return launch<T, -1>(p, rows, rows_max, queue);
 }
 
-cudaError_t cpl_cuda_multiply_mma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue)
+cudaError_t cpl_cuda_multiply_mma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
+                                  cpl_cuda_queue queue)
 {
     return p->type == CPL_CUDA_BF16 ? launch_type<bf16>(p, rows, rows_max, queue)
                                     : launch_type<fp16>(p, rows, rows_max, queue);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gemm_norm.cu - x = norm(x + a w^T + bias) in one kernel on Hopper: the output projections with what follows them.
  *
- * A cluster of n / 192 blocks shares 64 or 128 rows a warpgroup and splits the columns, so a block's accumulators fit its
- * registers and W is read once a cluster. The residual comes through the same ring as the operands, as three more
- * stages, while the arithmetic runs. Row statistics: every block takes mean and squared deviations of its 192 columns in
- * fp32 and sends them to the others (st.async, counted by an mbarrier); all combine them in the order of ranks. The sum
- * is never rounded to 16 bits before the norm.
+ * A cluster of n / 192 blocks shares 64 or 128 rows a warpgroup and splits the columns, so a block's accumulators fit
+ * its registers and W is read once a cluster. The residual comes through the same ring as the operands, as three more
+ * stages, while the arithmetic runs. Row statistics: every block takes mean and squared deviations of its 192 columns
+ * in fp32 and sends them to the others (st.async, counted by an mbarrier); all combine them in the order of ranks. The
+ * sum is never rounded to 16 bits before the norm.
  *
  * Invariant: a row's bits depend on the row alone: column split, order of sums and of ranks are fixed by n. Statistics
  * of consecutive tiles alternate between two places: a block can send those of a tile only after it has everybody's of
@@ -26,8 +26,7 @@ constexpr int BLOCK_K = 64, COLUMNS = 192, PIECE = 64 * 64 * 2, STAGING = 2 * PI
 #ifdef CPL_CUDA_SM90A
 
 /* d += bias + residual. `at`: 64 rows by 64 columns, swizzled. */
-template <typename T>
-__device__ __forceinline__ void add_piece(float *d, uint32_t at, const float *bias)
+template <typename T> __device__ __forceinline__ void add_piece(float *d, uint32_t at, const float *bias)
 {
     const uint32_t lane = threadIdx.x & 31, row = 16 * (threadIdx.x >> 5 & 3) + (lane >> 2);
 #pragma unroll
@@ -89,9 +88,10 @@ __device__ __forceinline__ float2 combine(uint32_t at, uint32_t stride, uint32_t
 
 /* 64 rows: normalised, out as T through the copy engine, or as fp32 straight to `out`. */
 template <typename T>
-__device__ __forceinline__ void store_rows(const float (&d)[COLUMNS / 2], float2 low, float2 high, const CUtensorMap *map,
-                                           float *out, const cpl_cuda_norm &norm, uint32_t staging, uint32_t &piece,
-                                           int column, int row, int rows, int n, int group)
+__device__ __forceinline__ void store_rows(const float (&d)[COLUMNS / 2], float2 low, float2 high,
+                                           const CUtensorMap *map, float *out, const cpl_cuda_norm &norm,
+                                           uint32_t staging, uint32_t &piece, int column, int row, int rows, int n,
+                                           int group)
 {
     const int thread = threadIdx.x & 127, warp = thread >> 5, lane = thread & 31;
     const uint32_t matrix_row = 16 * warp + (lane >> 3 & 1) * 8 + (lane & 7), chunk = lane >> 4;
@@ -110,20 +110,23 @@ __device__ __forceinline__ void store_rows(const float (&d)[COLUMNS / 2], float2
             float v[8];
 #pragma unroll
             for (int i = 0; i < 2; i++) {
-                const float2 g = __ldg((const float2 *)(norm.weight + c + 8 * i)), b = __ldg((const float2 *)(norm.bias + c + 8 * i));
+                const float2 g = __ldg((const float2 *)(norm.weight + c + 8 * i)),
+                             b = __ldg((const float2 *)(norm.bias + c + 8 * i));
                 const float *e = d + 32 * p + 4 * (j + i);
                 v[4 * i] = fmaf((e[0] - low.x) * low.y, g.x, b.x);
                 v[4 * i + 1] = fmaf((e[1] - low.x) * low.y, g.y, b.y);
                 v[4 * i + 2] = fmaf((e[2] - high.x) * high.y, g.x, b.x);
                 v[4 * i + 3] = fmaf((e[3] - high.x) * high.y, g.y, b.y);
-                if (out && mine < rows) *(float2 *)(out + (size_t)mine * n + c + 8 * i) = make_float2(v[4 * i], v[4 * i + 1]);
+                if (out && mine < rows)
+                    *(float2 *)(out + (size_t)mine * n + c + 8 * i) = make_float2(v[4 * i], v[4 * i + 1]);
                 if (out && mine + 8 < rows)
                     *(float2 *)(out + (size_t)(mine + 8) * n + c + 8 * i) = make_float2(v[4 * i + 2], v[4 * i + 3]);
             }
             if (out) continue;
             const uint32_t to = buffer + matrix_row * 128 + ((j + chunk) ^ (matrix_row & 7)) * 16;
-            asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(pack2<T>(v[0], v[1])),
-                         "r"(pack2<T>(v[2], v[3])), "r"(pack2<T>(v[4], v[5])), "r"(pack2<T>(v[6], v[7]))
+            asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to),
+                         "r"(pack2<T>(v[0], v[1])), "r"(pack2<T>(v[2], v[3])), "r"(pack2<T>(v[4], v[5])),
+                         "r"(pack2<T>(v[6], v[7]))
                          : "memory");
         }
         if (out) continue;
@@ -154,7 +157,8 @@ __global__ void __launch_bounds__(THREADS, 1)
     constexpr uint32_t A_BYTES = 128 * MI * 128, W_BYTES = COLUMNS * 128, STAGE = A_BYTES + W_BYTES, ROWS = 128 * MI;
     constexpr uint32_t RANK_BYTES = ROWS * 8, SIDE = RANKS * RANK_BYTES;
     const uint32_t base = (shared_address(raw) + 1023) & ~1023u, staging = base + STAGES * STAGE;
-    const uint32_t sums = staging + 2 * STAGING, full = sums + 2 * SIDE, empty = full + 8 * STAGES, sent = empty + 8 * STAGES;
+    const uint32_t sums = staging + 2 * STAGING, full = sums + 2 * SIDE, empty = full + 8 * STAGES,
+                   sent = empty + 8 * STAGES;
     const int group = threadIdx.x >> 7, rank = (int)cluster_rank(), column = rank * COLUMNS;
     const int rows = (int)*rows_at, tiles = (rows + (int)ROWS - 1) / (int)ROWS, step = gridDim.x / ranks;
     if (threadIdx.x == 0) {
@@ -204,7 +208,8 @@ __global__ void __launch_bounds__(THREADS, 1)
                 for (int i = 0; i < 4; i++)
 #pragma unroll
                     for (int m = 0; m < MI; m++)
-                        wgmma_n192<T>(d[m], tile_descriptor(a + m * 8192 + i * 32), tile_descriptor(at + A_BYTES + i * 32), k || i);
+                        wgmma_n192<T>(d[m], tile_descriptor(a + m * 8192 + i * 32),
+                                      tile_descriptor(at + A_BYTES + i * 32), k || i);
                 wgmma_commit();
                 if (k) {
                     wgmma_wait<1>();
@@ -251,10 +256,11 @@ __global__ void __launch_bounds__(THREADS, 1)
 #endif
 }
 
-/* ---- host ---------------------------------------------------------------------------------------------------------- */
+/* ---- host ----------------------------------------------------------------------------------------------------------
+ */
 
-typedef void norm_fn(const CUtensorMap, const CUtensorMap, const CUtensorMap, const float *, const cpl_cuda_norm, float *,
-                     const uint32_t *, int, int);
+typedef void norm_fn(const CUtensorMap, const CUtensorMap, const CUtensorMap, const float *, const cpl_cuda_norm,
+                     float *, const uint32_t *, int, int);
 
 /* Tiles of 128 and of 256 rows. */
 template <typename T> static norm_fn *kernel_of(int wide) { return wide ? norm_kernel<T, 2, 3> : norm_kernel<T, 1, 4>; }
@@ -289,7 +295,8 @@ cudaError_t cpl_cuda_norm_clusters(cpl_cuda_device *d, uint32_t n)
         c.dynamicSmemBytes = shared_bytes(wide);
         c.attrs = &a;
         c.numAttrs = 1;
-        const cudaError_t e = cudaOccupancyMaxActiveClusters(&d->clusters[wide], (const void *)kernel_of<bf16>(wide), &c);
+        const cudaError_t e =
+            cudaOccupancyMaxActiveClusters(&d->clusters[wide], (const void *)kernel_of<bf16>(wide), &c);
         if (e) return e;
         if (!d->clusters[wide]) return cudaErrorInvalidClusterSize;
     }
@@ -305,10 +312,12 @@ cudaError_t cpl_cuda_multiply_norm(const cpl_cuda_product *p, cpl_cuda_norm norm
                                    uint32_t rows_max, const cpl_cuda_device *d, cpl_cuda_queue queue)
 {
     const int ranks = (int)p->n / COLUMNS, tiles[2] = {(int)(rows_max + 127) / 128, (int)(rows_max + 255) / 256};
-    const int waves[2] = {(tiles[0] + d->clusters[0] - 1) / d->clusters[0], (tiles[1] + d->clusters[1] - 1) / d->clusters[1]};
+    const int waves[2] = {(tiles[0] + d->clusters[0] - 1) / d->clusters[0],
+                          (tiles[1] + d->clusters[1] - 1) / d->clusters[1]};
     const int wide = waves[1] * 20 <= waves[0] * 12;
     const int grid = tiles[wide] < d->clusters[wide] ? tiles[wide] : d->clusters[wide];
     return cpl_cuda_start(p->type == CPL_CUDA_BF16 ? kernel_of<bf16>(wide) : kernel_of<fp16>(wide),
-                          dim3((unsigned)(grid * ranks)), THREADS, shared_bytes(wide), queue, ranks, p->a_map, p->w_map_192,
-                          p->out_map, p->bias, norm, out, rows, (int)(p->k + BLOCK_K - 1) / BLOCK_K, ranks);
+                          dim3((unsigned)(grid * ranks)), THREADS, shared_bytes(wide), queue, ranks, p->a_map,
+                          p->w_map_192, p->out_map, p->bias, norm, out, rows, (int)(p->k + BLOCK_K - 1) / BLOCK_K,
+                          ranks);
 }

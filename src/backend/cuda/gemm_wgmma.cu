@@ -20,12 +20,17 @@
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/wgmma.cuh"
 
-constexpr int BLOCK_K = 64, BLOCK_N = 192, PIECE = 64 * 64 * 2, STAGING = 2 * PIECE, SMALL_N = 64;
-constexpr int RESIDENT_BLOCKS = 6, RESIDENT_STAGES = 4;
+constexpr int BLOCK_K = 64, BLOCK_N = 192, PIECE = 64 * 64 * 2, SMALL_N = 64;
+constexpr int RESIDENT_BLOCKS = 6, RING_BUFFERS = 3;
 constexpr int THREADS = 384;
 
 /* Shared memory is laid out from a 1024-byte boundary: tiles first, then both warpgroups' staging, then barriers. */
-static size_t shared_bytes(size_t tiles) { return 1024 + tiles + 2 * STAGING + 512; }
+static size_t shared_bytes(size_t tiles, int buffers) { return 1024 + tiles + 2 * (size_t)buffers * PIECE + 512; }
+
+/* What shared memory the resident kernel has left after A goes to the ring, or, where the epilogue is the longer part,
+ * to buffers for what is on its way out. */
+template <int E> constexpr int resident_stages = E == EPILOGUE_BIAS ? 4 : 3;
+template <int E> constexpr int resident_buffers = E == EPILOGUE_BIAS ? 2 : 3;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define CPL_CUDA_SM90A 1
@@ -33,20 +38,21 @@ static size_t shared_bytes(size_t tiles) { return 1024 + tiles + 2 * STAGING + 5
 
 #ifdef CPL_CUDA_SM90A
 
-/* 64 rows of a warpgroup's sums, BN columns from `column` on: activation, then out in pieces of 64 columns through two
- * buffers, one read by the copy engine while the other is filled. */
-template <typename T, int BN, int E>
-__device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUtensorMap *map, const float *bias, int epilogue,
-                                           uint32_t staging, uint32_t &piece, int column, int row, int columns, int group)
+/* 64 rows of a warpgroup's sums, BN columns from `column` on: activation, then out in pieces of 64 columns through
+ * BUFFERS buffers, which the copy engine reads while the next ones are filled. */
+template <typename T, int BN, int E, int BUFFERS>
+__device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUtensorMap *map, const float *bias,
+                                           int epilogue, uint32_t staging, uint32_t &piece, int column, int row,
+                                           int columns, int group)
 {
     const int thread = threadIdx.x & 127, warp = thread >> 5, lane = thread & 31;
     const uint32_t matrix_row = 16 * warp + (lane >> 3 & 1) * 8 + (lane & 7), chunk = lane >> 4;
 #pragma unroll
     for (int p = 0; p < BN / 64; p++) {
         if (column + 64 * p >= columns) break;
-        const uint32_t buffer = staging + piece % 2 * PIECE;
+        const uint32_t buffer = staging + piece % BUFFERS * PIECE;
         piece++;
-        if (thread == 0) tensor_store_read<1>();
+        if (thread == 0) tensor_store_read<BUFFERS - 1>();
         named_barrier(1 + group, 128);
         const float *b = bias + column + 64 * p + 2 * (lane & 3);
 #pragma unroll
@@ -59,8 +65,8 @@ __device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUten
             r[2] = pack2<T>(activate<T, E>(v[4] + b1.x, epilogue), activate<T, E>(v[5] + b1.y, epilogue));
             r[3] = pack2<T>(activate<T, E>(v[6] + b1.x, epilogue), activate<T, E>(v[7] + b1.y, epilogue));
             const uint32_t to = buffer + matrix_row * 128 + ((j + chunk) ^ (matrix_row & 7)) * 16;
-            asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(r[0]), "r"(r[1]),
-                         "r"(r[2]), "r"(r[3])
+            asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(r[0]),
+                         "r"(r[1]), "r"(r[2]), "r"(r[3])
                          : "memory");
         }
         fence_async_shared();
@@ -87,7 +93,8 @@ __device__ __forceinline__ void multiply_block(float (&d)[MI][BN / 2], uint32_t 
     for (int k = 0; k < 4; k++)
 #pragma unroll
         for (int m = 0; m < MI; m++)
-            multiply_step<T, BN>(d[m], tile_descriptor(a + m * 8192 + k * 32), tile_descriptor(b + k * 32), !(first && k == 0));
+            multiply_step<T, BN>(d[m], tile_descriptor(a + m * 8192 + k * 32), tile_descriptor(b + k * 32),
+                                 !(first && k == 0));
     wgmma_commit();
 }
 
@@ -108,12 +115,13 @@ template <int STAGES> __device__ __forceinline__ void ring_next(ring &r)
 template <typename T, int MI, int BN, int STAGES, int E>
 __global__ void __launch_bounds__(THREADS, 1)
     ring_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap w_map,
-                const __grid_constant__ CUtensorMap out_map, const float *__restrict__ bias, const uint32_t *__restrict__ rows,
-                int n, int blocks_k, int epilogue, int reverse)
+                const __grid_constant__ CUtensorMap out_map, const float *__restrict__ bias,
+                const uint32_t *__restrict__ rows, int n, int blocks_k, int epilogue, int reverse)
 {
 #ifdef CPL_CUDA_SM90A
     extern __shared__ uint8_t raw[];
     constexpr uint32_t A_BYTES = 128 * MI * 128, W_BYTES = BN * 128, STAGE = A_BYTES + W_BYTES;
+    constexpr uint32_t STAGING = RING_BUFFERS * PIECE;
     const uint32_t base = (shared_address(raw) + 1023) & ~1023u, staging = base + STAGES * STAGE;
     const uint32_t full = staging + 2 * STAGING, empty = full + 8 * STAGES;
     const int group = threadIdx.x >> 7, columns = (n + BN - 1) / BN;
@@ -171,7 +179,8 @@ __global__ void __launch_bounds__(THREADS, 1)
             if (leader) barrier_arrive(empty + 8 * before);
 #pragma unroll
             for (int m = 0; m < MI; m++)
-                store_rows<T, BN, E>(d[m], &out_map, bias, epilogue, staging + group * STAGING, piece, column, row + 64 * m, n, group);
+                store_rows<T, BN, E, RING_BUFFERS>(d[m], &out_map, bias, epilogue, staging + group * STAGING, piece,
+                                                   column, row + 64 * m, n, group);
         }
         if (leader) tensor_store_all();
     }
@@ -188,15 +197,16 @@ __global__ void __launch_bounds__(THREADS, 1)
 {
 #ifdef CPL_CUDA_SM90A
     extern __shared__ uint8_t raw[];
-    constexpr uint32_t BLOCK = 128 * 128, STAGE = BLOCK_N * 128;
+    constexpr int STAGES = resident_stages<E>, BUFFERS = resident_buffers<E>;
+    constexpr uint32_t BLOCK = 128 * 128, STAGE = BLOCK_N * 128, STAGING = BUFFERS * PIECE;
     const uint32_t a_at = (shared_address(raw) + 1023) & ~1023u, w_at = a_at + RESIDENT_BLOCKS * BLOCK;
-    const uint32_t staging = w_at + RESIDENT_STAGES * STAGE;
-    const uint32_t full = staging + 2 * STAGING, empty = full + 8 * RESIDENT_STAGES;
-    const uint32_t a_full = empty + 8 * RESIDENT_STAGES, a_empty = a_full + 8 * RESIDENT_BLOCKS;
+    const uint32_t staging = w_at + STAGES * STAGE;
+    const uint32_t full = staging + 2 * STAGING, empty = full + 8 * STAGES;
+    const uint32_t a_full = empty + 8 * STAGES, a_empty = a_full + 8 * RESIDENT_BLOCKS;
     const int group = threadIdx.x >> 7, chunks = (n + BLOCK_N - 1) / BLOCK_N / splits;
     const int units = (int)((*rows + 127) / 128) * splits;
     if (threadIdx.x == 0) {
-        for (int s = 0; s < RESIDENT_STAGES; s++) {
+        for (int s = 0; s < STAGES; s++) {
             barrier_init(full + 8 * s, 1);
             barrier_init(empty + 8 * s, 1);
         }
@@ -232,7 +242,7 @@ __global__ void __launch_bounds__(THREADS, 1)
                     barrier_wait(empty + 8 * r.index, r.phase ^ 1);
                     barrier_expect(full + 8 * r.index, STAGE);
                     tensor_load(w_at + r.index * STAGE, &w_map, full + 8 * r.index, k * BLOCK_K, column);
-                    ring_next<RESIDENT_STAGES>(r);
+                    ring_next<STAGES>(r);
                 }
             }
             a_phase ^= 1;
@@ -251,7 +261,7 @@ __global__ void __launch_bounds__(THREADS, 1)
                 const bool last = c + 2 >= chunks;
                 const uint32_t step = count * blocks_k;
                 named_barrier(3 + group, 256);
-                ring r = {step % RESIDENT_STAGES, step / RESIDENT_STAGES & 1};
+                ring r = {step % STAGES, step / STAGES & 1};
                 uint32_t before = 0;
                 for (int k = 0; k < blocks_k; k++) {
                     barrier_wait(a_full + 8 * k, a_phase);
@@ -265,7 +275,7 @@ __global__ void __launch_bounds__(THREADS, 1)
                         }
                     }
                     before = r.index;
-                    ring_next<RESIDENT_STAGES>(r);
+                    ring_next<STAGES>(r);
                 }
                 named_barrier_arrive(4 - group, 256);
                 wgmma_wait<0>();
@@ -275,8 +285,8 @@ __global__ void __launch_bounds__(THREADS, 1)
                 }
 #pragma unroll
                 for (int m = 0; m < 2; m++)
-                    store_rows<T, BLOCK_N, E>(d[m], &out_map, bias, epilogue, staging + group * STAGING, piece,
-                                              (first + (c + unit) % chunks) * BLOCK_N, row + 64 * m, n, group);
+                    store_rows<T, BLOCK_N, E, BUFFERS>(d[m], &out_map, bias, epilogue, staging + group * STAGING, piece,
+                                                       (first + (c + unit) % chunks) * BLOCK_N, row + 64 * m, n, group);
             }
             a_phase ^= 1;
         }
@@ -285,7 +295,8 @@ __global__ void __launch_bounds__(THREADS, 1)
 #endif
 }
 
-/* ---- host ---------------------------------------------------------------------------------------------------------- */
+/* ---- host ----------------------------------------------------------------------------------------------------------
+ */
 
 enum variant { CHOOSE, RING_256_192, RING_128_192, RING_128_64, RESIDENT, RESIDENT_2, RESIDENT_4, VARIANTS };
 
@@ -300,12 +311,12 @@ static const struct shape {
 
 static size_t ring_shared(int v)
 {
-    return shared_bytes((size_t)shapes[v].stages * (shapes[v].rows + shapes[v].columns) * 128);
+    return shared_bytes((size_t)shapes[v].stages * (shapes[v].rows + shapes[v].columns) * 128, RING_BUFFERS);
 }
 
-static size_t resident_shared(void)
+template <int E> static size_t resident_shared(void)
 {
-    return shared_bytes(RESIDENT_BLOCKS * 128 * 128 + RESIDENT_STAGES * BLOCK_N * 128);
+    return shared_bytes(RESIDENT_BLOCKS * 128 * 128 + resident_stages<E> * BLOCK_N * 128, resident_buffers<E>);
 }
 
 template <typename T, int E> static ring_fn *ring_of(int v)
@@ -323,7 +334,7 @@ template <typename T, int E> static cudaError_t prepare(void)
                                  (int)ring_shared(v));
     if (!e)
         e = cudaFuncSetAttribute((const void *)resident_kernel<T, E>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 (int)resident_shared());
+                                 (int)resident_shared<E>());
     return e;
 }
 
@@ -351,13 +362,16 @@ static double cost_of(int v, const cpl_cuda_product *p, int rows, int processors
     if (v < RESIDENT) {
         const struct shape *s = &shapes[v];
         const int tiles = ceil_div(rows, s->rows) * ceil_div((int)p->n, s->columns);
-        const double block = s->rows * s->columns / 32.0 * (s->rows == 256 ? 1.1 : s->columns == 192 ? 1.12 : 2.0);
+        const double block = s->rows * s->columns / 32.0 * (s->rows == 256 ? 1.2 : s->columns == 192 ? 1.12 : 2.0);
         return ceil_div(tiles, processors) * (blocks * block + s->rows * s->columns / 14.0 + 300) + 2000;
     }
     const int splits = v == RESIDENT ? 1 : v == RESIDENT_2 ? 2 : 4, chunks = ceil_div((int)p->n, BLOCK_N);
     if (blocks > RESIDENT_BLOCKS || chunks % splits || chunks / splits < 2) return 1e30;
     const int units = ceil_div(rows, 128) * splits;
-    const double chunk = blocks * 128 * BLOCK_N / 32.0 * (p->epilogue == EPILOGUE_BIAS ? 1.15 : 1.3);
+    const double chunk = blocks * 128 * BLOCK_N / 32.0 *
+                         (p->epilogue == EPILOGUE_BIAS ? 1.15
+                          : splits == 2                ? 1.25
+                                                       : 1.3);
     return ceil_div(units, processors) * (chunk * chunks / splits + 400) + 128 * BLOCK_N / 14.0 + 2500;
 }
 
@@ -382,14 +396,15 @@ static cudaError_t launch(const cpl_cuda_product *p, const uint32_t *rows, int r
     const int blocks = ceil_div((int)p->k, BLOCK_K), n = (int)p->n;
     if (v >= RESIDENT) {
         const int splits = v == RESIDENT ? 1 : v == RESIDENT_2 ? 2 : 4, units = ceil_div(rows_max, 128) * splits;
-        cpl_cuda_start(resident_kernel<T, E>, dim3(units < processors ? units : processors), THREADS, resident_shared(), queue, 1, 
-            p->a_map, p->w_map_192, p->out_map, p->bias, rows, n, blocks, p->epilogue, splits, queue.reverse);
+        cpl_cuda_start(resident_kernel<T, E>, dim3(units < processors ? units : processors), THREADS,
+                       resident_shared<E>(), queue, 1, p->a_map, p->w_map_192, p->out_map, p->bias, rows, n, blocks,
+                       p->epilogue, splits, queue.reverse);
     } else {
         const int tiles = ceil_div(rows_max, shapes[v].rows) * ceil_div(n, shapes[v].columns);
         ring_fn *kernel = ring_of<T, E>(v);
-        cpl_cuda_start(kernel, dim3(tiles < processors ? tiles : processors), THREADS, ring_shared(v), queue, 1, 
-            p->a_map, shapes[v].columns == 192 ? p->w_map_192 : p->w_map_64, p->out_map, p->bias, rows, n, blocks,
-            p->epilogue, queue.reverse);
+        cpl_cuda_start(kernel, dim3(tiles < processors ? tiles : processors), THREADS, ring_shared(v), queue, 1,
+                       p->a_map, shapes[v].columns == 192 ? p->w_map_192 : p->w_map_64, p->out_map, p->bias, rows, n,
+                       blocks, p->epilogue, queue.reverse);
     }
     return cudaGetLastError();
 }
@@ -412,11 +427,12 @@ cudaError_t cpl_cuda_multiply_wgmma(const cpl_cuda_product *p, const uint32_t *r
     return launch_type<fp16>(p, rows, (int)rows_max, d->multiprocessors, variant, queue);
 }
 
-/* ---- tensor maps ---------------------------------------------------------------------------------------------------- */
+/* ---- tensor maps ----------------------------------------------------------------------------------------------------
+ */
 
-typedef CUresult encode_fn(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *,
-                           const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
-                           CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+typedef CUresult encode_fn(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
+                           const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
+                           CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
 /* rows x columns of 16-bit elements, in boxes of box_rows x 64. */
 static CUresult encode(encode_fn *fn, CUtensorMap *map, cpl_cuda_type type, const void *data, uint32_t rows,

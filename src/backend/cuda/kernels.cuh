@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CPL_CUDA_ROWS = 256 };   /* activations are allocated in whole tiles of so many rows */
+enum { CPL_CUDA_ROWS = 256 };    /* activations are allocated in whole tiles of so many rows */
 enum { CPL_CUDA_COLUMNS = 256 }; /* and biases padded with zeros to whole tiles of so many columns */
 
 typedef enum cpl_cuda_type { CPL_CUDA_FP32, CPL_CUDA_BF16, CPL_CUDA_FP16 } cpl_cuda_type;

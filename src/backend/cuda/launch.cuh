@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* launch.cuh - starting kernels one behind the other without gaps.
  *
- * With `early`, a kernel may be brought onto the device while the one before it finishes (programmatic dependent launch,
- * Hopper and later): it sets itself up and waits in grid_begin until everything before it is complete and visible. Every
- * kernel calls grid_begin before it touches what another one writes, so order is what it would be without. */
+ * With `early`, a kernel may be brought onto the device while the one before it finishes (programmatic dependent
+ * launch, Hopper and later): it sets itself up and waits in grid_begin until everything before it is complete and
+ * visible. Every kernel calls grid_begin before it touches what another one writes, so order is what it would be
+ * without. */
 #ifndef CPL_BACKEND_CUDA_LAUNCH_CUH
 #define CPL_BACKEND_CUDA_LAUNCH_CUH
 
@@ -18,8 +19,8 @@ __device__ __forceinline__ void grid_begin()
 
 /* ranks: blocks a cluster. */
 template <typename... P, typename... A>
-static cudaError_t cpl_cuda_start(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared, cpl_cuda_queue queue,
-                                  int ranks, A... args)
+static cudaError_t cpl_cuda_start(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared,
+                                  cpl_cuda_queue queue, int ranks, A... args)
 {
     cudaLaunchAttribute attributes[2];
     cudaLaunchConfig_t c = {};

@@ -16,8 +16,7 @@ cpl_status cpl_cuda_fail(const cpl_host *host, cpl_error *err, cudaError_t e, co
     cudaGetLastError(); /* an error that can be got over is forgotten with this */
     switch (e) {
     case cudaErrorMemoryAllocation: return host->fail(err, CPL_NO_MEMORY, "out of device memory: %s", what);
-    case cudaErrorNoDevice:
-        return host->fail(err, CPL_UNSUPPORTED, "no NVIDIA GPU here: the driver reports no device");
+    case cudaErrorNoDevice: return host->fail(err, CPL_UNSUPPORTED, "no NVIDIA GPU here: the driver reports no device");
     case cudaErrorInsufficientDriver:
         return host->fail(err, CPL_UNSUPPORTED,
                           "no NVIDIA driver for CUDA %d.%d here: install one of version 580 or later",

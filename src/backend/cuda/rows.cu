@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rows.cu - everything that goes row by row: embedding and norms (a warp a row), gathering, pooling, the classifier.
  *
- * A lane holds columns 4 lane + 128 i, so a warp reads whole lines. Mean and variance are taken in registers, two passes,
- * by one fixed tree: a row's bits depend on the row alone. Statistics are fp32 whatever the storage. */
+ * A lane holds columns 4 lane + 128 i, so a warp reads whole lines. Mean and variance are taken in registers, two
+ * passes, by one fixed tree: a row's bits depend on the row alone. Statistics are fp32 whatever the storage. */
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.cuh"
 #include "backend/cuda/launch.cuh"
@@ -46,9 +46,9 @@ __device__ __forceinline__ float4 add(float4 a, float4 b)
 
 template <typename T, int N>
 __global__ void __launch_bounds__(THREADS)
-    embed_kernel(T *__restrict__ x, uint32_t hidden, const cpl_cuda_token *__restrict__ tokens, const T *__restrict__ word,
-                 const float *__restrict__ position, const float *__restrict__ type, cpl_cuda_norm norm,
-                 const uint32_t *__restrict__ rows)
+    embed_kernel(T *__restrict__ x, uint32_t hidden, const cpl_cuda_token *__restrict__ tokens,
+                 const T *__restrict__ word, const float *__restrict__ position, const float *__restrict__ type,
+                 cpl_cuda_norm norm, const uint32_t *__restrict__ rows)
 {
     grid_begin();
     const uint32_t row = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
@@ -129,8 +129,8 @@ __global__ void pool_kernel(float *__restrict__ out, const float *__restrict__ x
 
 enum { POOLER_ROWS = 8, POOLER_COLUMNS = 32 };
 
-/* POOLER_ROWS sequences by POOLER_COLUMNS outputs a block; a warp takes one output of all its rows at a time, so a row of
- * w is read once for eight. */
+/* POOLER_ROWS sequences by POOLER_COLUMNS outputs a block; a warp takes one output of all its rows at a time, so a row
+ * of w is read once for eight. */
 __global__ void __launch_bounds__(THREADS)
     pooler_kernel(float *__restrict__ out, const float *__restrict__ x, const float *__restrict__ w,
                   const float *__restrict__ b, uint32_t hidden, const uint32_t *__restrict__ rows)
@@ -171,13 +171,15 @@ __global__ void classify_kernel(float *__restrict__ out, const float *__restrict
     if (row >= *rows) return;
     for (uint32_t l = 0; l < labels; l++) {
         float sum = 0;
-        for (uint32_t c = lane; c < hidden; c += 32) sum = fmaf(x[(size_t)row * hidden + c], w[(size_t)l * hidden + c], sum);
+        for (uint32_t c = lane; c < hidden; c += 32)
+            sum = fmaf(x[(size_t)row * hidden + c], w[(size_t)l * hidden + c], sum);
         sum = warp_sum(sum);
         if (lane == 0) out[(size_t)row * labels + l] = sum + b[l];
     }
 }
 
-/* ---- host ---------------------------------------------------------------------------------------------------------- */
+/* ---- host ----------------------------------------------------------------------------------------------------------
+ */
 
 static uint32_t blocks_of(uint32_t rows) { return (rows + WARPS - 1) / WARPS; }
 
@@ -210,7 +212,8 @@ template <typename T> struct embed_call {
     cpl_cuda_queue queue;
     template <int N> void operator()()
     {
-        cpl_cuda_start(embed_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, hidden, tokens, word, position, type, norm, rows);
+        cpl_cuda_start(embed_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, hidden, tokens, word,
+                       position, type, norm, rows);
     }
 };
 
@@ -225,15 +228,18 @@ template <typename T> struct norm_call {
     cpl_cuda_queue queue;
     template <int N> void operator()()
     {
-        cpl_cuda_start(add_norm_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, y, out, hidden, norm, rows, queue.reverse);
+        cpl_cuda_start(add_norm_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, y, out, hidden, norm,
+                       rows, queue.reverse);
     }
 };
 
 template <typename T>
-static cudaError_t embed(void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word, const float *position,
-                         const float *types, cpl_cuda_norm norm, const cpl_cuda_counts *c, uint32_t max, cpl_cuda_queue s)
+static cudaError_t embed(void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
+                         const float *position, const float *types, cpl_cuda_norm norm, const cpl_cuda_counts *c,
+                         uint32_t max, cpl_cuda_queue s)
 {
-    return by_width(hidden, embed_call<T>{(T *)x, hidden, tokens, (const T *)word, position, types, norm, &c->tokens, max, s});
+    return by_width(hidden,
+                    embed_call<T>{(T *)x, hidden, tokens, (const T *)word, position, types, norm, &c->tokens, max, s});
 }
 
 cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
@@ -248,8 +254,8 @@ cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, uint32_t hidden, const c
 }
 
 template <typename T>
-static cudaError_t add_norm(void *x, const void *y, float *out, uint32_t hidden, cpl_cuda_norm norm, const uint32_t *rows,
-                            uint32_t max, cpl_cuda_queue s)
+static cudaError_t add_norm(void *x, const void *y, float *out, uint32_t hidden, cpl_cuda_norm norm,
+                            const uint32_t *rows, uint32_t max, cpl_cuda_queue s)
 {
     return by_width(hidden, norm_call<T>{(T *)x, (const T *)y, out, hidden, norm, rows, max, s});
 }
@@ -266,7 +272,8 @@ template <typename T>
 static void gather(void *to, const void *x, uint32_t hidden, const uint32_t *cu, const uint32_t *rows, uint32_t max,
                    cpl_cuda_queue queue)
 {
-    cpl_cuda_start(gather_kernel<T>, dim3(blocks_of(max)), THREADS, 0, queue, 1, (T *)to, (const T *)x, hidden, cu, rows);
+    cpl_cuda_start(gather_kernel<T>, dim3(blocks_of(max)), THREADS, 0, queue, 1, (T *)to, (const T *)x, hidden, cu,
+                   rows);
 }
 
 cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, uint32_t hidden,
@@ -283,7 +290,8 @@ cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, u
 cudaError_t cpl_cuda_pool(float *out, const float *x, uint32_t hidden, int maximum, const uint32_t *cu_seqlens,
                           const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue)
 {
-    cpl_cuda_start(pool_kernel, dim3(sequences_max), 128, 0, queue, 1, out, x, hidden, maximum, cu_seqlens, &counts->sequences);
+    cpl_cuda_start(pool_kernel, dim3(sequences_max), 128, 0, queue, 1, out, x, hidden, maximum, cu_seqlens,
+                   &counts->sequences);
     return cudaGetLastError();
 }
 
@@ -291,8 +299,8 @@ cudaError_t cpl_cuda_pooler(float *out, const float *x, const float *w, const fl
                             const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue)
 {
     const dim3 grid((sequences_max + POOLER_ROWS - 1) / POOLER_ROWS, (hidden + POOLER_COLUMNS - 1) / POOLER_COLUMNS);
-    cpl_cuda_start(pooler_kernel, dim3(grid), THREADS, POOLER_ROWS * hidden * sizeof(float), queue, 1, out, x, w, b, hidden,
-                                                                                  &counts->sequences);
+    cpl_cuda_start(pooler_kernel, dim3(grid), THREADS, POOLER_ROWS * hidden * sizeof(float), queue, 1, out, x, w, b,
+                   hidden, &counts->sequences);
     return cudaGetLastError();
 }
 
@@ -300,6 +308,7 @@ cudaError_t cpl_cuda_classify(float *out, const float *x, const float *w, const 
                               uint32_t labels, const cpl_cuda_counts *counts, uint32_t sequences_max,
                               cpl_cuda_queue queue)
 {
-    cpl_cuda_start(classify_kernel, dim3(blocks_of(sequences_max)), THREADS, 0, queue, 1, out, x, w, b, hidden, labels, &counts->sequences);
+    cpl_cuda_start(classify_kernel, dim3(blocks_of(sequences_max)), THREADS, 0, queue, 1, out, x, w, b, hidden, labels,
+                   &counts->sequences);
     return cudaGetLastError();
 }

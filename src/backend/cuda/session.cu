@@ -3,8 +3,8 @@
  * what goes in and comes out, the products bound to their buffers. run allocates nothing but the graphs it captures.
  *
  * run: check the batch, write tokens, offsets and attention items into the pinned buffer, launch (directly or as a
- * captured graph), wait on an event, hand the rows over. Passes of like size share a graph: kernels read the real counts
- * from the device, a graph only fixes upper bounds, which are rounded up to quarters of powers of two.
+ * captured graph), wait on an event, hand the rows over. Passes of like size share a graph: kernels read the real
+ * counts from the device, a graph only fixes upper bounds, which are rounded up to quarters of powers of two.
  *
  * Threads: one at a time a session; sessions of the same weights run concurrently, so that one's copies and host work
  * overlap the other's kernels. After an error that the device can't get over, every call says so. */
@@ -26,7 +26,8 @@ static size_t aligned(size_t n) { return (n + 255) & ~(size_t)255; }
 
 static uint32_t whole_rows(uint32_t n) { return (n + CPL_CUDA_ROWS - 1) / CPL_CUDA_ROWS * CPL_CUDA_ROWS; }
 
-/* ---- open --------------------------------------------------------------------------------------------------------- */
+/* ---- open ---------------------------------------------------------------------------------------------------------
+ */
 
 static void lay_out(cpl_session *s, cpl_cuda_bump *b)
 {
@@ -200,7 +201,8 @@ void cpl_cuda_close(cpl_session *s)
     cudaGetLastError();
 }
 
-/* ---- run ---------------------------------------------------------------------------------------------------------- */
+/* ---- run ----------------------------------------------------------------------------------------------------------
+ */
 
 static cpl_status check_batch(const cpl_weights *w, const cpl_batch *b, cpl_error *err)
 {
@@ -267,8 +269,7 @@ static void write_input(cpl_session *s, const cpl_batch *b, const cpl_cuda_plan 
         for (uint32_t head = 0; head < w->arch.heads; head += together)
             for (uint32_t query = 0; query < length; query += 128)
                 *item++ = {start, length, (uint16_t)query, (uint16_t)head, (uint16_t)together, 0};
-        for (uint32_t t = 0; t < length; t++)
-            *token++ = {b->ids[start + t], (uint16_t)t, b->type_ids[start + t]};
+        for (uint32_t t = 0; t < length; t++) *token++ = {b->ids[start + t], (uint16_t)t, b->type_ids[start + t]};
     }
 }
 

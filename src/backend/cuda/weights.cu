@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* weights.cu - load: every tensor converted on the host into one block laid out as the device will hold it, one copy.
  *
- * As in the native backend the layout is written once (lay_out) and walked twice: to count, then to hand out the pieces;
- * a third walk over host memory fills them. Q, K and V are one matrix. Heads that are not of 32 or 64 columns are padded
- * with rows of zeros, which is exact. With 16-bit types the output projection has its columns in the order in which
- * attention leaves them (cpl_cuda_context_column). Norms, biases, position and type tables, pooler and classifier stay
- * fp32.
+ * As in the native backend the layout is written once (lay_out) and walked twice: to count, then to hand out the
+ * pieces; a third walk over host memory fills them. Q, K and V are one matrix. Heads that are not of 32 or 64 columns
+ * are padded with rows of zeros, which is exact. With 16-bit types the output projection has its columns in the order
+ * in which attention leaves them (cpl_cuda_context_column). Norms, biases, position and type tables, pooler and
+ * classifier stay fp32.
  *
  * Settings: graphs=auto|on|off (launch captured passes; auto: up to 8,192 tokens), wait=auto|block|spin (how run waits;
  * auto: spins for passes of up to 2,048 tokens), gemm=auto|mma (mma: the kernels that need no Hopper), tile=auto|NAME
- * (one tiling of the Hopper products wherever it can be used; for measuring, results are the same bits), norm=auto|fused
- * (fused: output products and the norms after them in one kernel where that fits, sums unrounded; auto: apart, which is
- * faster so far),
- * overlap=auto|off (kernels brought in while the one before them finishes, from Hopper on). */
+ * (one tiling of the Hopper products wherever it can be used; for measuring, results are the same bits),
+ * norm=auto|fused (fused: output products and the norms after them in one kernel where that fits, sums unrounded; auto:
+ * apart, which is faster so far), overlap=auto|off (kernels brought in while the one before them finishes, from Hopper
+ * on). */
 #include "backend/cuda/cuda.cuh"
 #include "backend/cuda/device.cuh"
 
@@ -43,7 +43,8 @@ cpl_status cpl_cuda_allocate(void **out, size_t bytes, const char *what, const c
                       (bytes >> 20) + 1, free_bytes >> 20, total >> 20);
 }
 
-/* ---- layout --------------------------------------------------------------------------------------------------------- */
+/* ---- layout ---------------------------------------------------------------------------------------------------------
+ */
 
 static void take_matrix(cpl_cuda_matrix *m, cpl_cuda_bump *b, size_t element, uint32_t n, uint32_t k)
 {
@@ -83,7 +84,8 @@ static void lay_out(cpl_weights *w, cpl_cuda_bump *b)
     w->word = cpl_cuda_take(b, element * a->vocab * a->hidden);
 }
 
-/* ---- filling (the pieces point into host memory here) ------------------------------------------------------------------ */
+/* ---- filling (the pieces point into host memory here)
+ * ------------------------------------------------------------------ */
 
 static uint16_t to_bf16(float f)
 {
@@ -149,7 +151,8 @@ static void fill_output(const cpl_weights *w, cpl_cuda_matrix *m, const cpl_tens
         cpl_tensor_read_f32(weight, (size_t)n * hidden, hidden, scratch);
         for (uint32_t c = 0; c < w->width; c++) {
             const uint32_t head = c / w->head_size, inner = c % w->head_size;
-            const uint32_t at = w->type == CPL_CUDA_FP32 ? inner : inner / 32 * 32 + cpl_cuda_context_column(inner % 32);
+            const uint32_t at =
+                w->type == CPL_CUDA_FP32 ? inner : inner / 32 * 32 + cpl_cuda_context_column(inner % 32);
             row[c] = at < d ? scratch[head * d + at] : 0.0f;
         }
         put(m->w, (size_t)n * w->width, row, w->width, w->type);
@@ -212,7 +215,8 @@ static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error
     return st;
 }
 
-/* ---- load ------------------------------------------------------------------------------------------------------------- */
+/* ---- load
+ * ------------------------------------------------------------------------------------------------------------- */
 
 /* The number kernels.cuh's variants go by, or -1. */
 static int tile_of(const char *name)
