@@ -99,6 +99,7 @@ cpl_call *cpl_call_take(cpl_connection *c, int32_t stream_id)
     call->conn = c;
     call->stream_id = stream_id;
     call->stream_open = true;
+    call->opened_ns = l->loop.read_ns;
     call->deadline.when_ns = UINT64_MAX;
     call->deadline.expired = on_deadline;
     call->next = c->calls;

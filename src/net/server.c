@@ -104,6 +104,7 @@ static void fill_defaults(cpl_server_options *o)
     uint64_t two_messages = 2 * (uint64_t)o->message_bytes_max, usual = 256ull * 1024 * 1024;
     if (!o->request_bytes_max) o->request_bytes_max = two_messages > usual ? two_messages : usual;
     if (!o->connections_max) o->connections_max = 65536;
+    if (!o->request_timeout_ms) o->request_timeout_ms = 60000;
     if (!o->keepalive_ms) o->keepalive_ms = 7200000;
     if (!o->keepalive_timeout_ms) o->keepalive_timeout_ms = 20000;
 }
@@ -121,6 +122,7 @@ static uint64_t tick_ns_of(const cpl_server_options *o)
 {
     uint32_t least_ms = o->keepalive_ms < o->keepalive_timeout_ms ? o->keepalive_ms : o->keepalive_timeout_ms;
     if (o->idle_timeout_ms && o->idle_timeout_ms < least_ms) least_ms = o->idle_timeout_ms;
+    if (o->request_timeout_ms < least_ms) least_ms = o->request_timeout_ms;
     uint64_t ns = (uint64_t)least_ms * 1000000 / 4;
     return ns < TICK_NS_MIN ? TICK_NS_MIN : ns > TICK_NS_MAX ? TICK_NS_MAX : ns;
 }

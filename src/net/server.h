@@ -20,6 +20,7 @@ typedef struct cpl_server_options {
     uint64_t request_bytes_max;    /* all requests' bytes held at once; windows close past it; at least twice
                                     * message_bytes_max; 0: 256 MiB or that */
     uint32_t connections_max;      /* 0: 65536 */
+    uint32_t request_timeout_ms;   /* for a request to arrive whole (streaming methods: its headers); 0: 60,000 */
     uint32_t idle_timeout_ms;      /* a connection without streams; 0: none */
     uint32_t keepalive_ms;         /* PING after this much silence; 0: 7,200,000 */
     uint32_t keepalive_timeout_ms; /* 0: 20,000 */

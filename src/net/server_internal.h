@@ -31,8 +31,8 @@ struct cpl_call {
     struct cpl_call *prev, *next; /* of the connection; `next` also chains the free list */
     const cpl_method *method;     /* NULL until the headers are whole, or when there is none */
     int32_t stream_id;
-    cpl_deadline deadline; /* when_ns UINT64_MAX: none */
-    uint64_t received_ns;
+    cpl_deadline deadline;           /* when_ns UINT64_MAX: none */
+    uint64_t opened_ns, received_ns; /* first header byte; last byte of the request */
     cpl_frame_reader reader;
     cpl_frame unary;   /* the message of a unary method, until END_STREAM */
     uint64_t charged;  /* bytes of the server's budget */

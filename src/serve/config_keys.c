@@ -81,6 +81,8 @@ const cpl_config_key cpl_config_keys[] = {
      .meaning = "tokens that may wait for a worker before requests get RESOURCE_EXHAUSTED; 0: the engine's default"},
     {"server.limits.queue_requests", CPL_CONFIG_INT, "0", 0, INT_TOP,
      .meaning = "requests that may wait for a worker; 0: the engine's default"},
+    {"server.limits.request_timeout_ms", CPL_CONFIG_INT, "60000", 1, INT_TOP,
+     .meaning = "milliseconds within which a request must have arrived whole"},
     {"server.limits.idle_timeout_ms", CPL_CONFIG_INT, "0", 0, INT_TOP,
      .meaning = "milliseconds after which a connection without requests is closed; 0: never"},
     {"server.limits.keepalive_ms", CPL_CONFIG_INT, "7200000", 1000, INT_TOP,

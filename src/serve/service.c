@@ -166,6 +166,7 @@ static cpl_status open_server(cpl_service *s, const cpl_config *c, uint32_t net_
         .streams_max = (uint32_t)cpl_config_int(c, "server.limits.streams"),
         .request_bytes_max = (uint64_t)cpl_config_int(c, "server.limits.request_bytes"),
         .connections_max = (uint32_t)cpl_config_int(c, "server.limits.connections"),
+        .request_timeout_ms = (uint32_t)cpl_config_int(c, "server.limits.request_timeout_ms"),
         .idle_timeout_ms = (uint32_t)cpl_config_int(c, "server.limits.idle_timeout_ms"),
         .keepalive_ms = (uint32_t)cpl_config_int(c, "server.limits.keepalive_ms"),
         .keepalive_timeout_ms = (uint32_t)cpl_config_int(c, "server.limits.keepalive_timeout_ms"),

@@ -559,6 +559,30 @@ static void silence_is_noticed(void **state)
     echo_stop();
 }
 
+/* Slow ones are told, and the connection lives on; a stream that may stay open does. */
+static void requests_arrive_in_time_or_end(void **state)
+{
+    (void)state;
+    static frame f;
+    raw r = raw_open(echo_start((cpl_server_options){.request_timeout_ms = 60}));
+    raw_hello(&r);
+    raw_headers(&r, 1, 0, REQUEST("/t.Echo/Stream"));
+    raw_headers(&r, 3, 0, REQUEST("/t.Echo/Echo"));
+    raw_frame(&r, DATA, 0, 3, hello, HELLO - 1);
+    answer a = raw_answer(&r, 3);
+    assert_int_equal(a.grpc, 4);
+    raw_headers(&r, 5, 0, REQUEST("/t.Echo/Echo"));
+    raw_frame(&r, DATA, END_STREAM, 5, hello, HELLO);
+    assert_int_equal(raw_answer(&r, 5).grpc, 0);
+    raw_frame(&r, DATA, END_STREAM, 1, hello, HELLO);
+    assert_int_equal(raw_answer(&r, 1).grpc, 0);
+    raw_frame(&r, HEADERS, 0, 7, "", 0); /* no END_HEADERS, and nothing after it */
+    while (raw_read(&r, &f)) continue;
+    assert_true(r.closed);
+    raw_close(&r);
+    echo_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -571,6 +595,7 @@ int main(void)
         cmocka_unit_test_teardown(broken_frames_end_the_connection_with_a_reason, echo_teardown),
         cmocka_unit_test_teardown(a_connection_lost_in_mid_message, echo_teardown),
         cmocka_unit_test_teardown(a_connection_reset_right_after_its_bytes, echo_teardown),
+        cmocka_unit_test_teardown(requests_arrive_in_time_or_end, echo_teardown),
         cmocka_unit_test_teardown(a_drain_says_goaway_twice, echo_teardown),
         cmocka_unit_test_teardown(dead_clients_do_not_hold_a_drain, echo_teardown),
         cmocka_unit_test_teardown(a_reply_that_was_not_read_was_cut_off, echo_teardown),
