@@ -35,9 +35,9 @@ struct cpl_wire_loop {
     cpl_wire_loop *next;
     cpl_tokenizer_scratch *scratch;
     cpl_window *window;
-    cpl_buf out;            /* the reply being encoded */
-    cpl_infer_op *free_ops; /* tasks waiting for their next request */
-    size_t free_bytes; /* what those hold */
+    cpl_buf out;              /* the reply being encoded */
+    cpl_infer_op *free_ops;   /* tasks waiting for their next request */
+    size_t free_bytes;        /* what those hold */
     cpl_wire_stream *streams; /* open streaming calls */
     cpl_post told;            /* health has changed */
     atomic_bool told_pending;
