@@ -4,10 +4,11 @@
 
 set(CPL_ISA_avx2 -mavx2 -mfma -mf16c)
 set(CPL_ISA_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c)
+set(CPL_ISA_vnni ${CPL_ISA_avx512} -mavx512vnni)
 
 function(cpl_isa_flags)
   foreach(file IN LISTS ARGN)
-    foreach(isa avx2 avx512)
+    foreach(isa avx2 avx512 vnni)
       if(file MATCHES "_${isa}\\.c$")
         set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${CPL_ISA_${isa}}")
       endif()

@@ -15,6 +15,8 @@
 #include "cli/peak_threads.h"
 #include "cli/progress.h"
 #include "cli/scorer_flags.h"
+#include "kernel/cpu.h"
+#include "kernel/peak.h"
 #include "base/records.h"
 
 enum {
@@ -51,6 +53,8 @@ typedef struct bench_result {
 typedef struct bench {
     cpl_scorer *scorer;
     const cpl_scorer_info *info;
+    cpl_peak_loop loop; /* the peak beside: that of the precision that runs */
+    char loop_name[48];
     double seconds;
     float *rows;
     size_t rows_cap;
@@ -213,14 +217,19 @@ typedef struct samples {
     double peaks[SAMPLES_MAX], efficiency[SAMPLES_MAX];
 } samples;
 
+static cpl_status time_peak(const bench *b, double *ops_per_s, uint64_t ns, cpl_error *err)
+{
+    return cpl_peak_threads(ops_per_s, b->loop, b->info->isa, b->info->threads, ns, err);
+}
+
 /* One sample: peak, work, peak. */
 static cpl_status take_sample(bench *b, const bench_load *l, size_t from, size_t n, samples *s, cpl_error *err)
 {
     double before, after;
     uint64_t ns;
-    cpl_status st = cpl_peak_fp32_threads(&before, b->info->isa, b->info->threads, PEAK_NS, err);
+    cpl_status st = time_peak(b, &before, PEAK_NS, err);
     if (!st) st = run_once(b, l, from, n, &ns, err);
-    if (!st) st = cpl_peak_fp32_threads(&after, b->info->isa, b->info->threads, PEAK_NS, err);
+    if (!st) st = time_peak(b, &after, PEAK_NS, err);
     if (st) return st;
     double seconds = (double)ns / 1e9;
     s->pairs[s->n] = (double)n / seconds;
@@ -238,7 +247,7 @@ static cpl_status take_samples(bench *b, const bench_load *l, samples *s, bench_
     uint64_t ns, deadline = cpl_clock_ns() + (uint64_t)(b->seconds * 1e9);
     cpl_status st = run_once(b, l, 0, l->window, &ns, err); /* warm-up */
     cpl_clock_sleep_until_ns(cpl_clock_ns() + 50000000u);
-    if (!st) st = cpl_peak_fp32_threads(&r->peak_rest_ops_per_s, b->info->isa, b->info->threads, REST_NS, err);
+    if (!st) st = time_peak(b, &r->peak_rest_ops_per_s, REST_NS, err);
     size_t from = 0;
     s->n = 0;
     while (!st && s->n < SAMPLES_MAX && (s->n < SAMPLES_MIN || cpl_clock_ns() < deadline)) {
@@ -369,6 +378,7 @@ static cpl_status print_json(const bench *b, cpl_error *err)
     cpl_json_text(&w, "model", b->info->model);
     cpl_json_text(&w, "model_note", b->info->model_note);
     cpl_json_text(&w, "backend", b->info->backend);
+    cpl_json_text(&w, "peak", b->loop_name);
     cpl_json_open(&w, "results", '[');
     for (size_t i = 0; i < b->count; i++) add_result(b, &b->results[i], &w);
     cpl_json_close(&w, ']');
@@ -381,10 +391,10 @@ static cpl_status print_json(const bench *b, cpl_error *err)
 
 static void print_table(const bench *b)
 {
-    printf("%s, %s %s (%s), %u threads\n", b->info->model, b->info->backend, b->info->precision_effective, b->info->isa,
-           b->info->threads);
+    printf("%s, %s %s (%s), %u threads; peak: %s\n", b->info->model, b->info->backend, b->info->precision_effective,
+           b->info->isa, b->info->threads, b->loop_name);
     printf(
-        "length   pairs/s   tokens/s  useful GFLOP/s  nominal  peak beside (from rest)  of peak (min-max)    one pair "
+        "length   pairs/s   tokens/s     useful GOP/s  nominal  peak beside (from rest)  of peak (min-max)    one pair "
         "p50/p95/p99 ms\n");
     for (size_t i = 0; i < b->count; i++) {
         const bench_result *r = &b->results[i];
@@ -393,6 +403,20 @@ static void print_table(const bench *b)
                r->peak_ops_per_s / 1e9, r->peak_rest_ops_per_s / 1e9, r->efficiency * 100, r->efficiency_min * 100,
                r->efficiency_max * 100, r->latency_p50_ms, r->latency_p95_ms, r->latency_p99_ms);
     }
+}
+
+/* int8 is held against the int8 loop of its instructions, everything else against fp32's. */
+static cpl_status choose_loop(bench *b, cpl_error *err)
+{
+    cpl_cpu cpu;
+    cpl_isa isa;
+    cpl_cpu_detect(&cpu);
+    cpl_status st = cpl_isa_choose(&isa, b->info->isa, &cpu, err);
+    if (st) return st;
+    b->loop = strcmp(b->info->precision_effective, "int8") ? CPL_PEAK_FP32 : CPL_PEAK_INT8;
+    snprintf(b->loop_name, sizeof b->loop_name, "%s multiply-adds, %s", b->loop == CPL_PEAK_INT8 ? "int8" : "fp32",
+             b->loop == CPL_PEAK_INT8 ? cpl_peak_int8_name(isa) : cpl_isa_name(isa));
+    return CPL_OK;
 }
 
 static cpl_status run_bench(bench *b, const cpl_args *a, cpl_log *log, cpl_error *err)
@@ -405,8 +429,9 @@ static cpl_status run_bench(bench *b, const cpl_args *a, cpl_log *log, cpl_error
     if (st) return st;
     b->info = cpl_scorer_describe(b->scorer);
     b->seconds = cpl_args_number(a, "seconds");
+    st = choose_loop(b, err);
     const char *pairs = cpl_args_text(a, "pairs");
-    if (!pairs || cpl_args_given(a, "lengths"))
+    if (!st && (!pairs || cpl_args_given(a, "lengths")))
         st = parse_lengths(cpl_args_text(a, "lengths"), lengths, &n, b->info->max_length, err);
     b->latency = calloc(1, sizeof *b->latency);
     if (!st && !b->latency) st = cpl_fail_memory(err, sizeof *b->latency);
@@ -460,8 +485,9 @@ const cpl_command cpl_command_bench_engine = {
     .flags = flags,
     .details =
         "Useful operations are 2 x multiply-adds on real tokens; where only the [CLS] row is wanted, the last layer\n"
-        "counts what that row needs. Nominal operations count all layers in full. The peak is the machine's fp32\n"
-        "multiply-add loop on as many threads, timed right before and after each sample; 'from rest' after 50 ms of\n"
-        "sleep. Latency is one sequence a call, one call at a time. Ids are drawn from the whole vocabulary.",
+        "counts what that row needs. Nominal operations count all layers in full. The peak is the machine's\n"
+        "multiply-add loop, fp32 or int8 as the model runs, with the kernels' instructions on as many threads, timed\n"
+        "right before and after each sample; 'from rest' after 50 ms of sleep. Latency is one sequence a call, one "
+        "call at a time. Ids are drawn from the whole vocabulary.",
     .run = run,
 };

@@ -60,8 +60,8 @@ static cpl_status examine(findings *f, const cpl_args *a, const cpl_log *log, cp
         probe_backend(&f->backends[f->count++], *name, cpl_args_text(a, "plugins"), &host);
     if (cpl_args_switch(a, "no-peak")) return CPL_OK;
     const char *isa = cpl_isa_name(f->isa);
-    st = cpl_peak_fp32_threads(&f->peak_one, isa, 1, PEAK_NS, err);
-    if (!st) st = cpl_peak_fp32_threads(&f->peak_all, isa, f->cores, PEAK_NS, err);
+    st = cpl_peak_threads(&f->peak_one, CPL_PEAK_FP32, isa, 1, PEAK_NS, err);
+    if (!st) st = cpl_peak_threads(&f->peak_all, CPL_PEAK_FP32, isa, f->cores, PEAK_NS, err);
     return st;
 }
 

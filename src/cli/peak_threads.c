@@ -22,6 +22,7 @@ typedef struct gate {
 typedef struct peak_thread {
     cpl_thread thread;
     gate *gate;
+    cpl_peak_loop loop;
     cpl_isa isa;
     uint32_t us;
     double ops_per_s;
@@ -34,7 +35,7 @@ static void run_peak(void *arg)
     while (!t->gate->open) pthread_cond_wait(&t->gate->opened, &t->gate->lock);
     int open = t->gate->open;
     pthread_mutex_unlock(&t->gate->lock);
-    if (open > 0) t->ops_per_s = cpl_peak_fp32(t->isa, t->us);
+    if (open > 0) t->ops_per_s = t->loop == CPL_PEAK_INT8 ? cpl_peak_int8(t->isa, t->us) : cpl_peak_fp32(t->isa, t->us);
 }
 
 static cpl_status run_all(peak_thread *t, uint32_t n, const int *cpus, uint32_t cpu_count, cpl_error *err)
@@ -53,8 +54,8 @@ static cpl_status run_all(peak_thread *t, uint32_t n, const int *cpus, uint32_t 
     return st;
 }
 
-cpl_status cpl_peak_fp32_threads(double *ops_per_s, const char *isa_name, uint32_t threads, uint64_t duration_ns,
-                                 cpl_error *err)
+cpl_status cpl_peak_threads(double *ops_per_s, cpl_peak_loop loop, const char *isa_name, uint32_t threads,
+                            uint64_t duration_ns, cpl_error *err)
 {
     enum { CPUS_MAX = 1024 };
     int cpus[CPUS_MAX];
@@ -69,7 +70,8 @@ cpl_status cpl_peak_fp32_threads(double *ops_per_s, const char *isa_name, uint32
     if (!cpu_count || !threads) return cpl_fail(err, CPL_INVALID, "no cpu to measure on");
     peak_thread *t = calloc(threads, sizeof *t);
     if (!t) return cpl_fail_memory(err, threads * sizeof *t);
-    for (uint32_t i = 0; i < threads; i++) t[i] = (peak_thread){.isa = isa, .us = (uint32_t)(duration_ns / 1000)};
+    for (uint32_t i = 0; i < threads; i++)
+        t[i] = (peak_thread){.loop = loop, .isa = isa, .us = (uint32_t)(duration_ns / 1000)};
     st = run_all(t, threads, cpus, cpu_count, err);
     for (uint32_t i = 0; i < threads; i++) *ops_per_s += t[i].ops_per_s;
     free(t);

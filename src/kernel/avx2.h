@@ -6,5 +6,6 @@
 #include "kernel/kernels.h"
 
 void cpl_tile_install_avx2(cpl_kernels *k);
+void cpl_i8_install_avx2(cpl_kernels *k);
 
 #endif

@@ -151,6 +151,11 @@ const char *cpl_isa_name(cpl_isa isa) { return isas[isa].name; }
 
 int cpl_isa_runs(cpl_isa isa, const cpl_cpu *cpu) { return (cpu->features & isas[isa].needs) == isas[isa].needs; }
 
+int cpl_isa_vnni(cpl_isa isa, const cpl_cpu *cpu)
+{
+    return isa >= CPL_ISA_AVX512 && (cpu->features & CPL_CPU_AVX512_VNNI) != 0;
+}
+
 cpl_isa cpl_isa_best(const cpl_cpu *cpu)
 {
     cpl_isa best = CPL_ISA_REF;

@@ -40,6 +40,8 @@ typedef enum cpl_isa { CPL_ISA_REF, CPL_ISA_AVX2, CPL_ISA_AVXVNNI, CPL_ISA_AVX51
 
 const char *cpl_isa_name(cpl_isa isa);
 int cpl_isa_runs(cpl_isa isa, const cpl_cpu *cpu);
+/* 1 when int8 products on this rung run on AVX-512 VNNI; AVX-512 parts without it multiply int8 as AVX2 does. */
+int cpl_isa_vnni(cpl_isa isa, const cpl_cpu *cpu);
 /* The highest rung this CPU has. */
 cpl_isa cpl_isa_best(const cpl_cpu *cpu);
 /* name NULL or "": the value of COUPLET_ISA, else the best. CPL_INVALID lists the names for an unknown one;

@@ -12,9 +12,12 @@ void cpl_kernels_choose(cpl_kernels *k, cpl_isa isa)
     cpl_kernels_ref(k);
     if (isa < CPL_ISA_AVX2) return;
 #if defined(__x86_64__)
-    cpl_kernels_avx2(k); /* AVX-VNNI adds nothing to fp32 */
+    cpl_kernels_avx2(k); /* the AVX-VNNI rung adds nothing yet */
     if (isa < CPL_ISA_AVX512) return;
     cpl_kernels_avx512(k); /* nor does AMX */
+    cpl_cpu cpu;
+    cpl_cpu_detect(&cpu);
+    if (cpl_isa_vnni(isa, &cpu)) cpl_kernels_vnni(k);
 #else
     CPL_ASSERT(!"an x86 ISA was chosen on another processor");
 #endif

@@ -62,6 +62,50 @@ typedef struct cpl_gemm_f32 {
     cpl_epilogue epilogue;
 } cpl_gemm_f32;
 
+/* The same with int8 factors. Row i of the quantised a holds qa[i][p] = nearest(a[i][p] / row_scale[i]) within +-127,
+ * column j of b qb[p][j] likewise with column_scale[j]; the sum over p of qa qb is an exact int32 on every rung, and
+ * then c[i][j] = epilogue(fma(float(sum) * row_scale[i], column_scale[j], bias[j])), so all rungs give the same bits up
+ * to the activation, which is each rung's own. */
+typedef struct cpl_tile_i8 {
+    const void *a; /* m rows of k elements (i8_bytes each, i8_group a group), lda bytes apart */
+    size_t lda;
+    const int8_t *b;           /* one packed panel */
+    const float *row_scale;    /* m */
+    const float *column_scale; /* i8_nr */
+    const int32_t *start;      /* i8_nr: what sums start from: -i8_zero times the column's sum */
+    float *c;                  /* m x i8_nr, rows ldc floats apart */
+    size_t ldc;
+    const float *bias;     /* i8_nr, or NULL with NONE */
+    const float *residual; /* m x i8_nr, rows ldr floats apart; may be c itself */
+    size_t ldr;
+    const void *prefetch; /* hint: lines that will be wanted soon, one for every 4 groups; never NULL */
+    uint32_t m, groups;   /* groups of i8_group elements in k, the last filled up with zeros */
+    cpl_epilogue epilogue;
+} cpl_tile_i8;
+
+/* An n x k matrix as the int8 kernels read it. All of n rounded up to whole panels. */
+typedef struct cpl_packed_i8 {
+    int8_t *b; /* cpl_gemm_i8_packed_bytes */
+    float *scale;
+    int32_t *start;
+} cpl_packed_i8;
+
+/* c = epilogue(a b^T + bias) for panels [panel_begin, panel_end) of b; the rest as in cpl_gemm_f32. */
+typedef struct cpl_gemm_i8 {
+    const void *a; /* m x k as quantise_i8 wrote it, rows lda bytes apart */
+    size_t lda;
+    const float *row_scale; /* m */
+    cpl_packed_i8 b;
+    const float *bias;
+    float *c;
+    size_t ldc;
+    const float *residual;
+    size_t ldr;
+    uint32_t m, n, k;
+    uint32_t panel_begin, panel_end;
+    cpl_epilogue epilogue;
+} cpl_gemm_i8;
+
 /* Attention of one head of one sequence: out = softmax(scale * q k^T) v. */
 typedef struct cpl_attention_f32 {
     const float *q, *k, *v; /* rows q_stride / kv_stride floats apart, head_size floats each */
@@ -93,6 +137,19 @@ struct cpl_kernels {
     void (*relu_f32)(float *x, size_t n);
     void (*tanh_f32)(float *x, size_t n);
 
+    /* int8 GEMM: panels of i8_nr columns; in a panel, groups of i8_group consecutive k of one column lie side by side:
+     * b[k / group][nr][k % group]. Activations are i8_bytes wide (int8 or int16) with i8_zero standing for 0; what is
+     * called a value below is an element less i8_zero. i8_isa names the instructions that multiply. */
+    const char *i8_isa;
+    uint16_t i8_mr, i8_nr, i8_group, i8_bytes;
+    uint8_t i8_zero;
+    void (*tile_i8)(const cpl_tile_i8 *t);
+    void (*gemm_i8)(const cpl_kernels *k, const cpl_gemm_i8 *g);
+    /* Rows of n floats, ld apart, into rows ldq bytes apart: values nearest(x / scale) (ties to even), scale the row's
+     * largest magnitude over 127, each row filled up with zeros to whole groups. A row with nothing above 1e-36 is all
+     * 0 with scale 0; one with an infinity or a NaN is all 0 with scale NaN, so that what comes of it is NaN. */
+    void (*quantise_i8)(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld);
+
     /* out[c][r] = in[r][c]: rows of in and out ld_in and ld_out floats apart; no overlap. */
     void (*transpose_f32)(float *out, size_t ld_out, const float *in, size_t ld_in, size_t rows, size_t columns);
 
@@ -110,6 +167,7 @@ void cpl_kernels_choose(cpl_kernels *k, cpl_isa isa);
 void cpl_kernels_ref(cpl_kernels *k);
 void cpl_kernels_avx2(cpl_kernels *k);
 void cpl_kernels_avx512(cpl_kernels *k);
+void cpl_kernels_vnni(cpl_kernels *k); /* int8 on AVX-512 with VNNI */
 
 /* ---- packed matrices --------------------------------------------------------------------------------------- */
 
@@ -120,8 +178,19 @@ size_t cpl_gemm_f32_packed_count(const cpl_kernels *k, uint32_t n, uint32_t kk);
  * packed memory is zeroed by the caller. */
 void cpl_gemm_f32_pack(const cpl_kernels *k, float *packed, uint32_t column, uint32_t kk, const float *row);
 
-/* Drivers over tile_f32 that any rung may put into its table (gemm_f32.c, attention_f32.c). */
+/* int8: k up to CPL_I8_K_MAX, so that no sum leaves int32 (255 x 127 x k). */
+enum { CPL_I8_K_MAX = 1 << 16 };
+uint32_t cpl_gemm_i8_panels(const cpl_kernels *k, uint32_t n);
+size_t cpl_gemm_i8_packed_bytes(const cpl_kernels *k, uint32_t n, uint32_t kk);
+/* Bytes of a row of n quantised activations, in whole groups. */
+size_t cpl_i8_row_bytes(const cpl_kernels *k, uint32_t n);
+/* Quantises output column `column`'s weights (kk floats) with a scale of their own, as quantise_i8 does a row, into its
+ * place. *to is zeroed by the caller. */
+void cpl_gemm_i8_pack(const cpl_kernels *k, const cpl_packed_i8 *to, uint32_t column, uint32_t kk, const float *row);
+
+/* Drivers over tile_f32 and tile_i8 that any rung may put into its table (gemm_f32.c, gemm_i8.c, attention_f32.c). */
 void cpl_gemm_f32_tiled(const cpl_kernels *k, const cpl_gemm_f32 *g);
+void cpl_gemm_i8_tiled(const cpl_kernels *k, const cpl_gemm_i8 *g);
 void cpl_attention_f32_tiled(const cpl_kernels *k, const cpl_attention_f32 *a);
 size_t cpl_attention_f32_scratch(const cpl_kernels *k, uint32_t keys, uint32_t head_size);
 

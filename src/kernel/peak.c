@@ -10,8 +10,11 @@
 #include "base/clock.h"
 #include "kernel/unroll.h"
 
+typedef enum int8_loop { LOOP_NONE, LOOP_REF, LOOP_AVX2, LOOP_VNNI } int8_loop;
+
 typedef struct block {
     cpl_isa isa;
+    int8_loop int8;    /* NONE: fp32 */
     const float *data; /* NULL: registers only */
     uint64_t floats;
 } block;
@@ -29,8 +32,25 @@ static double run_ref(uint64_t rounds, float *sink)
     return 2.0 * CHAINS * (double)rounds;
 }
 
+static double run_int8_ref(uint64_t rounds, float *sink)
+{
+    enum { CHAINS = 32 };
+    uint32_t acc[CHAINS];
+    for (uint32_t i = 0; i < CHAINS; i++) acc[i] = i;
+    for (uint64_t r = 0; r < rounds; r++) {
+        CPL_UNROLL for (int i = 0; i < CHAINS; i++) acc[i] = acc[i] * 77 + 5;
+    }
+    for (int i = 0; i < CHAINS; i++) *sink += (float)acc[i];
+    return 2.0 * CHAINS * (double)rounds;
+}
+
 static double run_block(const block *b, uint64_t rounds, float *sink)
 {
+#if defined(__x86_64__)
+    if (b->int8 == LOOP_VNNI) return cpl_peak_block_int8_vnni(rounds, sink);
+    if (b->int8 == LOOP_AVX2) return cpl_peak_block_int8_avx2(rounds, sink);
+#endif
+    if (b->int8 == LOOP_REF) return run_int8_ref(rounds, sink);
 #if defined(__x86_64__)
     if (b->isa >= CPL_ISA_AVX512)
         return b->data ? cpl_peak_block_l2_avx512(rounds, b->data, b->floats, sink)
@@ -61,6 +81,26 @@ double cpl_peak_fp32(cpl_isa isa, uint32_t us)
 {
     const block b = {.isa = isa};
     return rate(&b, us, 64);
+}
+
+static int8_loop choose_int8(cpl_isa isa)
+{
+    cpl_cpu cpu;
+    cpl_cpu_detect(&cpu);
+    if (isa < CPL_ISA_AVX2) return LOOP_REF;
+    return cpl_isa_vnni(isa, &cpu) ? LOOP_VNNI : LOOP_AVX2;
+}
+
+double cpl_peak_int8(cpl_isa isa, uint32_t us)
+{
+    const block b = {.isa = isa, .int8 = choose_int8(isa)};
+    return rate(&b, us, 64);
+}
+
+const char *cpl_peak_int8_name(cpl_isa isa)
+{
+    const int8_loop loop = choose_int8(isa);
+    return loop == LOOP_VNNI ? "vpdpbusd" : loop == LOOP_AVX2 ? "vpmaddwd" : "plain C";
 }
 
 double cpl_peak_fp32_l2(cpl_isa isa, uint32_t l2_bytes, uint32_t us)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* peak.h - what this core can do right now: fp32 FMA peak, clock, and a control loop fed from L2.
+/* peak.h - what this core can do right now: fp32 FMA peak, int8 peak, clock, and a control loop fed from L2.
  *
  * Each runs on the calling thread for about `us` microseconds (at least one measured block) and keeps no state. A
  * machine's speed moves with its neighbours and its clock, so a fraction of peak means something only against a peak
@@ -17,12 +17,20 @@ double cpl_peak_fp32(cpl_isa isa, uint32_t us);
 /* The same with one operand of each FMA read from a buffer of half of L2, in rising order: what a GEMM whose operands
  * sit in L2 could reach without reuse in registers. 0 for ref. */
 double cpl_peak_fp32_l2(cpl_isa isa, uint32_t l2_bytes, uint32_t us);
+/* Operations/s (a multiply-add counts 2) of independent int8 multiply-adds into int32 in registers, by the instructions
+ * the int8 products of this rung use on this machine: vpdpbusd with AVX-512 VNNI; vpmaddwd and vpaddd on int16 with
+ * AVX2; multiply and add in plain C for ref. */
+double cpl_peak_int8(cpl_isa isa, uint32_t us);
+/* Names them: "vpdpbusd". */
+const char *cpl_peak_int8_name(cpl_isa isa);
 /* Clock in Hz, estimated by a chain of dependent integer adds (one a cycle on every x86-64 of interest). */
 double cpl_peak_clock_hz(uint32_t us);
 
 /* Blocks of the ISA files: run `rounds` rounds, return the FLOPs done. `sink` keeps the work alive. */
 double cpl_peak_block_avx2(uint64_t rounds, float *sink);
 double cpl_peak_block_avx512(uint64_t rounds, float *sink);
+double cpl_peak_block_int8_avx2(uint64_t rounds, float *sink);
+double cpl_peak_block_int8_vnni(uint64_t rounds, float *sink);
 double cpl_peak_block_l2_avx2(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 double cpl_peak_block_l2_avx512(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 

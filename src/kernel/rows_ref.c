@@ -99,4 +99,5 @@ void cpl_kernels_ref(cpl_kernels *k)
         .pool_mean_f32 = pool_mean,
         .pool_max_f32 = pool_max,
     };
+    cpl_i8_install_ref(k);
 }

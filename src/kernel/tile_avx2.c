@@ -6,27 +6,10 @@
  * the same order of operations and no wasted rows. Sums stay in registers over the whole of K; activations run on the
  * stored tile while it is in L1. */
 #include "kernel/avx2.h"
-#include "kernel/math_avx2.h"
+#include "kernel/epilogue_avx2.h"
 #include "kernel/unroll.h"
 
 enum { NR = 16, MR = 6 };
-
-CPL_INLINE void activate(float *c, size_t ldc, uint32_t m, cpl_epilogue epilogue)
-{
-#define EACH(f)                                                                                                        \
-    for (uint32_t i = 0; i < m; i++) {                                                                                 \
-        _mm256_storeu_ps(c + i * ldc, f(_mm256_loadu_ps(c + i * ldc)));                                                \
-        _mm256_storeu_ps(c + i * ldc + 8, f(_mm256_loadu_ps(c + i * ldc + 8)));                                        \
-    }
-    switch (epilogue) {
-    case CPL_EPILOGUE_GELU: EACH(cpl_gelu_avx2) break;
-    case CPL_EPILOGUE_GELU_TANH: EACH(cpl_gelu_tanh_avx2) break;
-    case CPL_EPILOGUE_RELU: EACH(cpl_relu_avx2) break;
-    case CPL_EPILOGUE_TANH: EACH(cpl_tanh_avx2) break;
-    default: break;
-    }
-#undef EACH
-}
 
 CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
 {
@@ -76,7 +59,7 @@ CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
         _mm256_storeu_ps(t->c + i * t->ldc, acc[i][0]);
         _mm256_storeu_ps(t->c + i * t->ldc + 8, acc[i][1]);
     }
-    activate(t->c, t->ldc, rows, t->epilogue);
+    cpl_activate_avx2(t->c, t->ldc, rows, t->epilogue);
 }
 
 #define TILE(rows)                                                                                                     \

@@ -8,27 +8,10 @@
  * Sums stay in registers over the whole of K; activations run on the stored tile while it is in L1, several vectors
  * side by side, since one GELU is a chain of 15 dependent instructions. */
 #include "kernel/avx512.h"
-#include "kernel/math_avx512.h"
+#include "kernel/epilogue_avx512.h"
 #include "kernel/unroll.h"
 
 enum { NR = 32, MR = 12 };
-
-CPL_INLINE void activate(float *c, size_t ldc, uint32_t m, cpl_epilogue epilogue)
-{
-#define EACH(f)                                                                                                        \
-    for (uint32_t i = 0; i < m; i++) {                                                                                 \
-        _mm512_storeu_ps(c + i * ldc, f(_mm512_loadu_ps(c + i * ldc)));                                                \
-        _mm512_storeu_ps(c + i * ldc + 16, f(_mm512_loadu_ps(c + i * ldc + 16)));                                      \
-    }
-    switch (epilogue) {
-    case CPL_EPILOGUE_GELU: EACH(cpl_gelu_avx512) break;
-    case CPL_EPILOGUE_GELU_TANH: EACH(cpl_gelu_tanh_avx512) break;
-    case CPL_EPILOGUE_RELU: EACH(cpl_relu_avx512) break;
-    case CPL_EPILOGUE_TANH: EACH(cpl_tanh_avx512) break;
-    default: break;
-    }
-#undef EACH
-}
 
 CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
 {
@@ -78,7 +61,7 @@ CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
         _mm512_storeu_ps(t->c + i * t->ldc, acc[i][0]);
         _mm512_storeu_ps(t->c + i * t->ldc + 16, acc[i][1]);
     }
-    activate(t->c, t->ldc, rows, t->epilogue);
+    cpl_activate_avx512(t->c, t->ldc, rows, t->epilogue);
 }
 
 #define TILE(rows)                                                                                                     \

@@ -7,18 +7,25 @@
 
 #include "kernel/ref.h"
 
-static float epilogue(const cpl_tile_f32 *t, float sum, uint32_t i, uint32_t j)
+float cpl_ref_epilogue(cpl_epilogue e, float sum, float bias, float residual)
 {
-    switch (t->epilogue) {
+    switch (e) {
     case CPL_EPILOGUE_NONE: return sum;
-    case CPL_EPILOGUE_BIAS: return sum + t->bias[j];
-    case CPL_EPILOGUE_GELU: return cpl_ref_gelu(sum + t->bias[j]);
-    case CPL_EPILOGUE_GELU_TANH: return cpl_ref_gelu_tanh(sum + t->bias[j]);
-    case CPL_EPILOGUE_RELU: return fmaxf(sum + t->bias[j], 0.0f);
-    case CPL_EPILOGUE_TANH: return tanhf(sum + t->bias[j]);
-    case CPL_EPILOGUE_RESIDUAL: return (sum + t->bias[j]) + t->residual[i * t->ldr + j];
+    case CPL_EPILOGUE_BIAS: return sum + bias;
+    case CPL_EPILOGUE_GELU: return cpl_ref_gelu(sum + bias);
+    case CPL_EPILOGUE_GELU_TANH: return cpl_ref_gelu_tanh(sum + bias);
+    case CPL_EPILOGUE_RELU: return fmaxf(sum + bias, 0.0f);
+    case CPL_EPILOGUE_TANH: return tanhf(sum + bias);
+    case CPL_EPILOGUE_RESIDUAL: return (sum + bias) + residual;
     }
     return sum;
+}
+
+static float finish(const cpl_tile_f32 *t, float sum, uint32_t i, uint32_t j)
+{
+    const float bias = t->epilogue == CPL_EPILOGUE_NONE ? 0 : t->bias[j];
+    const float residual = t->epilogue == CPL_EPILOGUE_RESIDUAL ? t->residual[i * t->ldr + j] : 0;
+    return cpl_ref_epilogue(t->epilogue, sum, bias, residual);
 }
 
 void cpl_tile_f32_ref(const cpl_tile_f32 *t)
@@ -30,6 +37,6 @@ void cpl_tile_f32_ref(const cpl_tile_f32 *t)
             const float *b = t->b + p * t->ldb;
             for (uint32_t j = 0; j < CPL_REF_NR; j++) sum[j] += a[p] * b[j];
         }
-        for (uint32_t j = 0; j < CPL_REF_NR; j++) t->c[i * t->ldc + j] = epilogue(t, sum[j], i, j);
+        for (uint32_t j = 0; j < CPL_REF_NR; j++) t->c[i * t->ldc + j] = finish(t, sum[j], i, j);
     }
 }

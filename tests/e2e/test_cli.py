@@ -122,7 +122,7 @@ class Score(Files):
             (["--model", "no/such/model"], "no/such/model"),
             (["--model", self.model("cross-encoder"), "--input", "no/such.tsv"], "no/such.tsv"),
             (["--model", self.model("cross-encoder"), "--backend", "mlx"], "mlx"),
-            (["--model", self.model("cross-encoder"), "--precision", "int8"], "int8"),
+            (["--model", self.model("cross-encoder"), "--precision", "int4"], "int4"),
             (["--model", self.model("cross-encoder"), "--precision", "int9"], "int9"),
             (["--modle", "x"], "--model"),
         ):
@@ -133,8 +133,8 @@ class Score(Files):
             self.assertEqual(len(done.stderr.decode().strip().splitlines()), 1, done.stderr.decode())
 
     def test_a_substituted_precision_is_said(self):
-        out, err = run("score", "--model", self.model("cross-encoder"), "--precision", "int8", "--fallback", data=b"a\tb\n")
-        self.assertIn("int8 requested", err)
+        out, err = run("score", "--model", self.model("cross-encoder"), "--precision", "int4", "--fallback", data=b"a\tb\n")
+        self.assertIn("int4 requested, int8 runs", err)
         self.assertEqual(len(lines(out)), 1)
 
 
@@ -187,7 +187,7 @@ class Others(Files):
         found = json.loads(out)
         backends = {b["name"]: b for b in found["backends"]}
         self.assertTrue(backends["native"]["available"])
-        self.assertIn("fp32", backends["native"]["precisions"])
+        self.assertEqual(backends["native"]["precisions"], ["fp32", "int8"])
         for name in "cuda", "onnx", "pytorch", "compiled", "mlx", "mps", "openvino":
             self.assertTrue(backends[name]["available"] or backends[name]["reason"], name)
         self.assertGreater(found["peak"]["fp32_ops_per_s"], 1e9)
@@ -211,6 +211,10 @@ class Others(Files):
                 self.assertGreater(r[key], 0, key)
             self.assertGreaterEqual(r["nominal_ops_per_s"], r["useful_ops_per_s"])
             self.assertEqual(r["precision"], {"requested": "fp32", "effective": "fp32"})
+        self.assertIn("fp32", json.loads(out)["peak"])
+        out, _ = run("bench", "engine", "--model", self.model("cross-encoder"), "--lengths", "30", "--seconds", "0.2", "--precision", "int8", "--json")
+        self.assertIn("int8", json.loads(out)["peak"])
+        self.assertEqual(json.loads(out)["results"][0]["precision"], {"requested": "int8", "effective": "int8"})
         _, err = run("bench", "engine", "--model", self.model("cross-encoder"), "--lengths", "105", status=2)
         self.assertIn("104", err)
 

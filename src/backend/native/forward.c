@@ -52,62 +52,128 @@ static void each_member(const pass *p, cpl_native_stage stage, double flops, voi
 
 /* ---- stages ------------------------------------------------------------------------------------------------ */
 
+/* c = epilogue(a m^T + bias). In int8, a is the session's quantised rows instead (quantise). */
+typedef struct product {
+    const cpl_native_matrix *m;
+    const float *a;
+    size_t lda;
+    float *c; /* and the residual */
+    size_t ldc;
+    uint32_t rows, panels;
+    cpl_epilogue epilogue;
+} product;
+
 typedef struct gemm_stage {
     const pass *p;
-    cpl_gemm_f32 gemm[3];
+    product product[3];
     uint32_t count;
 } gemm_stage;
+
+static void multiply_panels(const pass *p, const product *x, uint32_t from, uint32_t to)
+{
+    const cpl_kernels *k = &p->w->kernels;
+    const cpl_native_matrix *m = x->m;
+    if (m->b) {
+        const cpl_gemm_f32 g = {.a = x->a,
+                                .lda = x->lda,
+                                .b = m->b,
+                                .bias = m->bias,
+                                .c = x->c,
+                                .ldc = x->ldc,
+                                .residual = x->c,
+                                .ldr = x->ldc,
+                                .m = x->rows,
+                                .n = m->n,
+                                .k = m->k,
+                                .panel_begin = from,
+                                .panel_end = to,
+                                .epilogue = x->epilogue};
+        k->gemm_f32(k, &g);
+    } else {
+        const cpl_gemm_i8 g = {.a = p->s->quantised,
+                               .lda = p->s->quant_stride,
+                               .row_scale = p->s->quant_scale,
+                               .b = m->b8,
+                               .bias = m->bias,
+                               .c = x->c,
+                               .ldc = x->ldc,
+                               .residual = x->c,
+                               .ldr = x->ldc,
+                               .m = x->rows,
+                               .n = m->n,
+                               .k = m->k,
+                               .panel_begin = from,
+                               .panel_end = to,
+                               .epilogue = x->epilogue};
+        k->gemm_i8(k, &g);
+    }
+}
 
 static void gemm_member(void *arg, uint32_t member)
 {
     const gemm_stage *g = arg;
-    const cpl_kernels *k = &g->p->w->kernels;
     uint32_t total = 0, from, to, first = 0;
     if (member >= g->p->members) return;
-    for (uint32_t i = 0; i < g->count; i++) total += g->gemm[i].panel_end;
+    for (uint32_t i = 0; i < g->count; i++) total += g->product[i].panels;
     share(total, g->p->members, member, &from, &to);
     for (uint32_t i = 0; i < g->count; i++) {
-        cpl_gemm_f32 part = g->gemm[i];
-        const uint32_t end = first + part.panel_end;
+        const uint32_t end = first + g->product[i].panels;
         const uint32_t lo = from > first ? from : first, hi = to < end ? to : end;
-        if (lo < hi) {
-            part.panel_begin = lo - first;
-            part.panel_end = hi - first;
-            k->gemm_f32(k, &part);
-        }
+        if (lo < hi) multiply_panels(g->p, &g->product[i], lo - first, hi - first);
         first = end;
     }
 }
 
+typedef struct quantise_stage {
+    const pass *p;
+    const float *a;
+    size_t lda;
+    uint32_t rows, n;
+} quantise_stage;
+
+static void quantise_member(void *arg, uint32_t member)
+{
+    const quantise_stage *q = arg;
+    const cpl_session *s = q->p->s;
+    uint32_t from, to;
+    if (member >= q->p->members) return;
+    share(q->rows, q->p->members, member, &from, &to);
+    q->p->w->kernels.quantise_i8((char *)s->quantised + from * s->quant_stride, s->quant_stride, s->quant_scale + from,
+                                 q->a + from * q->lda, to - from, q->n, q->lda);
+}
+
+/* All products of a stage have the same a. int8: at most block_rows rows. */
 static void run_gemms(const pass *p, cpl_native_stage stage, gemm_stage *g)
 {
+    const product *x = &g->product[0];
     double flops = 0;
-    for (uint32_t i = 0; i < g->count; i++) flops += 2.0 * g->gemm[i].m * g->gemm[i].n * g->gemm[i].k;
+    if (!x->m->b) {
+        quantise_stage q = {p, x->a, x->lda, x->rows, x->m->k};
+        each_member(p, CPL_NATIVE_QUANTISE, 0, quantise_member, &q);
+    }
+    for (uint32_t i = 0; i < g->count; i++) flops += 2.0 * x[i].rows * x[i].m->n * x[i].m->k;
     each_member(p, stage, flops, gemm_member, g);
 }
 
-static cpl_gemm_f32 product(const pass *p, const cpl_native_matrix *m, const float *a, size_t lda, uint32_t rows,
+static product make_product(const pass *p, const cpl_native_matrix *m, const float *a, size_t lda, uint32_t rows,
                             float *c, size_t ldc, cpl_epilogue epilogue)
 {
-    return (cpl_gemm_f32){.a = a,
-                          .lda = lda,
-                          .b = m->b,
-                          .bias = m->bias,
-                          .c = c,
-                          .ldc = ldc,
-                          .residual = c,
-                          .ldr = ldc,
-                          .m = rows,
-                          .n = m->n,
-                          .k = m->k,
-                          .panel_end = cpl_gemm_f32_panels(&p->w->kernels, m->n),
-                          .epilogue = epilogue};
+    const cpl_kernels *k = &p->w->kernels;
+    return (product){.m = m,
+                     .a = a,
+                     .lda = lda,
+                     .c = c,
+                     .ldc = ldc,
+                     .rows = rows,
+                     .panels = m->b ? cpl_gemm_f32_panels(k, m->n) : cpl_gemm_i8_panels(k, m->n),
+                     .epilogue = epilogue};
 }
 
+/* int8: at most block_rows rows. */
 static void multiply(const pass *p, cpl_native_stage stage, const cpl_native_matrix *m, const float *a, size_t lda,
                      uint32_t rows, float *c, size_t ldc, cpl_epilogue epilogue)
 {
-    gemm_stage g = {.p = p, .gemm = {product(p, m, a, lda, rows, c, ldc, epilogue)}, .count = 1};
+    gemm_stage g = {.p = p, .product = {make_product(p, m, a, lda, rows, c, ldc, epilogue)}, .count = 1};
     run_gemms(p, stage, &g);
 }
 
@@ -252,9 +318,9 @@ static void project(const pass *p, const cpl_native_layer *y, const float *x, ui
         const uint32_t n = rows - from < step ? rows - from : step;
         const float *a = x + from * ld;
         gemm_stage g = {.p = p};
-        g.gemm[g.count++] = product(p, &y->k, a, ld, n, s->k + from * ld, ld, CPL_EPILOGUE_BIAS);
-        g.gemm[g.count++] = product(p, &y->v, a, ld, n, s->v + from * ld, ld, CPL_EPILOGUE_BIAS);
-        if (!cls_only) g.gemm[g.count++] = product(p, &y->q, a, ld, n, s->q + from * ld, ld, CPL_EPILOGUE_BIAS);
+        g.product[g.count++] = make_product(p, &y->k, a, ld, n, s->k + from * ld, ld, CPL_EPILOGUE_BIAS);
+        g.product[g.count++] = make_product(p, &y->v, a, ld, n, s->v + from * ld, ld, CPL_EPILOGUE_BIAS);
+        if (!cls_only) g.product[g.count++] = make_product(p, &y->q, a, ld, n, s->q + from * ld, ld, CPL_EPILOGUE_BIAS);
         run_gemms(p, CPL_NATIVE_QKV, &g);
     }
 }
@@ -300,7 +366,10 @@ static void layer_forward_cls(const pass *p, const cpl_native_layer *y)
     const uint32_t *cu = p->batch->cu_seqlens, n = p->batch->n;
     const size_t ld = s->hidden_stride;
     for (uint32_t i = 0; i < n; i++) memcpy(s->cls + i * ld, s->x + cu[i] * ld, p->w->arch.hidden * sizeof(float));
-    multiply(p, CPL_NATIVE_QKV, &y->q, s->cls, ld, n, s->cls_q, ld, CPL_EPILOGUE_BIAS);
+    const uint32_t step = y->q.b ? n : block_size(p, n); /* int8 quantises at most block_rows rows at a time */
+    for (uint32_t from = 0; from < n; from += step)
+        multiply(p, CPL_NATIVE_QKV, &y->q, s->cls + from * ld, ld, n - from < step ? n - from : step,
+                 s->cls_q + from * ld, ld, CPL_EPILOGUE_BIAS);
     for (uint32_t first = 0, end; first < n; first = end) {
         end = group_end(p, first);
         project(p, y, s->x + cu[first] * ld, cu[end] - cu[first], 1);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* native.c - couplet's own CPU engine as a backend: what it can do here, and its table.
  *
- * Precisions are reported by what has kernels, never by what the CPU could do: asking for int8 fails with a reason
- * instead of running something else. probe keeps no state and reads COUPLET_ISA like load does, so that `doctor` and a
- * load agree. */
+ * Precisions are reported by what has kernels, never by what the CPU could do: asking for another one fails with a
+ * reason instead of running something else. probe keeps no state and reads COUPLET_ISA like load does, so that `doctor`
+ * and a load agree. */
 #include "backend/native/native.h"
 
 #include <stdio.h>
@@ -28,14 +28,13 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
     if (st) return st;
     cpl_kernels_choose(&kernels, isa);
     *out = (cpl_caps){
-        .precisions = 1u << CPL_PRECISION_FP32,
+        .precisions = CPL_NATIVE_PRECISIONS,
         .wants = 1u << CPL_WANT_LOGITS | 1u << CPL_WANT_POOLED | 1u << CPL_WANT_TOKENS,
         .devices = 1,
         .batch_tokens = BATCH_TOKENS,
     };
     for (int p = 0; p < CPL_PRECISION_COUNT; p++)
-        if (!(out->precisions >> p & 1))
-            snprintf(out->reason[p], sizeof out->reason[p], "the native backend runs fp32 only in this version");
+        if (!(out->precisions >> p & 1)) snprintf(out->reason[p], sizeof out->reason[p], "%s", CPL_NATIVE_REASON);
     snprintf(out->isa, sizeof out->isa, "%s", kernels.isa);
     const uint32_t cores = cpl_cpu_count();
     snprintf(out->device, sizeof out->device, "%u core%s of %s", cores, cores == 1 ? "" : "s", cpu.name);

@@ -9,6 +9,10 @@
 /* Members of a team that take part in a pass; a larger team's others return at once. */
 enum { CPL_NATIVE_TEAM_MAX = 8 };
 
+/* What has kernels, on every rung, and what is said of the rest. */
+#define CPL_NATIVE_PRECISIONS (1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_INT8)
+#define CPL_NATIVE_REASON     "the native backend runs fp32 and int8 only in this version"
+
 /* Parts of a pass, for setting stages=1. */
 typedef enum cpl_native_stage {
     CPL_NATIVE_EMBED,
@@ -18,13 +22,15 @@ typedef enum cpl_native_stage {
     CPL_NATIVE_UP,
     CPL_NATIVE_DOWN,
     CPL_NATIVE_NORM,
+    CPL_NATIVE_QUANTISE,
     CPL_NATIVE_HEAD,
     CPL_NATIVE_STAGES
 } cpl_native_stage;
 
-/* A matrix in panels (kernels.h) with its bias padded to whole panels. */
+/* A matrix in panels (kernels.h) of fp32 (b) or of int8 (b8; b is NULL), with its bias padded to whole panels. */
 typedef struct cpl_native_matrix {
     float *b, *bias;
+    cpl_packed_i8 b8;
     uint32_t n, k;
 } cpl_native_matrix;
 
@@ -41,6 +47,7 @@ typedef struct cpl_native_layer {
 struct cpl_weights {
     cpl_host host;
     cpl_kernels kernels;
+    cpl_precision precision; /* INT8: the layers' six matrices are int8, everything else is fp32 */
     cpl_arch arch;
     cpl_pooling pooling;
     uint32_t max_length;
@@ -62,11 +69,14 @@ struct cpl_weights {
 struct cpl_session {
     const cpl_weights *weights;
     size_t hidden_stride, mid_stride;
-    float *x;           /* tokens_max x hidden: the residual stream */
-    float *q, *k, *v;   /* rows of one group of sequences; attention's output replaces q */
-    float *mid;         /* block_rows x intermediate */
-    float *cls, *cls_q; /* sequences_max x hidden: rows of the [CLS]-only last layer */
+    size_t quant_stride; /* bytes */
+    float *x;            /* tokens_max x hidden: the residual stream */
+    float *q, *k, *v;    /* rows of one group of sequences; attention's output replaces q */
+    float *mid;          /* block_rows x intermediate */
+    float *cls, *cls_q;  /* sequences_max x hidden: rows of the [CLS]-only last layer */
     float *attention[CPL_NATIVE_TEAM_MAX];
+    void *quantised;    /* int8: block_rows rows, the factor of the product at hand */
+    float *quant_scale; /* their scales */
 
     uint64_t stage_ns[CPL_NATIVE_STAGES]; /* CPU time of the calling thread: neighbours on its core do not count */
     double stage_flops[CPL_NATIVE_STAGES];

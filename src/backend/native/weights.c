@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* weights.c - load: every matrix packed once into the chosen kernels' panels, in one block on huge pages.
+/* weights.c - load: every matrix packed once into the chosen kernels' panels, in one block on huge pages; in int8 the
+ * layers' matrices quantised on the way.
  *
  * The idea: the layout is described once (lay_out) and walked twice, first to count, then to hand out the pieces; so
  * size and use can't disagree, and unload frees one block. The word table is copied as stored (half the memory for
@@ -8,6 +9,7 @@
  * After load nothing refers to the model: its mapping may go. Read-only from then on, any number of sessions. */
 #include "backend/native/native.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +32,23 @@ static void take_matrix(cpl_native_matrix *m, cpl_native_bump *b, const cpl_kern
     m->bias = cpl_native_take(b, (size_t)cpl_gemm_f32_panels(k, n) * k->nr);
 }
 
+/* One of a layer's matrices, in the precision of the load. */
+static void take_layer_matrix(const cpl_weights *w, cpl_native_matrix *m, cpl_native_bump *b, uint32_t n, uint32_t kk)
+{
+    const cpl_kernels *k = &w->kernels;
+    if (w->precision != CPL_PRECISION_INT8) {
+        take_matrix(m, b, k, n, kk);
+        return;
+    }
+    const size_t padded = (size_t)cpl_gemm_i8_panels(k, n) * k->i8_nr;
+    m->n = n;
+    m->k = kk;
+    m->b8.b = (int8_t *)cpl_native_take(b, (cpl_gemm_i8_packed_bytes(k, n, kk) + 3) / sizeof(float));
+    m->b8.scale = cpl_native_take(b, padded);
+    m->b8.start = (int32_t *)(void *)cpl_native_take(b, padded);
+    m->bias = cpl_native_take(b, padded);
+}
+
 static void take_norm(cpl_native_norm *norm, cpl_native_bump *b, uint32_t n)
 {
     norm->gamma = cpl_native_take(b, n);
@@ -48,13 +67,13 @@ static void lay_out(cpl_weights *w, cpl_native_bump *b)
     const uint32_t h = a->hidden, f = a->intermediate;
     for (uint32_t l = 0; l < a->layers; l++) {
         cpl_native_layer *y = &w->layers[l];
-        take_matrix(&y->q, b, k, h, h);
-        take_matrix(&y->k, b, k, h, h);
-        take_matrix(&y->v, b, k, h, h);
-        take_matrix(&y->out, b, k, h, h);
+        take_layer_matrix(w, &y->q, b, h, h);
+        take_layer_matrix(w, &y->k, b, h, h);
+        take_layer_matrix(w, &y->v, b, h, h);
+        take_layer_matrix(w, &y->out, b, h, h);
         take_norm(&y->attention_norm, b, h);
-        take_matrix(&y->up, b, k, f, h);
-        take_matrix(&y->down, b, k, h, f);
+        take_layer_matrix(w, &y->up, b, f, h);
+        take_layer_matrix(w, &y->down, b, h, f);
         take_norm(&y->output_norm, b, h);
     }
     if (a->head == CPL_HEAD_POOLER_CLASSIFIER) {
@@ -75,18 +94,39 @@ static void fill_norm(cpl_native_norm *to, const cpl_tensor *gamma, const cpl_te
     fill(to->beta, beta);
 }
 
-/* row: m->k floats of scratch. */
-static void fill_matrix(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight, const cpl_tensor *bias,
-                        float *row)
+static void fill_matrix_i8(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight, float *row)
+{
+    const size_t padded = (size_t)cpl_gemm_i8_panels(k, m->n) * k->i8_nr;
+    memset(m->b8.b, 0, cpl_gemm_i8_packed_bytes(k, m->n, m->k));
+    memset(m->b8.scale, 0, padded * sizeof(float));
+    memset(m->b8.start, 0, padded * sizeof(int32_t));
+    memset(m->bias, 0, padded * sizeof(float));
+    for (uint32_t n = 0; n < m->n; n++) {
+        cpl_tensor_read_f32(weight, (size_t)n * m->k, m->k, row);
+        cpl_gemm_i8_pack(k, &m->b8, n, m->k, row);
+    }
+}
+
+static void fill_matrix_f32(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight, float *row)
 {
     const size_t padded = (size_t)cpl_gemm_f32_panels(k, m->n) * k->nr;
     if (padded != m->n) memset(m->b, 0, cpl_gemm_f32_packed_count(k, m->n, m->k) * sizeof(float));
     memset(m->bias, 0, padded * sizeof(float));
-    if (bias->data) fill(m->bias, bias);
     for (uint32_t n = 0; n < m->n; n++) {
         cpl_tensor_read_f32(weight, (size_t)n * m->k, m->k, row);
         cpl_gemm_f32_pack(k, m->b, n, m->k, row);
     }
+}
+
+/* row: m->k floats of scratch. */
+static void fill_matrix(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight, const cpl_tensor *bias,
+                        float *row)
+{
+    if (m->b)
+        fill_matrix_f32(m, k, weight, row);
+    else
+        fill_matrix_i8(m, k, weight, row);
+    if (bias->data) fill(m->bias, bias);
 }
 
 static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, float *row)
@@ -150,8 +190,10 @@ static cpl_status check(const cpl_model *model, const cpl_load_options *options,
     if (options->size != sizeof(cpl_load_options))
         return cpl_fail(err, CPL_INVALID, "load options are of another size (%u, expected %zu): rebuild the caller",
                         options->size, sizeof(cpl_load_options));
-    if (options->precision != CPL_PRECISION_FP32)
-        return cpl_fail(err, CPL_UNSUPPORTED, "the native backend runs fp32 only in this version");
+    if (!(CPL_NATIVE_PRECISIONS >> options->precision & 1)) return cpl_fail(err, CPL_UNSUPPORTED, CPL_NATIVE_REASON);
+    if (options->precision == CPL_PRECISION_INT8 && (a->hidden > CPL_I8_K_MAX || a->intermediate > CPL_I8_K_MAX))
+        return cpl_fail(err, CPL_UNSUPPORTED, "can't run int8 over %u and %u columns: sums are exact up to %d",
+                        a->hidden, a->intermediate, CPL_I8_K_MAX);
     if (options->device)
         return cpl_fail(err, CPL_INVALID, "no device %u: the native backend has device 0", options->device);
     if (a->norm_place != CPL_NORM_POST || a->position_scheme != CPL_POSITION_LEARNED)
@@ -192,6 +234,7 @@ cpl_status cpl_native_load(cpl_weights **out, const cpl_model *model, const cpl_
     cpl_cpu cpu;
     cpl_cpu_detect(&cpu);
     w->host = *host;
+    w->precision = options->precision;
     w->arch = model->arch;
     w->pooling = model->pooling;
     w->max_length = model->max_length;
@@ -212,9 +255,11 @@ cpl_status cpl_native_load(cpl_weights **out, const cpl_model *model, const cpl_
         return st;
     }
     report->weight_bytes = w->block_bytes;
-    report->precision = CPL_PRECISION_FP32;
-    strncpy(report->kernels, w->kernels.isa, sizeof report->kernels - 1);
-    report->kernels[sizeof report->kernels - 1] = 0;
+    report->precision = w->precision;
+    if (w->precision == CPL_PRECISION_INT8)
+        snprintf(report->kernels, sizeof report->kernels, "%s, int8 products %s", w->kernels.isa, w->kernels.i8_isa);
+    else
+        snprintf(report->kernels, sizeof report->kernels, "%s", w->kernels.isa);
     *out = w;
     return CPL_OK;
 }

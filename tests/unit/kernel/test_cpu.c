@@ -92,6 +92,9 @@ static void test_table_is_whole(void **state)
         assert_true(k.tile_f32 && k.gemm_f32 && k.attention_f32 && k.layernorm_f32 && k.softmax_f32 && k.gelu_f32 &&
                     k.gelu_tanh_f32 && k.relu_f32 && k.tanh_f32 && k.transpose_f32 && k.add3_f32 && k.pool_mean_f32 &&
                     k.pool_max_f32);
+        assert_true(k.i8_isa && k.i8_mr && k.i8_nr && k.i8_group && k.i8_bytes);
+        assert_true(k.tile_i8 && k.gemm_i8 && k.quantise_i8);
+        assert_int_equal(!strcmp(k.i8_isa, "avx512-vnni"), cpl_isa_vnni((cpl_isa)i, &cpu));
     }
     for (size_t n = 1; n < 5000; n += 7) {
         assert_true(cpl_row_stride(n) >= n);
@@ -107,6 +110,8 @@ static void test_peak(void **state)
     for (int i = 0; i < CPL_ISA_COUNT; i++) {
         if (!cpl_isa_runs((cpl_isa)i, &cpu)) continue;
         assert_true(cpl_peak_fp32((cpl_isa)i, 200) > 1e6);
+        assert_true(cpl_peak_int8((cpl_isa)i, 200) > 1e6);
+        assert_int_equal(!strcmp(cpl_peak_int8_name((cpl_isa)i), "vpdpbusd"), cpl_isa_vnni((cpl_isa)i, &cpu));
         const double l2 = cpl_peak_fp32_l2((cpl_isa)i, cpu.l2_bytes, 200);
         assert_true(i == CPL_ISA_REF ? l2 == 0 : l2 > 1e6);
     }

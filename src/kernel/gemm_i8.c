@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gemm_i8.c - C = epilogue(scales (A B^T) + bias) on int8 panels, by whatever register tile the table holds.
+ *
+ * The idea is gemm_f32.c's: panels outside, row tiles inside, the whole of K in registers, the next panel prefetched. A
+ * panel is a quarter of the fp32 one's size, and so is the time spent on it: the stream of weights is the same few
+ * bytes a cycle.
+ *
+ * Weights are quantised here, once: a scale for each output column (a row of the stored matrix), symmetric, nothing
+ * clipped. Where activations are stored with an offset (VNNI multiplies unsigned by signed), its product with the
+ * column's sum is exact and goes into the value that sums start from.
+ *
+ * Invariant: sums are exact integers, so they can't depend on tile, batch, team or ISA. */
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "kernel/kernels.h"
+#include "kernel/quantise.h"
+
+enum { MR_MAX = 16, NR_MAX = 64 };
+
+static uint32_t groups(const cpl_kernels *k, uint32_t kk) { return (kk + k->i8_group - 1) / k->i8_group; }
+
+uint32_t cpl_gemm_i8_panels(const cpl_kernels *k, uint32_t n) { return (n + k->i8_nr - 1) / k->i8_nr; }
+
+size_t cpl_i8_row_bytes(const cpl_kernels *k, uint32_t n) { return (size_t)groups(k, n) * k->i8_group * k->i8_bytes; }
+
+static size_t panel_bytes(const cpl_kernels *k, uint32_t kk) { return (size_t)groups(k, kk) * k->i8_group * k->i8_nr; }
+
+size_t cpl_gemm_i8_packed_bytes(const cpl_kernels *k, uint32_t n, uint32_t kk)
+{
+    return cpl_gemm_i8_panels(k, n) * panel_bytes(k, kk);
+}
+
+void cpl_gemm_i8_pack(const cpl_kernels *k, const cpl_packed_i8 *to, uint32_t column, uint32_t kk, const float *row)
+{
+    const uint32_t group = k->i8_group, nr = k->i8_nr;
+    int8_t *b = to->b + column / nr * panel_bytes(k, kk) + (size_t)(column % nr) * group;
+    uint32_t most = 0, bits;
+    int32_t sum = 0;
+    float inverse;
+    for (uint32_t i = 0; i < kk; i++) {
+        memcpy(&bits, &row[i], sizeof bits);
+        bits &= 0x7fffffffu;
+        if (bits > most) most = bits;
+    }
+    to->scale[column] = cpl_i8_scale(most, &inverse);
+    for (uint32_t i = 0; i < kk; i++) {
+        const int32_t q = inverse > 0 ? (int32_t)lrintf(row[i] * inverse) : 0;
+        b[(size_t)(i / group) * nr * group + i % group] = (int8_t)q;
+        sum += q;
+    }
+    to->start[column] = -(int32_t)k->i8_zero * sum;
+}
+
+static void partial_panel(const cpl_kernels *k, cpl_tile_i8 t, uint32_t columns)
+{
+    float out[MR_MAX * NR_MAX], residual[MR_MAX * NR_MAX];
+    float *c = t.c;
+    const size_t ldc = t.ldc, nr = k->i8_nr;
+    if (t.epilogue == CPL_EPILOGUE_RESIDUAL) {
+        for (uint32_t i = 0; i < t.m; i++) {
+            memset(residual + i * nr, 0, nr * sizeof(float));
+            memcpy(residual + i * nr, t.residual + i * t.ldr, columns * sizeof(float));
+        }
+        t.residual = residual;
+        t.ldr = nr;
+    }
+    t.c = out;
+    t.ldc = nr;
+    k->tile_i8(&t);
+    for (uint32_t i = 0; i < t.m; i++) memcpy(c + i * ldc, out + i * nr, columns * sizeof(float));
+}
+
+void cpl_gemm_i8_tiled(const cpl_kernels *k, const cpl_gemm_i8 *g)
+{
+    CPL_ASSERT(k->i8_mr <= MR_MAX && k->i8_nr <= NR_MAX && g->k <= CPL_I8_K_MAX);
+    const uint32_t nr = k->i8_nr, tiles = (g->m + k->i8_mr - 1) / k->i8_mr;
+    const size_t panel_size = panel_bytes(k, g->k);
+    const size_t hinted = (size_t)(groups(k, g->k) + 3) / 4 * 64; /* bytes one tile's prefetch covers */
+    for (uint32_t p = g->panel_begin; p < g->panel_end; p++) {
+        const uint32_t column = p * nr, columns = g->n - column < nr ? g->n - column : nr;
+        const int8_t *panel = g->b.b + p * panel_size;
+        const int8_t *next = p + 1 < g->panel_end ? panel + panel_size : panel;
+        uint32_t row = 0;
+        for (uint32_t i = 0; i < tiles; i++) {
+            const uint32_t rows = (g->m - row + tiles - i - 1) / (tiles - i);
+            const size_t ahead = i * hinted + hinted <= panel_size ? i * hinted : 0;
+            const cpl_tile_i8 t = {
+                .a = (const char *)g->a + row * g->lda,
+                .lda = g->lda,
+                .b = panel,
+                .row_scale = g->row_scale + row,
+                .column_scale = g->b.scale + column,
+                .start = g->b.start + column,
+                .c = g->c + row * g->ldc + column,
+                .ldc = g->ldc,
+                .bias = g->bias ? g->bias + column : NULL,
+                .residual = g->residual ? g->residual + row * g->ldr + column : NULL,
+                .ldr = g->ldr,
+                .prefetch = next + ahead,
+                .m = rows,
+                .groups = groups(k, g->k),
+                .epilogue = g->epilogue,
+            };
+            if (columns == nr)
+                k->tile_i8(&t);
+            else
+                partial_panel(k, t, columns);
+            row += rows;
+        }
+    }
+}

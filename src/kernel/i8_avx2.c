@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* i8_avx2.c - quantised rows and the int8 register tile for AVX2 without VNNI: up to 6 rows x 16 columns.
+ *
+ * Exact by construction: activations are stored as int16, weights as int8 and widened when loaded (once for all rows of
+ * the tile), and vpmaddwd adds two int16 products into an int32 without ever saturating (2 x 127 x 127 of 2^31).
+ * Rejected: vpmaddubsw, which multiplies twice as many but saturates its int16 sums at 255 x 127 x 2, and which, kept
+ * exact by magnitudes and moved signs, takes as many instructions as this. */
+#include <string.h>
+
+#include "kernel/avx2.h"
+#include "kernel/epilogue_avx2.h"
+#include "kernel/quantise.h"
+#include "kernel/unroll.h"
+
+enum { NR = 16, MR = 6, GROUP = 2 };
+
+CPL_INLINE __m256i magnitude(__m256 x)
+{
+    return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(INT32_MAX));
+}
+
+static uint32_t row_most(const float *x, size_t n)
+{
+    __m256i most[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        most[0] = _mm256_max_epu32(most[0], magnitude(_mm256_loadu_ps(x + i)));
+        most[1] = _mm256_max_epu32(most[1], magnitude(_mm256_loadu_ps(x + i + 8)));
+    }
+    for (; i < n; i += 8) {
+        const __m256i m = cpl_mask8(n - i < 8 ? n - i : 8);
+        most[0] = _mm256_max_epu32(most[0], magnitude(_mm256_maskload_ps(x + i, m)));
+    }
+    const __m256i both = _mm256_max_epu32(most[0], most[1]);
+    const __m128i half = _mm_max_epu32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+    const __m128i two = _mm_max_epu32(half, _mm_unpackhi_epi64(half, half));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(two, _mm_shuffle_epi32(two, 1)));
+}
+
+static void quantise(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld)
+{
+    const size_t padded = (n + GROUP - 1) / GROUP * GROUP;
+    for (size_t r = 0; r < rows; r++, x += ld) {
+        int16_t *out = (int16_t *)(void *)((char *)q + r * ldq);
+        float inverse;
+        scale[r] = cpl_i8_scale(row_most(x, n), &inverse);
+        if (!(inverse > 0)) {
+            memset(out, 0, padded * sizeof *out);
+            continue;
+        }
+        const __m256 by = _mm256_set1_ps(inverse);
+        size_t i = 0;
+        for (; i + 16 <= n; i += 16) {
+            const __m256i lo = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), by));
+            const __m256i hi = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i + 8), by));
+            const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(lo, hi), 0xd8);
+            _mm256_storeu_si256((__m256i *)(void *)(out + i), both);
+        }
+        for (; i < n; i++) out[i] = (int16_t)_mm_cvtss_si32(_mm_set_ss(x[i] * inverse));
+        for (; i < padded; i++) out[i] = 0;
+    }
+}
+
+CPL_INLINE __m256i widen(const int8_t *b)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)b));
+}
+
+CPL_INLINE void tile_rows(const cpl_tile_i8 *t, const uint32_t rows)
+{
+    __m256i acc[MR][2];
+    const char *a[MR];
+    CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
+    {
+        acc[i][0] = _mm256_loadu_si256((const __m256i *)(const void *)t->start);
+        acc[i][1] = _mm256_loadu_si256((const __m256i *)(const void *)(t->start + 8));
+        a[i] = (const char *)t->a + i * t->lda;
+    }
+    const int8_t *b = t->b;
+    const char *hint = t->prefetch;
+    const uint32_t end = t->groups * 4; /* bytes of a row */
+    for (uint32_t p = 0; p < end; p += 4, b += NR * GROUP) {
+        if (!(p & 15)) {
+            _mm_prefetch(hint, _MM_HINT_T1);
+            hint += 64;
+        }
+        const __m256i b0 = widen(b), b1 = widen(b + 16);
+        CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
+        {
+            int32_t two;
+            memcpy(&two, a[i] + p, sizeof two);
+            const __m256i x = _mm256_set1_epi32(two);
+            acc[i][0] = _mm256_add_epi32(acc[i][0], _mm256_madd_epi16(x, b0));
+            acc[i][1] = _mm256_add_epi32(acc[i][1], _mm256_madd_epi16(x, b1));
+        }
+    }
+    const __m256 scale0 = _mm256_loadu_ps(t->column_scale), scale1 = _mm256_loadu_ps(t->column_scale + 8);
+    __m256 bias0 = _mm256_setzero_ps(), bias1 = bias0;
+    if (t->epilogue != CPL_EPILOGUE_NONE) {
+        bias0 = _mm256_loadu_ps(t->bias);
+        bias1 = _mm256_loadu_ps(t->bias + 8);
+    }
+    const int residual = t->epilogue == CPL_EPILOGUE_RESIDUAL;
+    CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
+    {
+        const __m256 scale = _mm256_set1_ps(t->row_scale[i]);
+        __m256 y0 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(acc[i][0]), scale), scale0, bias0);
+        __m256 y1 = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(acc[i][1]), scale), scale1, bias1);
+        if (residual) {
+            y0 = _mm256_add_ps(y0, _mm256_loadu_ps(t->residual + i * t->ldr));
+            y1 = _mm256_add_ps(y1, _mm256_loadu_ps(t->residual + i * t->ldr + 8));
+        }
+        _mm256_storeu_ps(t->c + i * t->ldc, y0);
+        _mm256_storeu_ps(t->c + i * t->ldc + 8, y1);
+    }
+    cpl_activate_avx2(t->c, t->ldc, rows, t->epilogue);
+}
+
+#define TILE(rows)                                                                                                     \
+    static void tile_##rows(const cpl_tile_i8 *t) { tile_rows(t, rows); }
+TILE(1)
+TILE(2)
+TILE(3)
+TILE(4)
+TILE(5)
+TILE(6)
+#undef TILE
+
+static void tile(const cpl_tile_i8 *t)
+{
+    static void (*const by_rows[MR + 1])(const cpl_tile_i8 *) = {
+        NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6,
+    };
+    by_rows[t->m](t);
+}
+
+void cpl_i8_install_avx2(cpl_kernels *k)
+{
+    k->i8_isa = "avx2-vpmaddwd";
+    k->i8_mr = MR;
+    k->i8_nr = NR;
+    k->i8_group = GROUP;
+    k->i8_bytes = 2;
+    k->i8_zero = 0;
+    k->tile_i8 = tile;
+    k->quantise_i8 = quantise;
+}
