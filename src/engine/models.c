@@ -117,6 +117,7 @@ static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
             return cpl_fail(err, CPL_INTERNAL, "backend '%s' loaded %s where %s was asked for", b->name,
                             cpl_precision_name(report.precision), cpl_precision_name(m->public.effective));
         m->public.weight_bytes += report.weight_bytes;
+        memcpy(m->public.kernels, report.kernels, sizeof m->public.kernels);
     }
     return CPL_OK;
 }
@@ -126,8 +127,8 @@ static void announce(const cpl_engine *e, const cpl_loaded_model *m)
     const cpl_engine_model *p = &m->public;
     cpl_log_write(e->log, CPL_LOG_INFO,
                   "model '%s' on %s (%s): %s, %.1f MB of weights, %u workers, %u tokens a pass, up to %u a sequence",
-                  m->name, p->backend, p->isa, cpl_precision_name(p->effective), (double)p->weight_bytes / 1e6,
-                  p->workers, p->batch_tokens, p->max_length);
+                  m->name, p->backend, p->kernels[0] ? p->kernels : p->isa, cpl_precision_name(p->effective),
+                  (double)p->weight_bytes / 1e6, p->workers, p->batch_tokens, p->max_length);
     if (p->requested == CPL_PRECISION_AUTO)
         cpl_log_write(e->log, CPL_LOG_INFO, "model '%s': %s", m->name, p->reason);
     else if (p->reason[0])

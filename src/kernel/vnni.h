@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vnni.h - one instruction: sum += four unsigned bytes of a times four signed ones of b, in each int32.
  *
- * Assembly because gcc 12 makes of 24 accumulators through the intrinsic a loop of copies and spills: less than half the
- * speed. Included by *_vnni.c only. */
+ * Assembly because gcc 12 makes of 24 accumulators through the intrinsic a loop of copies and spills at less than half
+ * the speed. Included by *_vnni.c only. */
 #ifndef CPL_KERNEL_VNNI_H
 #define CPL_KERNEL_VNNI_H
 
