@@ -263,8 +263,8 @@ void cpl_connection_drain(cpl_connection *c)
 static uint64_t ns_of_ms(uint32_t ms) { return (uint64_t)ms * 1000000; }
 
 /* A client that opens a request and never ends it must not hold a stream for good. One stuck inside its header block
- * blocks the whole connection, since no other frame may come between. */
-static void end_slow_requests(cpl_connection *c, uint64_t now_ns)
+ * blocks the whole connection, since no other frame may come between: false when that ended it, and with it *c. */
+static bool end_slow_requests(cpl_connection *c, uint64_t now_ns)
 {
     uint32_t limit_ms = c->home->server->options.request_timeout_ms;
     for (cpl_call *call = c->calls, *next; call; call = next) {
@@ -272,7 +272,7 @@ static void end_slow_requests(cpl_connection *c, uint64_t now_ns)
         if (call->half_closed || call->finished || now_ns < call->opened_ns + ns_of_ms(limit_ms)) continue;
         if (!call->method) {
             cpl_channel_end(&c->channel, "a request's headers did not arrive in time");
-            return;
+            return false;
         }
         if (call->method->streams_in) continue;
         char text[96];
@@ -280,6 +280,7 @@ static void end_slow_requests(cpl_connection *c, uint64_t now_ns)
         cpl_call_abort(call, CPL_GRPC_DEADLINE_EXCEEDED, text);
         cpl_channel_touch(&c->channel);
     }
+    return true;
 }
 
 void cpl_connection_tick(cpl_connection *c, uint64_t now_ns)
@@ -291,8 +292,7 @@ void cpl_connection_tick(cpl_connection *c, uint64_t now_ns)
             cpl_channel_end(&c->channel, "no HTTP/2 preface came");
         return;
     }
-    end_slow_requests(c, now_ns);
-    if (c->ended) return;
+    if (!end_slow_requests(c, now_ns)) return;
     if (c->draining && now_ns - c->drain_ns > DRAIN_PING_NS) final_goaway(c);
     if (o->idle_timeout_ms && !c->call_count && now_ns - c->active_ns > ns_of_ms(o->idle_timeout_ms))
         cpl_connection_drain(c);
