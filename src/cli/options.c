@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/edit_distance.h"
 #include "base/error.h"
 
 typedef struct flag_value {
@@ -42,32 +43,12 @@ void cpl_args_close(cpl_args *a)
     free(a);
 }
 
-/* Levenshtein distance, short words only. */
-static size_t distance(const char *a, size_t n, const char *b)
-{
-    size_t m = strlen(b), row[64];
-    if (n > 60 || m > 60) return 99;
-    for (size_t j = 0; j <= m; j++) row[j] = j;
-    for (size_t i = 1; i <= n; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[m];
-}
-
 static cpl_status unknown_flag(const cpl_command *c, const char *name, size_t n, cpl_error *err)
 {
     const char *nearest = NULL;
     size_t best = n > 4 ? 4 : 3;
     for (size_t i = 0; i < flag_total(c); i++) {
-        size_t d = distance(name, n, c->flags[i].name);
+        size_t d = cpl_edit_distance(name, n, c->flags[i].name, strlen(c->flags[i].name));
         if (d < best) {
             best = d;
             nearest = c->flags[i].name;

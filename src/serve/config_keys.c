@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "base/edit_distance.h"
+
 #define PRECISIONS "fp32|bf16|fp16|fp8|int8|int4"
 #define INT_TOP    2147483647.0
 
@@ -172,26 +174,7 @@ bool cpl_config_choice_has(const char *choices, const char *word, size_t n)
     return false;
 }
 
-enum { NAME_CAP = 64 };
-
-/* Levenshtein distance of two texts shorter than NAME_CAP. */
-static size_t edit_distance(const char *a, size_t na, const char *b, size_t nb)
-{
-    size_t row[NAME_CAP];
-    for (size_t j = 0; j <= nb; j++) row[j] = j;
-    for (size_t i = 1; i <= na; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= nb; j++) {
-            size_t up = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
-            if (up + 1 < best) best = up + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = up;
-            row[j] = best;
-        }
-    }
-    return row[nb];
-}
+enum { NAME_CAP = 64 }; /* longer ones are no misspelt key */
 
 static const char *leaf_of(const char *name, size_t n, size_t *leaf_size)
 {
@@ -210,7 +193,7 @@ const char *cpl_config_key_nearest(const char *name, size_t n)
         const char *key = cpl_config_keys[i].name;
         size_t key_size = strlen(key), key_leaf_size;
         const char *key_leaf = leaf_of(key, key_size, &key_leaf_size);
-        size_t d = edit_distance(name, n, key, key_size);
+        size_t d = cpl_edit_distance(name, n, key, key_size);
         /* The right word in the wrong section, or cut short ("batching.timeout"), is near too. */
         if (leaf_size == key_leaf_size && !memcmp(leaf, key_leaf, leaf_size) && d > 2) d = 2;
         if (n < key_size && n > 4 && !memcmp(name, key, n) && d > 2) d = 2;
