@@ -15,7 +15,7 @@
 #include "couplet.h"
 #include "model/model.h"
 
-enum { CPL_BACKEND_ABI = 1 };
+enum { CPL_BACKEND_ABI = 2 };
 
 typedef enum cpl_precision {
     CPL_PRECISION_FP32,
@@ -74,7 +74,8 @@ typedef struct cpl_caps {
     int own_threads;                      /* 1: one session uses all cores by itself; 0: a session is one thread */
     uint32_t sessions_per_device;         /* 0: as many as there are cores */
     uint32_t devices;
-    uint32_t batch_tokens; /* recommended tokens a pass */
+    uint32_t batch_tokens; /* the most it recommends for a pass in any precision; load says what for this one */
+    int teams;             /* 1: run() shares its work out over a team */
     char isa[32];          /* kernel set or runtime version in use */
     char device[96];       /* for people: "2 cores of AMD EPYC" */
 } cpl_caps;
@@ -94,6 +95,8 @@ typedef struct cpl_load_options {
 typedef struct cpl_load_report {
     uint64_t weight_bytes;
     cpl_precision precision; /* that executes; the engine fails the load when it isn't the one asked for */
+    uint32_t batch_tokens;   /* recommended tokens a pass of what was loaded, at most caps.batch_tokens: what the engine
+                                takes when its user chose none. 0: caps.batch_tokens */
     char kernels[64];
 } cpl_load_report;
 

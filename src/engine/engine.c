@@ -96,6 +96,17 @@ static cpl_status start_threads(cpl_engine *e, bool pin, cpl_error *err)
     return cpl_thread_start(&e->timer, "cpl-timer", -1, cpl_timer_main, e, err);
 }
 
+/* How many tokenizer threads there are to be. */
+static uint32_t tokenizer_threads(const cpl_engine *e, uint32_t asked)
+{
+    enum { AUTO_MAX = 32 };
+    if (asked != CPL_TOKENIZER_THREADS_AUTO) return asked;
+    for (uint32_t i = 0; i < e->model_count; i++)
+        if (!e->models[i].caps.sessions_per_device || e->models[i].caps.own_threads) return 0;
+    uint32_t cores = cpl_cpu_count(), left = cores > e->worker_count ? cores - e->worker_count : 1;
+    return left < AUTO_MAX ? left : AUTO_MAX;
+}
+
 /* ---- open, drain, close --------------------------------------------------------------------------------------- */
 
 static void init_locks(cpl_engine *e)
@@ -127,7 +138,7 @@ cpl_status cpl_engine_open(cpl_engine **out, const cpl_engine_options *o, cpl_er
         if (!e->workers) st = cpl_fail_memory(err, e->worker_count * sizeof *e->workers);
     }
     for (uint32_t k = 0; !st && k < e->worker_count; k++) st = open_worker(e, k, err);
-    if (!st) st = cpl_token_pool_open(e, o->tokenizer_threads, err);
+    if (!st) st = cpl_token_pool_open(e, tokenizer_threads(e, o->tokenizer_threads), err);
     if (!st) st = start_threads(e, o->pin_workers, err);
     if (st) {
         cpl_engine_close(e);
@@ -197,6 +208,8 @@ void cpl_engine_close(cpl_engine *e)
 }
 
 /* ---- questions ------------------------------------------------------------------------------------------------ */
+
+uint32_t cpl_engine_tokenizer_threads(const cpl_engine *e) { return e->pool.threads; }
 
 uint32_t cpl_engine_model_count(const cpl_engine *e) { return e->model_count; }
 

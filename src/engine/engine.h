@@ -22,12 +22,16 @@ typedef struct cpl_engine_model_options {
     const char *const *settings; /* "key=value" for the backend, NULL-terminated; may be NULL */
 } cpl_engine_model_options;
 
+/* tokenizer_threads: the cores that no worker has, where every backend bounds its sessions (a device computes, and its
+ * workers wait for it); 0 where the workers are what keeps the cores busy. */
+#define CPL_TOKENIZER_THREADS_AUTO UINT32_MAX
+
 typedef struct cpl_engine_options {
     const cpl_engine_model_options *models;
     uint32_t model_count; /* at least 1 */
     uint32_t workers;     /* 0: cores; cut to what the backend allows */
     bool pin_workers;
-    uint32_t tokenizer_threads; /* 0: everything inline on the submitting thread */
+    uint32_t tokenizer_threads; /* 0: everything inline on the submitting thread; or CPL_TOKENIZER_THREADS_AUTO */
     uint32_t inline_text_bytes; /* tasks with less text than this are tokenized inline; 0: 16384 */
     cpl_batch_policy policy;    /* zeroed fields: defaults (greedy, backend's token budget) */
     const char *plugin_dir;
@@ -55,6 +59,7 @@ typedef struct cpl_engine_model {
     uint32_t max_length; /* in effect */
     uint32_t workers, batch_tokens;
 } cpl_engine_model;
+uint32_t cpl_engine_tokenizer_threads(const cpl_engine *e);
 uint32_t cpl_engine_model_count(const cpl_engine *e);
 const cpl_engine_model *cpl_engine_model_at(const cpl_engine *e, uint32_t index);
 /* The index of the model called `name`; NULL or "" names the only one. */

@@ -78,11 +78,12 @@ static cpl_status find_backend(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
                                  o->fallback, b->name, &m->caps, err);
 }
 
-static void size_queue(cpl_loaded_model *m, const cpl_batch_policy *policy)
+/* Before load with the most that may be recommended, after it with what was. */
+static void size_queue(cpl_loaded_model *m, const cpl_batch_policy *policy, uint32_t batch_tokens)
 {
     cpl_batch_policy p = *policy;
     if (m->caps.rectangles) p.length_aware = true;
-    cpl_batch_policy_complete(&p, m->caps.batch_tokens);
+    cpl_batch_policy_complete(&p, batch_tokens);
     cpl_batcher_init(&m->batcher, &p);
     m->public.batch_tokens = p.tokens_max;
 }
@@ -98,7 +99,8 @@ static void size_sessions(cpl_loaded_model *m, uint32_t workers)
     m->public.workers = m->sessions;
 }
 
-static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_model_options *o, cpl_error *err)
+static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_model_options *o,
+                               uint32_t *batch_tokens, cpl_error *err)
 {
     const cpl_backend *b = m->backend.backend;
     m->weights = calloc(m->devices, sizeof(cpl_weights *));
@@ -117,6 +119,8 @@ static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
             return cpl_fail(err, CPL_INTERNAL, "backend '%s' loaded %s where %s was asked for", b->name,
                             cpl_precision_name(report.precision), cpl_precision_name(m->public.effective));
         m->public.weight_bytes += report.weight_bytes;
+        *batch_tokens = report.batch_tokens && report.batch_tokens < m->caps.batch_tokens ? report.batch_tokens
+                                                                                          : m->caps.batch_tokens;
         memcpy(m->public.kernels, report.kernels, sizeof m->public.kernels);
     }
     return CPL_OK;
@@ -145,10 +149,12 @@ static cpl_status open_one(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_
     if (!st) st = open_files(m, mo, err);
     if (!st) st = find_backend(e, m, mo, o->plugin_dir, err);
     if (st) return st;
-    size_queue(m, &o->policy);
+    uint32_t batch_tokens = 0;
+    size_queue(m, &o->policy, m->caps.batch_tokens);
     size_sessions(m, workers);
-    st = load_weights(e, m, mo, err);
+    st = load_weights(e, m, mo, &batch_tokens, err);
     if (st) return st;
+    size_queue(m, &o->policy, batch_tokens);
     m->public.name = m->name;
     m->public.model = m->model;
     m->public.tokenizer = m->tokenizer;

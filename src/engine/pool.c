@@ -23,7 +23,10 @@ void cpl_token_pool_add(cpl_token_pool *p, cpl_task *t)
     else
         p->first = t;
     p->last = t;
-    pthread_cond_broadcast(&p->wake);
+    if (t->slice_count < p->threads)
+        for (uint32_t i = 0; i < t->slice_count; i++) pthread_cond_signal(&p->wake);
+    else
+        pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->lock);
 }
 

@@ -185,10 +185,13 @@ static size_t tokens_bound(const cpl_task *t, uint64_t bytes, size_t added)
                                                : (size_t)(2 * bytes + added);
 }
 
-/* Cuts the sequences into slices of about equal bytes and returns the room for all ids. */
+/* Cuts the sequences into slices of about equal bytes, none so small that handing it over costs more than its text, and
+ * returns the room for all ids. */
 static size_t cut_slices(cpl_task *t, uint32_t slices_max, size_t added)
 {
+    enum { SLICE_BYTES_MIN = 4096 };
     uint64_t aim = t->text_bytes / slices_max + 1, bytes = 0;
+    if (aim < SLICE_BYTES_MIN) aim = SLICE_BYTES_MIN;
     size_t at = 0;
     t->slice_count = 0;
     for (uint32_t i = 0; i < t->sequences; i++) {

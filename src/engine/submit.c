@@ -167,8 +167,7 @@ cpl_status cpl_engine_submit(cpl_engine *e, cpl_task *t, const cpl_task_spec *sp
     reset(e, t, spec);
     st = admit(e, t, spec, err);
     if (st) return st;
-    uint32_t slices_max = e->pool.threads ? 4 * e->pool.threads : 1;
-    st = cpl_task_lay_out(e, t, slices_max, err);
+    st = cpl_task_lay_out(e, t, e->pool.threads ? 4 * e->pool.threads : 1, err);
     if (!st) {
         if (e->pool.threads && t->text_bytes >= e->inline_text_bytes)
             cpl_token_pool_add(&e->pool, t);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* scorer.c - the public library: one model, one engine, calls that block.
- * The one idea: a call is cut into tasks of at most SLICE items and keeps a few of them in flight, so that the calling
- * thread tokenizes the next ones while the workers compute; any number of calls share the same workers and queue. What
- * a call needs (a few tasks, a tokenizer scratch) is a `caller`, kept on a free list: a warm call allocates nothing.
+ * The one idea: a call is cut into tasks and keeps a few of them in flight, so that the next ones are tokenized while
+ * the workers compute; any number of calls share the same workers and queue. What a call needs (a few tasks, a
+ * tokenizer scratch) is a `caller`, kept on a free list: a warm call allocates nothing.
+ *
+ * Where the workers are what keeps the cores busy, the calling thread tokenizes, as its share of the work. In front of
+ * a device, which takes more text than one thread can tokenize, the cores that no worker uses do it (the engine's
+ * pool), and enough tasks are in flight to fill the passes that run, those that wait and the tokenizers.
  * Threads: everything but close is safe from any thread; a caller belongs to one call at a time. */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,7 +19,13 @@
 #include "engine/engine.h"
 #include "model/locate.h"
 
-enum { SLICE = 128, IN_FLIGHT_MAX = 64 };
+enum {
+    SLICE = 128,        /* items a task has at least, while there are as many */
+    SLICE_MAX = 4096,   /* and at most, however short */
+    BYTES_A_TOKEN = 4,  /* of text, about */
+    IN_FLIGHT_MAX = 64, /* tasks of a call */
+    DEVICE_SLOTS = 8    /* tasks of half a pass for each session of a device: two run, two wait, four are tokenized */
+};
 
 typedef struct caller caller;
 
@@ -39,6 +49,7 @@ struct cpl_scorer {
     cpl_engine *engine;
     cpl_scorer_info info;
     uint32_t slot_count;
+    size_t slice_tokens;  /* a task goes on beyond SLICE items until it holds about so many */
     pthread_mutex_t lock; /* guards idle */
     caller *idle;
 };
@@ -152,6 +163,7 @@ cpl_status cpl_scorer_open(cpl_scorer **out, const char *dir, const cpl_open_opt
     cpl_engine_options eo = {.models = &model,
                              .model_count = 1,
                              .workers = o.threads,
+                             .tokenizer_threads = CPL_TOKENIZER_THREADS_AUTO,
                              .policy = {.tokens_max = o.batch_tokens_max},
                              .plugin_dir = o.plugin_dir,
                              .log = o.log};
@@ -162,7 +174,8 @@ cpl_status cpl_scorer_open(cpl_scorer **out, const char *dir, const cpl_open_opt
     }
     pthread_mutex_init(&s->lock, NULL);
     fill_info(s, cpl_precision_name(precision));
-    s->slot_count = s->info.threads * 2 + 1;
+    s->slice_tokens = cpl_engine_model_at(s->engine, 0)->batch_tokens / 2;
+    s->slot_count = cpl_engine_tokenizer_threads(s->engine) ? s->info.threads * DEVICE_SLOTS : s->info.threads * 2 + 1;
     if (s->slot_count > IN_FLIGHT_MAX) s->slot_count = IN_FLIGHT_MAX;
     *out = s;
     return CPL_OK;
@@ -274,6 +287,21 @@ static bool any_running(cpl_scorer *s, const caller *k)
     return false;
 }
 
+/* How many of the items [from, n) make the next task. */
+static size_t cut_slice(const cpl_scorer *s, const cpl_task_spec *spec, size_t from, size_t n)
+{
+    size_t tokens = 0, i = from, most = n - from < SLICE_MAX ? n : from + SLICE_MAX;
+    while (i < most && (i - from < SLICE || tokens < s->slice_tokens)) {
+        if (spec->ids)
+            tokens += spec->ids->cu_seqlens[i + 1] - spec->ids->cu_seqlens[i];
+        else
+            tokens += (spec->pairs ? spec->pairs[i].query.size + spec->pairs[i].document.size : spec->texts[i].size) /
+                      BYTES_A_TOKEN;
+        i++;
+    }
+    return i - from;
+}
+
 static cpl_status run_call(cpl_scorer *s, call *c, size_t n)
 {
     caller *k;
@@ -283,7 +311,7 @@ static cpl_status run_call(cpl_scorer *s, call *c, size_t n)
     while (at < n && !c->status) {
         slot *t = next_free(s, k, c, false);
         if (c->status) break;
-        size_t take = n - at < SLICE ? n - at : SLICE;
+        size_t take = cut_slice(s, &c->spec, at, n);
         st = submit_slice(s, k, t, c, at, take);
         if (st == CPL_QUEUE_FULL && any_running(s, k)) {
             pthread_mutex_lock(&k->lock);

@@ -86,6 +86,7 @@ static void load(bench *b)
     assert_int_equal(report.precision, b->precision);
     assert_true(report.weight_bytes > 0);
     assert_true(report.kernels[0] != 0);
+    assert_true(report.batch_tokens > 0 && report.batch_tokens <= b->caps.batch_tokens);
 }
 
 static void unload(bench *b)

@@ -54,6 +54,7 @@ typedef struct cpl_cuda_plan {
 } cpl_cuda_plan;
 
 enum { CPL_CUDA_GRAPHS = 64 };
+enum { CPL_CUDA_BATCH_TOKENS = 16384 }; /* recommended for a pass */
 
 typedef struct cpl_cuda_graph {
     cpl_cuda_plan plan;

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BATCH_TOKENS = 16384, SESSIONS = 2 };
+enum { SESSIONS = 2 };
 
 cpl_status cpl_cuda_fail(const cpl_host *host, cpl_error *err, cudaError_t e, const char *what)
 {
@@ -75,7 +75,7 @@ cpl_status cpl_cuda_probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
                      "the cuda backend runs fp32, bf16 and fp16 only in this version");
     out->sessions_per_device = SESSIONS;
     out->devices = (uint32_t)count;
-    out->batch_tokens = BATCH_TOKENS;
+    out->batch_tokens = CPL_CUDA_BATCH_TOKENS;
     return describe(out, host, count, err);
 }
 

@@ -349,6 +349,7 @@ cpl_status cpl_cuda_load(cpl_weights **out, const cpl_model *model, const cpl_lo
     }
     report->weight_bytes = w->block_bytes;
     report->precision = options->precision;
+    report->batch_tokens = CPL_CUDA_BATCH_TOKENS;
     const char *kernels = w->type == CPL_CUDA_FP32 ? "fma" : w->device.wgmma ? "wgmma sm_90a" : "mma sm_80";
     strncpy(report->kernels, kernels, sizeof report->kernels - 1);
     report->kernels[sizeof report->kernels - 1] = 0;

@@ -19,14 +19,16 @@
 #include "backend/rectangle.h"
 #include "backend/registry.h"
 
+enum { BATCH_TOKENS = 512 };
+
 typedef struct settings {
-    unsigned long long fixed_us, per_token_ns, spin, fail_every, fail_load, fail_open, rectangles, wants;
+    unsigned long long fixed_us, per_token_ns, spin, fail_every, fail_load, fail_open, rectangles, wants, batch_tokens;
 } settings;
 
 struct cpl_weights {
     cpl_host host;
     settings set;
-    uint32_t labels, hidden, batch_tokens_max, batch_sequences_max, max_length;
+    uint32_t labels, hidden, batch_tokens, batch_tokens_max, batch_sequences_max, max_length;
     atomic_ullong passes;
 };
 
@@ -59,7 +61,7 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
     *out = (cpl_caps){.precisions = 1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_INT8,
                       .wants = 1u << CPL_WANT_LOGITS | 1u << CPL_WANT_POOLED | 1u << CPL_WANT_TOKENS,
                       .devices = 1,
-                      .batch_tokens = 512,
+                      .batch_tokens = BATCH_TOKENS,
                       .isa = "fake",
                       .device = "nothing: rows are hashes"};
     for (int p = 0; p < CPL_PRECISION_COUNT; p++)
@@ -79,7 +81,8 @@ static cpl_status parse_setting(settings *s, const char *text, const cpl_host *h
                 {"fail_load", &s->fail_load},
                 {"fail_open", &s->fail_open},
                 {"rectangles", &s->rectangles},
-                {"wants", &s->wants}};
+                {"wants", &s->wants},
+                {"batch_tokens", &s->batch_tokens}};
     size_t n = strcspn(text, "=");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         if (strlen(keys[i].key) != n || strncmp(text, keys[i].key, n) != 0) continue;
@@ -92,7 +95,7 @@ static cpl_status parse_setting(settings *s, const char *text, const cpl_host *h
     }
     return host->fail(err, CPL_INVALID,
                       "fake: unknown setting '%s': fixed_us, per_token_ns, spin, fail_every, fail_load, fail_open, "
-                      "rectangles and wants are known",
+                      "rectangles, wants and batch_tokens are known",
                       text);
 }
 
@@ -120,13 +123,14 @@ static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load
     if (!w) return host->fail(err, CPL_NO_MEMORY, "out of memory: fake needs %zu bytes", sizeof *w);
     w->host = *host;
     w->set = set;
+    w->batch_tokens = set.batch_tokens ? (uint32_t)set.batch_tokens : BATCH_TOKENS;
     w->labels = model->arch.labels;
     w->hidden = model->arch.hidden;
     w->max_length = model->max_length;
     w->batch_tokens_max = o->batch_tokens_max;
     w->batch_sequences_max = o->batch_sequences_max;
     atomic_init(&w->passes, 0);
-    *report = (cpl_load_report){.weight_bytes = sizeof *w, .precision = o->precision};
+    *report = (cpl_load_report){.weight_bytes = sizeof *w, .precision = o->precision, .batch_tokens = w->batch_tokens};
     snprintf(report->kernels, sizeof report->kernels, "hash");
     *out = w;
     return CPL_OK;

@@ -8,6 +8,7 @@
  *     fail_load=1      load fails                         fail_open=1      open fails
  *     rectangles=1     works on padded rectangles through the host's helper
  *     wants=N          bit mask of 1 << CPL_WANT_...: others are refused
+ *     batch_tokens=N   recommends that many tokens a pass for what it loaded, 512 at most
  * Anything else is an error. */
 #ifndef CPL_BACKEND_FAKE_FAKE_H
 #define CPL_BACKEND_FAKE_FAKE_H

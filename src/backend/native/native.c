@@ -13,10 +13,6 @@
 #include "base/error.h"
 #include "base/thread.h"
 
-/* Tokens a pass: enough that weights cross from L3 a few times only, short enough (about 60 ms in fp32 at 100 GFLOP/s)
- * that nothing waits long behind a pass. */
-enum { BATCH_TOKENS = 256 };
-
 static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
 {
     (void)host;
@@ -31,7 +27,8 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
         .precisions = CPL_NATIVE_PRECISIONS,
         .wants = 1u << CPL_WANT_LOGITS | 1u << CPL_WANT_POOLED | 1u << CPL_WANT_TOKENS,
         .devices = 1,
-        .batch_tokens = BATCH_TOKENS,
+        .batch_tokens = CPL_NATIVE_BATCH_TOKENS,
+        .teams = 1,
     };
     for (int p = 0; p < CPL_PRECISION_COUNT; p++)
         if (!(out->precisions >> p & 1)) snprintf(out->reason[p], sizeof out->reason[p], "%s", CPL_NATIVE_REASON);

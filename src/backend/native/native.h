@@ -9,6 +9,10 @@
 /* Members of a team that take part in a pass; a larger team's others return at once. */
 enum { CPL_NATIVE_TEAM_MAX = 8 };
 
+/* Tokens a pass: enough that weights cross from L3 a few times only, short enough that nothing waits long behind a
+ * pass. fp32 computes so slowly that its weights cost nothing to stream again: half as many (60 ms at 100 GFLOP/s). */
+enum { CPL_NATIVE_BATCH_TOKENS = 512, CPL_NATIVE_BATCH_TOKENS_FP32 = 256 };
+
 /* What has kernels, on every rung, and what is said of the rest. */
 #define CPL_NATIVE_PRECISIONS (1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_INT8)
 #define CPL_NATIVE_REASON     "the native backend runs fp32 and int8 only in this version"

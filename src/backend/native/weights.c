@@ -256,6 +256,7 @@ cpl_status cpl_native_load(cpl_weights **out, const cpl_model *model, const cpl_
     }
     report->weight_bytes = w->block_bytes;
     report->precision = w->precision;
+    report->batch_tokens = w->precision == CPL_PRECISION_FP32 ? CPL_NATIVE_BATCH_TOKENS_FP32 : CPL_NATIVE_BATCH_TOKENS;
     if (w->precision == CPL_PRECISION_INT8)
         snprintf(report->kernels, sizeof report->kernels, "%s, int8 products %s", w->kernels.isa, w->kernels.i8_isa);
     else

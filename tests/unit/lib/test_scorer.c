@@ -164,6 +164,45 @@ static void ids_in_rows_out_whole_or_in_parts(void **state)
     cpl_scorer_close(s);
 }
 
+/* In front of a device the engine's pool tokenizes: the same rows as the same fake backend gives with inline
+ * tokenizing, from several callers, and a bad text's number counts from the call's first pair. */
+static void a_device_has_its_text_tokenized_for_it(void **state)
+{
+    (void)state;
+    enum { MANY = 6000 };
+    cpl_error e;
+    cpl_scorer *inlined = NULL, *pooled = NULL;
+    cpl_open_options o = CPL_OPTIONS(cpl_open_options);
+    o.threads = 2;
+    o.backend = "fake";
+    if (cpl_scorer_open(&inlined, CROSS_ENCODER, &o, &e)) fail_msg("%s", e.what);
+    o.backend = "device";
+    const char *build = getenv("COUPLET_BUILD");
+    char dir[512];
+    snprintf(dir, sizeof dir, "%s/test-plugins", build ? build : ".");
+    o.plugin_dir = dir;
+    o.batch_tokens_max = 4096;
+    if (cpl_scorer_open(&pooled, CROSS_ENCODER, &o, &e)) fail_msg("%s", e.what);
+    cpl_pair *many = malloc(MANY * sizeof *many);
+    float *expected = malloc(MANY * sizeof *expected), *got = malloc(MANY * sizeof *got);
+    assert_true(many && expected && got);
+    for (int i = 0; i < MANY; i++) many[i] = (cpl_pair){pairs[i % 13].query, pairs[(i * 7) % N].document};
+    assert_int_equal(cpl_scorer_score(inlined, many, MANY, NULL, expected, &e), CPL_OK);
+    for (int round = 0; round < 5; round++) {
+        memset(got, 0, MANY * sizeof *got);
+        assert_int_equal(cpl_scorer_score(pooled, many, MANY, NULL, got, &e), CPL_OK);
+        assert_memory_equal(expected, got, MANY * sizeof *got);
+    }
+    many[5000].query = cpl_text_of("caf\xE9");
+    assert_int_equal(cpl_scorer_score(pooled, many, MANY, NULL, got, &e), CPL_INVALID);
+    assert_non_null(strstr(e.what, "pair 5000: query is not valid UTF-8"));
+    free(many);
+    free(expected);
+    free(got);
+    cpl_scorer_close(inlined);
+    cpl_scorer_close(pooled);
+}
+
 static void tokenize_counts_what_does_not_fit(void **state)
 {
     (void)state;
@@ -219,6 +258,7 @@ int main(void)
         cmocka_unit_test(labels_are_chosen),
         cmocka_unit_test(vectors_and_cosine_agree),
         cmocka_unit_test(ids_in_rows_out_whole_or_in_parts),
+        cmocka_unit_test(a_device_has_its_text_tokenized_for_it),
         cmocka_unit_test(tokenize_counts_what_does_not_fit),
         cmocka_unit_test(failures_name_what_and_leave_nothing),
     };
