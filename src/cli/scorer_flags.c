@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 
-cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens, uint32_t max_length,
-                                 cpl_log *log, cpl_error *err)
+cpl_status cpl_scorer_from_flags_in(cpl_scorer **out, const cpl_args *args, const char *precision,
+                                    uint32_t batch_tokens, uint32_t max_length, cpl_log *log, cpl_error *err)
 {
     cpl_open_options o = CPL_OPTIONS(cpl_open_options);
     uint64_t threads = cpl_args_count(args, "threads");
@@ -13,11 +13,17 @@ cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_
     if (threads > 4096)
         return cpl_fail(err, CPL_INVALID, "'--threads %llu': at most 4096", (unsigned long long)threads);
     o.backend = cpl_args_text(args, "backend");
-    o.precision = cpl_args_text(args, "precision");
+    o.precision = precision;
     o.fallback = cpl_args_switch(args, "fallback");
     o.threads = (uint32_t)threads;
     o.batch_tokens_max = batch_tokens;
     o.max_length = max_length;
     o.log = cpl_cli_log(log, cpl_args_text(args, "log"));
     return cpl_scorer_open(out, cpl_args_text(args, "model"), &o, err);
+}
+
+cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens, uint32_t max_length,
+                                 cpl_log *log, cpl_error *err)
+{
+    return cpl_scorer_from_flags_in(out, args, cpl_args_text(args, "precision"), batch_tokens, max_length, log, err);
 }

@@ -7,11 +7,12 @@
 
 #define CPL_DEFAULT_MODEL "models/all-MiniLM-L6-v2"
 
-#define CPL_SCORER_FLAGS                                                                                               \
+/* With another default and another sentence for --precision. */
+#define CPL_SCORER_FLAGS_WITH(precision, precision_help)                                                               \
     {"model", CPL_FLAG_TEXT, "DIR", CPL_DEFAULT_MODEL,                                                                 \
      "model directory in Hugging Face layout, or a cached model's id"},                                                \
         {"backend", CPL_FLAG_TEXT, "NAME", "native", "what runs the model: native, fake, or a plug-in"},               \
-        {"precision", CPL_FLAG_TEXT, "P", "fp32", "fp32, bf16, fp16, fp8, int8, int4 or auto"},                        \
+        {"precision", CPL_FLAG_TEXT, "P", precision, precision_help},                                                  \
         {"fallback", CPL_FLAG_SWITCH, NULL, NULL,                                                                      \
          "run the nearest precision, and say so, where the backend can't run the one asked for"},                      \
         {"threads", CPL_FLAG_COUNT, "N", "0", "worker threads; 0: one for each usable core"},                          \
@@ -19,9 +20,14 @@
         "log", CPL_FLAG_TEXT, "LEVEL", NULL, "error, warn, info or debug; default warn, or $COUPLET_LOG"               \
     }
 
+#define CPL_SCORER_FLAGS CPL_SCORER_FLAGS_WITH("fp32", "fp32, bf16, fp16, fp8, int8, int4 or auto")
+
 /* Opens what those flags ask for. What a reader of the output must know (a note of the model, a substituted precision)
  * comes as a warning in the log. batch_tokens and max_length 0: defaults. `log` must outlive the scorer. */
 cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens, uint32_t max_length,
                                  cpl_log *log, cpl_error *err);
+/* The same, but in `precision` whatever --precision says. */
+cpl_status cpl_scorer_from_flags_in(cpl_scorer **out, const cpl_args *args, const char *precision,
+                                    uint32_t batch_tokens, uint32_t max_length, cpl_log *log, cpl_error *err);
 
 #endif

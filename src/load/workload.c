@@ -11,8 +11,9 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "text/generator.h"
+#include "base/random.h"
 #include "base/records.h"
+#include "text/generator.h"
 
 struct cpl_pool {
     cpl_buf texts; /* query, document, query, document, ... end to end */
@@ -76,18 +77,10 @@ static cpl_status pool_generate(cpl_pool *p, uint64_t seed, size_t pairs, cpl_er
     return st;
 }
 
-static uint64_t splitmix(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 static void shuffle(cpl_pair *pairs, size_t n, uint64_t seed)
 {
     for (size_t i = n; i > 1; i--) {
-        size_t j = (size_t)(splitmix(&seed) % i);
+        size_t j = (size_t)(cpl_random_next(&seed) % i);
         cpl_pair t = pairs[i - 1];
         pairs[i - 1] = pairs[j];
         pairs[j] = t;

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "base/random.h"
 
 /* clang-format off */
 static const char *const words[512] = {
@@ -87,10 +88,7 @@ static const uint16_t query_quantiles[65] = {
 
 static uint32_t below(cpl_text_generator *g, uint32_t n)
 {
-    uint64_t z = g->state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return (uint32_t)(((z ^ z >> 31) >> 32) * n >> 32);
+    return (uint32_t)((cpl_random_next(&g->state) >> 32) * n >> 32);
 }
 
 static uint32_t draw(cpl_text_generator *g, const uint16_t quantiles[65])

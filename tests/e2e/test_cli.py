@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The file commands as a user runs them: score, embed, tokenize, doctor, bench engine, help; good input and bad.
+"""The file commands as a user runs them: score, embed, tokenize, doctor, bench engine, bench quality, help; good input and bad.
 Standard library only; models and expected numbers from tests/golden."""
 
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -217,6 +218,64 @@ class Others(Files):
         self.assertEqual(json.loads(out)["results"][0]["precision"], {"requested": "int8", "effective": "int8"})
         _, err = run("bench", "engine", "--model", self.model("cross-encoder"), "--lengths", "105", status=2)
         self.assertIn("104", err)
+
+    def quality(self, *args):
+        return json.loads(run("bench", "quality", *args, "--json")[0])
+
+    def test_bench_quality_of_a_cross_encoder(self):
+        path = self.put("pairs.jsonl", jsonl({"query": f"how long is road {i}", "document": f"Road {i * 7} is {i} miles of {'very ' * (i % 5)}bad way."}
+                                             for i in range(60)))
+        got = self.quality("--model", self.model("cross-encoder"), "--pairs", path, "--precision", "int8", "--ranked", "9")
+        self.assertEqual((got["pair_count"], got["ranked_queries"], got["candidates"]), (60, 9, 20))
+        fp32, int8 = got["results"]
+        self.assertEqual([r["precision"]["effective"] for r in (fp32, int8)], ["fp32", "int8"])
+        for key, value in {"spearman": 1, "kendall": 1, "max_abs": 0, "mean_abs": 0, "ndcg10": 1}.items():
+            self.assertEqual(fp32[key], value, key)
+        self.assertEqual(fp32["over_fp32"]["mean"], 1)
+        # Not the same numbers, or fp32 ran twice; and far from unrelated ones.
+        self.assertGreater(int8["max_abs"], int8["mean_abs"])
+        self.assertGreater(int8["mean_abs"], 0)
+        self.assertLess(int8["max_abs"], 0.7)
+        self.assertTrue(0.8 < int8["spearman"] < 1 or int8["kendall"] == 1, int8)
+        self.assertAlmostEqual(int8["max_abs_over_deviation"], int8["max_abs"] / fp32["fp32_deviation"], places=9)
+        self.assertGreater(int8["pairs_per_s"], 0)
+        for key in "cosine_mean", "cosine_min":
+            self.assertIsNone(int8[key])
+        # The scores compared are those of `couplet score`.
+        scores = {p: [l["score"] for l in lines(run("score", "--model", self.model("cross-encoder"), "--input", path, "--raw-scores", "--precision", p)[0])]
+                  for p in ("fp32", "int8")}
+        differences = [abs(a - b) for a, b in zip(scores["fp32"], scores["int8"])]
+        self.assertAlmostEqual(int8["max_abs"], max(differences), delta=1e-6)
+        self.assertAlmostEqual(int8["mean_abs"], sum(differences) / 60, delta=1e-6)
+
+    def test_bench_quality_of_an_embedder_and_of_a_head_that_means_nothing(self):
+        got = self.quality("--model", self.model("embedder-mean"), "--count", "40", "--precision", "int8,int8")
+        self.assertEqual([r["precision"]["effective"] for r in got["results"]], ["fp32", "int8", "int8"])
+        fp32, int8, again = got["results"]
+        self.assertEqual(fp32["cosine_min"], 1)
+        self.assertTrue(0.9 < int8["cosine_min"] <= int8["cosine_mean"] < 1, int8)
+        self.assertTrue(0 <= int8["mrr10"] <= 1 and 0 < int8["ndcg10"] <= 1, int8)
+        for key in int8:  # two sessions of one precision give the same bits
+            if key not in ("pairs_per_s", "over_fp32"):
+                self.assertEqual(int8[key], again[key], key)
+        noted = self.put("noted", b"")
+        os.remove(noted)
+        shutil.copytree(self.model("cross-encoder"), noted)
+        config = os.path.join(noted, "config.json")
+        with open(config) as f:
+            changed = json.load(f)
+        for note, missing in ("a head from a seed", True), ("", False):
+            with open(config, "w") as f:
+                json.dump(dict(changed, couplet_note=note), f)
+            got = self.quality("--model", noted, "--count", "25", "--ranked", "3")
+            self.assertEqual(got["results"][1]["mrr10"] is None, missing)
+            self.assertEqual(got["mrr10_missing"], note or None)
+
+    def test_bench_quality_bad_input(self):
+        _, err = run("bench", "quality", "--model", self.model("cross-encoder"), "--precision", "int7", status=2)
+        self.assertIn("int7", err)
+        _, err = run("bench", "quality", "--model", self.model("cross-encoder-3-labels"), "--label", "3", status=2)
+        self.assertIn("3 labels", err)
 
     def test_help(self):
         overview, _ = run("help")
