@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # One executable a test file, one ctest entry an executable, run from the source tree; 77 means skipped. Each entry
 # carries its folder's name as label:
-#   unit/FLOOR/  links that floor          kernel/ golden/ conform/ sim/ fault/  link what they exercise
+#   unit/FLOOR/  links that floor          golden/ conform/ sim/ fault/  link what they exercise
+#   kernel/      kerncheck.cmake
 #   fuzz/        corpora replayed          e2e/  a real server, stock clients     lint  checks of the sources
 pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 set(COUPLET_TEST_LABELS "" CACHE STRING "Only tests with these labels (a list); empty: all")
@@ -78,7 +79,7 @@ foreach(f IN LISTS plugins)
   set_target_properties(${name} PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test-plugins)
 endforeach()
 
-foreach(pair kernel:cpl_kernel golden:cpl_lib conform:cpl_engine sim:cpl_engine fault:cpl_cli)
+foreach(pair golden:cpl_lib conform:cpl_engine sim:cpl_engine fault:cpl_cli)
   string(REPLACE ":" ";" pair ${pair})
   list(GET pair 0 label)
   list(GET pair 1 lib)
@@ -103,6 +104,11 @@ foreach(pair kernel:cpl_kernel golden:cpl_lib conform:cpl_engine sim:cpl_engine 
     endif()
   endforeach()
 endforeach()
+
+cpl_wanted(kernel wanted)
+if(wanted)
+  include(cmake/kerncheck.cmake)
+endif()
 
 # fuzz: every target replays its corpus and seeded mutations of it; `make fuzz` builds the same files with libFuzzer.
 cpl_wanted(fuzz wanted)

@@ -2,7 +2,7 @@
 /* math_avx2.h - exp, tanh and GELU on 8 floats, with their error bounds.
  *
  * Included by *_avx2.c only; everything is static and always inlined, so no copy compiled for AVX2 can end up serving
- * another ISA. Bounds are checked by tests/kernel/test_kerncheck.c. */
+ * another ISA. Bounds are checked by tests/kernel/kerncheck/functions_f32.c. */
 #ifndef CPL_KERNEL_MATH_AVX2_H
 #define CPL_KERNEL_MATH_AVX2_H
 

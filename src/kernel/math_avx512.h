@@ -2,7 +2,7 @@
 /* math_avx512.h - exp, tanh and GELU on 16 floats, with their error bounds.
  *
  * Included by *_avx512.c only; everything is static and always inlined, so no copy compiled for AVX-512 can end up
- * serving another ISA. Bounds are checked by tests/kernel/test_kerncheck.c. */
+ * serving another ISA. Bounds are checked by tests/kernel/kerncheck/functions_f32.c. */
 #ifndef CPL_KERNEL_MATH_AVX512_H
 #define CPL_KERNEL_MATH_AVX512_H
 

@@ -45,7 +45,7 @@ static void gelu_tanh(float *x, size_t n)
 
 static void relu(float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i++) x[i] = fmaxf(x[i], 0.0f);
+    for (size_t i = 0; i < n; i++) x[i] = x[i] < 0 ? 0 : x[i]; /* NaN stays */
 }
 
 static void tanh_rows(float *x, size_t n)

@@ -14,7 +14,7 @@ float cpl_ref_epilogue(cpl_epilogue e, float sum, float bias, float residual)
     case CPL_EPILOGUE_BIAS: return sum + bias;
     case CPL_EPILOGUE_GELU: return cpl_ref_gelu(sum + bias);
     case CPL_EPILOGUE_GELU_TANH: return cpl_ref_gelu_tanh(sum + bias);
-    case CPL_EPILOGUE_RELU: return fmaxf(sum + bias, 0.0f);
+    case CPL_EPILOGUE_RELU: return sum + bias < 0 ? 0 : sum + bias; /* NaN stays */
     case CPL_EPILOGUE_TANH: return tanhf(sum + bias);
     case CPL_EPILOGUE_RESIDUAL: return (sum + bias) + residual;
     }
