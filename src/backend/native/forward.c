@@ -409,37 +409,11 @@ static void write_result(const pass *p, float *rows)
     }
 }
 
-static cpl_status check_batch(const cpl_weights *w, const cpl_batch *b, cpl_error *err)
-{
-    if (b->want == CPL_WANT_LOGITS && w->arch.head != CPL_HEAD_POOLER_CLASSIFIER)
-        return cpl_fail(err, CPL_PRECONDITION, "logits are wanted of a model without a classifier");
-    if (b->n > w->sequences_max)
-        return cpl_fail(err, CPL_INVALID, "%u sequences in one pass, the session holds %u", b->n, w->sequences_max);
-    for (uint32_t i = 0; i < b->n; i++) {
-        const uint32_t from = b->cu_seqlens[i], to = b->cu_seqlens[i + 1];
-        if (to <= from || to - from > w->max_length)
-            return cpl_fail(err, CPL_INVALID, "sequence %u has %d tokens, the model takes 1 to %u", i, (int)(to - from),
-                            w->max_length);
-    }
-    const uint32_t tokens = b->cu_seqlens[b->n];
-    if (tokens > w->tokens_max)
-        return cpl_fail(err, CPL_INVALID, "%u tokens in one pass, the session holds %u", tokens, w->tokens_max);
-    for (uint32_t t = 0; t < tokens; t++) {
-        if ((uint32_t)b->ids[t] >= w->arch.vocab)
-            return cpl_fail(err, CPL_INVALID, "token %u has id %d, the vocabulary ends at %u", t, b->ids[t],
-                            w->arch.vocab - 1);
-        if (b->type_ids[t] >= w->arch.types)
-            return cpl_fail(err, CPL_INVALID, "token %u has type id %u, the model knows %u types", t, b->type_ids[t],
-                            w->arch.types);
-    }
-    return CPL_OK;
-}
-
-cpl_status cpl_native_run(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err)
+cpl_status cpl_native_rows_run(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err)
 {
     const cpl_weights *w = s->weights;
     if (!batch->n) return CPL_OK;
-    const cpl_status st = check_batch(w, batch, err);
+    const cpl_status st = cpl_native_check_batch(&w->limits, &w->arch, batch, err);
     if (st) return st;
     pass p = {.s = s, .w = w, .batch = batch, .team = team, .members = team && team->size ? team->size : 1};
     if (p.members > CPL_NATIVE_TEAM_MAX) p.members = CPL_NATIVE_TEAM_MAX;
@@ -457,3 +431,11 @@ cpl_status cpl_native_run(cpl_session *s, const cpl_batch *batch, cpl_team *team
     write_result(&p, rows);
     return CPL_OK;
 }
+
+const cpl_native_path cpl_native_rows = {
+    .load = cpl_native_rows_load,
+    .open = cpl_native_rows_open,
+    .run = cpl_native_rows_run,
+    .close = cpl_native_rows_close,
+    .unload = cpl_native_rows_unload,
+};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* native.c - couplet's own CPU engine as a backend: what it can do here, and its table.
+/* native.c - couplet's own CPU engine as a backend: what it can do here, what it refuses, and which path runs.
  *
  * Precisions are reported by what has kernels, never by what the CPU could do: asking for another one fails with a
  * reason instead of running something else. probe keeps no state and reads COUPLET_ISA like load does, so that `doctor`
@@ -38,15 +38,133 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
     return CPL_OK;
 }
 
+cpl_native_limits cpl_native_limits_of(const cpl_model *model, const cpl_load_options *options)
+{
+    const uint32_t tokens =
+        options->batch_tokens_max > model->max_length ? options->batch_tokens_max : model->max_length;
+    const uint32_t given = options->batch_sequences_max;
+    return (cpl_native_limits){.max_length = model->max_length,
+                               .tokens_max = tokens,
+                               .sequences_max = given && given < tokens ? given : tokens};
+}
+
+cpl_status cpl_native_check_batch(const cpl_native_limits *limits, const cpl_arch *arch, const cpl_batch *b,
+                                  cpl_error *err)
+{
+    if (b->want == CPL_WANT_LOGITS && arch->head != CPL_HEAD_POOLER_CLASSIFIER)
+        return cpl_fail(err, CPL_PRECONDITION, "logits are wanted of a model without a classifier");
+    if (b->n > limits->sequences_max)
+        return cpl_fail(err, CPL_INVALID, "%u sequences in one pass, the session holds %u", b->n,
+                        limits->sequences_max);
+    for (uint32_t i = 0; i < b->n; i++) {
+        const uint32_t from = b->cu_seqlens[i], to = b->cu_seqlens[i + 1];
+        if (to <= from || to - from > limits->max_length)
+            return cpl_fail(err, CPL_INVALID, "sequence %u has %d tokens, the model takes 1 to %u", i, (int)(to - from),
+                            limits->max_length);
+    }
+    const uint32_t tokens = b->cu_seqlens[b->n];
+    if (tokens > limits->tokens_max)
+        return cpl_fail(err, CPL_INVALID, "%u tokens in one pass, the session holds %u", tokens, limits->tokens_max);
+    for (uint32_t t = 0; t < tokens; t++) {
+        if ((uint32_t)b->ids[t] >= arch->vocab)
+            return cpl_fail(err, CPL_INVALID, "token %u has id %d, the vocabulary ends at %u", t, b->ids[t],
+                            arch->vocab - 1);
+        if (b->type_ids[t] >= arch->types)
+            return cpl_fail(err, CPL_INVALID, "token %u has type id %u, the model knows %u types", t, b->type_ids[t],
+                            arch->types);
+    }
+    return CPL_OK;
+}
+
+static cpl_status read_settings(cpl_native_settings *out, const cpl_load_options *options, const cpl_cpu *cpu,
+                                cpl_error *err)
+{
+    const char *isa_name = NULL;
+    *out = (cpl_native_settings){0};
+    for (const char *const *s = options->settings; s && *s; s++) {
+        if (!strncmp(*s, "isa=", 4))
+            isa_name = *s + 4;
+        else if (!strcmp(*s, "stages=0") || !strcmp(*s, "stages=1"))
+            out->stages = (*s)[7] == '1';
+        else
+            return cpl_fail(err, CPL_INVALID,
+                            "unknown setting \"%s\" of the native backend: it knows isa=NAME and stages=0|1", *s);
+    }
+    return cpl_isa_choose(&out->isa, isa_name, cpu, err);
+}
+
+static cpl_status check_model(const cpl_model *model, const cpl_load_options *options, cpl_error *err)
+{
+    const cpl_arch *a = &model->arch;
+    if (options->size != sizeof(cpl_load_options))
+        return cpl_fail(err, CPL_INVALID, "load options are of another size (%u, expected %zu): rebuild the caller",
+                        options->size, sizeof(cpl_load_options));
+    if (!(CPL_NATIVE_PRECISIONS >> options->precision & 1)) return cpl_fail(err, CPL_UNSUPPORTED, CPL_NATIVE_REASON);
+    if (options->precision == CPL_PRECISION_INT8 && (a->hidden > CPL_I8_K_MAX || a->intermediate > CPL_I8_K_MAX))
+        return cpl_fail(err, CPL_UNSUPPORTED, "can't run int8 over %u and %u columns: sums are exact up to %d",
+                        a->hidden, a->intermediate, CPL_I8_K_MAX);
+    if (options->device)
+        return cpl_fail(err, CPL_INVALID, "no device %u: the native backend has device 0", options->device);
+    if (a->norm_place != CPL_NORM_POST || a->position_scheme != CPL_POSITION_LEARNED)
+        return cpl_fail(err, CPL_UNSUPPORTED,
+                        "the native backend runs BERT-like models only: norm after the residual, "
+                        "learned positions");
+    if (!a->layers || !a->hidden || a->heads * a->head_size != a->hidden)
+        return cpl_fail(err, CPL_UNSUPPORTED, "can't run %u heads of size %u over hidden size %u", a->heads,
+                        a->head_size, a->hidden);
+    return CPL_OK;
+}
+
+/* In order of preference; the last takes everything. */
+static const cpl_native_path *const paths[] = {&cpl_native_rows};
+
+static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
+                       cpl_load_report *report, const cpl_host *host, cpl_error *err)
+{
+    cpl_native_settings settings;
+    cpl_cpu cpu;
+    cpl_cpu_detect(&cpu);
+    *out = NULL;
+    cpl_status st = check_model(model, options, err);
+    if (!st) st = read_settings(&settings, options, &cpu, err);
+    if (st) return st;
+    const cpl_native_path *const *path = paths;
+    while ((*path)->suits && !(*path)->suits(model, options->precision, &settings, &cpu)) path++;
+    return (*path)->load(out, model, options, &settings, report, host, err);
+}
+
+/* Weights and sessions begin with a head, whichever path made them. */
+static const cpl_native_path *path_of(const void *made) { return ((const cpl_native_head *)made)->path; }
+
+static cpl_status open_session(cpl_session **out, cpl_weights *w, cpl_error *err)
+{
+    return path_of(w)->open(out, w, err);
+}
+
+static cpl_status run(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err)
+{
+    return path_of(s)->run(s, batch, team, rows, err);
+}
+
+static void close_session(cpl_session *s)
+{
+    if (s) path_of(s)->close(s);
+}
+
+static void unload(cpl_weights *w)
+{
+    if (w) path_of(w)->unload(w);
+}
+
 const cpl_backend cpl_backend_native = {
     .abi = CPL_BACKEND_ABI,
     .size = sizeof(cpl_backend),
     .name = "native",
     .summary = "couplet's own CPU engine",
     .probe = probe,
-    .load = cpl_native_load,
-    .open = cpl_native_open,
-    .run = cpl_native_run,
-    .close = cpl_native_close,
-    .unload = cpl_native_unload,
+    .load = load,
+    .open = open_session,
+    .run = run,
+    .close = close_session,
+    .unload = unload,
 };

@@ -31,6 +31,42 @@ typedef enum cpl_native_stage {
     CPL_NATIVE_STAGES
 } cpl_native_stage;
 
+typedef struct cpl_native_settings {
+    cpl_isa isa;
+    int stages; /* count time and work of each stage; logged at close */
+} cpl_native_settings;
+
+/* One way of running a pass. native.c picks one when loading; what it makes begins with a pointer to it
+ * (cpl_native_head), so that weights and sessions find their way back. */
+typedef struct cpl_native_path {
+    /* 1 when this path runs `model` in this precision on this rung. NULL: it takes whatever is left. */
+    int (*suits)(const cpl_model *model, cpl_precision precision, const cpl_native_settings *settings,
+                 const cpl_cpu *cpu);
+    cpl_status (*load)(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
+                       const cpl_native_settings *settings, cpl_load_report *report, const cpl_host *host,
+                       cpl_error *err);
+    cpl_status (*open)(cpl_session **out, cpl_weights *w, cpl_error *err);
+    cpl_status (*run)(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err);
+    void (*close)(cpl_session *s);
+    void (*unload)(cpl_weights *w);
+} cpl_native_path;
+
+typedef struct cpl_native_head {
+    const cpl_native_path *path;
+} cpl_native_head;
+
+extern const cpl_native_path cpl_native_rows; /* kernels of kernels.h over fp32 rows: every ISA */
+
+/* What a pass may hold, for cpl_native_check_batch. */
+typedef struct cpl_native_limits {
+    uint32_t max_length, tokens_max, sequences_max;
+} cpl_native_limits;
+
+cpl_native_limits cpl_native_limits_of(const cpl_model *model, const cpl_load_options *options);
+/* Every index in the batch is inside the model's tables and the session's scratch, or CPL_INVALID says which isn't. */
+cpl_status cpl_native_check_batch(const cpl_native_limits *limits, const cpl_arch *arch, const cpl_batch *batch,
+                                  cpl_error *err);
+
 /* A matrix in panels (kernels.h) of fp32 (b) or of int8 (b8; b is NULL), with its bias padded to whole panels. */
 typedef struct cpl_native_matrix {
     float *b, *bias;
@@ -49,15 +85,15 @@ typedef struct cpl_native_layer {
 
 /* Read-only after load, shared by all sessions. Everything lies in one block. */
 struct cpl_weights {
+    cpl_native_head head;
     cpl_host host;
     cpl_kernels kernels;
     cpl_precision precision; /* INT8: the layers' six matrices are int8, everything else is fp32 */
     cpl_arch arch;
     cpl_pooling pooling;
-    uint32_t max_length;
-    uint32_t tokens_max, sequences_max; /* a session's scratch is made for */
-    int stages;                         /* count time and work of each stage; logged at close */
-    uint32_t block_rows;                /* rows that go through a layer together: their activations stay in L2 */
+    cpl_native_limits limits; /* a session's scratch is made for */
+    int stages;               /* count time and work of each stage; logged at close */
+    uint32_t block_rows;      /* rows that go through a layer together: their activations stay in L2 */
 
     cpl_tensor word; /* as stored; converted when gathered */
     float *position, *type;
@@ -71,6 +107,7 @@ struct cpl_weights {
 
 /* One thread's scratch, all taken at open. Row strides are cpl_row_stride of the row's length. */
 struct cpl_session {
+    cpl_native_head head;
     const cpl_weights *weights;
     size_t hidden_stride, mid_stride;
     size_t quant_stride; /* bytes */
@@ -99,11 +136,13 @@ typedef struct cpl_native_bump {
 
 float *cpl_native_take(cpl_native_bump *b, size_t floats);
 
-cpl_status cpl_native_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
-                           cpl_load_report *report, const cpl_host *host, cpl_error *err);
-void cpl_native_unload(cpl_weights *w);
-cpl_status cpl_native_open(cpl_session **out, cpl_weights *w, cpl_error *err);
-void cpl_native_close(cpl_session *s);
-cpl_status cpl_native_run(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err);
+/* The row path's parts, gathered in cpl_native_rows. */
+cpl_status cpl_native_rows_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
+                                const cpl_native_settings *settings, cpl_load_report *report, const cpl_host *host,
+                                cpl_error *err);
+void cpl_native_rows_unload(cpl_weights *w);
+cpl_status cpl_native_rows_open(cpl_session **out, cpl_weights *w, cpl_error *err);
+void cpl_native_rows_close(cpl_session *s);
+cpl_status cpl_native_rows_run(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err);
 
 #endif

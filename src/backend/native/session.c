@@ -13,26 +13,28 @@
 static void lay_out(cpl_session *s, cpl_native_bump *b)
 {
     const cpl_weights *w = s->weights;
-    const uint32_t group = w->block_rows > w->max_length ? w->block_rows : w->max_length;
-    s->x = cpl_native_take(b, w->tokens_max * s->hidden_stride);
+    const uint32_t group = w->block_rows > w->limits.max_length ? w->block_rows : w->limits.max_length;
+    s->x = cpl_native_take(b, w->limits.tokens_max * s->hidden_stride);
     s->q = cpl_native_take(b, group * s->hidden_stride);
     s->k = cpl_native_take(b, group * s->hidden_stride);
     s->v = cpl_native_take(b, group * s->hidden_stride);
     s->mid = cpl_native_take(b, w->block_rows * s->mid_stride);
-    s->cls = cpl_native_take(b, w->sequences_max * s->hidden_stride);
-    s->cls_q = cpl_native_take(b, w->sequences_max * s->hidden_stride);
+    s->cls = cpl_native_take(b, w->limits.sequences_max * s->hidden_stride);
+    s->cls_q = cpl_native_take(b, w->limits.sequences_max * s->hidden_stride);
     for (int i = 0; i < CPL_NATIVE_TEAM_MAX; i++)
-        s->attention[i] = cpl_native_take(b, cpl_attention_f32_scratch(&w->kernels, w->max_length, w->arch.head_size));
+        s->attention[i] =
+            cpl_native_take(b, cpl_attention_f32_scratch(&w->kernels, w->limits.max_length, w->arch.head_size));
     if (w->precision != CPL_PRECISION_INT8) return;
     s->quantised = cpl_native_take(b, w->block_rows * s->quant_stride / sizeof(float));
     s->quant_scale = cpl_native_take(b, w->block_rows);
 }
 
-cpl_status cpl_native_open(cpl_session **out, cpl_weights *w, cpl_error *err)
+cpl_status cpl_native_rows_open(cpl_session **out, cpl_weights *w, cpl_error *err)
 {
     *out = NULL;
     cpl_session *s = calloc(1, sizeof *s);
     if (!s) return cpl_fail_memory(err, sizeof *s);
+    s->head = w->head;
     s->weights = w;
     s->hidden_stride = cpl_row_stride(w->arch.hidden);
     s->mid_stride = cpl_row_stride(w->arch.intermediate);
@@ -74,7 +76,7 @@ static void log_stages(const cpl_session *s)
     cpl_log_write(s->weights->host.log, CPL_LOG_INFO, "%s", line);
 }
 
-void cpl_native_close(cpl_session *s)
+void cpl_native_rows_close(cpl_session *s)
 {
     if (!s) return;
     if (s->weights->stages) log_stages(s);

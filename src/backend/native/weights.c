@@ -154,25 +154,6 @@ static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, float *row
     memcpy((void *)w->word.data, from->word_embedding.data, word_bytes(w));
 }
 
-static cpl_status read_settings(cpl_weights *w, const cpl_load_options *options, const cpl_cpu *cpu, cpl_error *err)
-{
-    const char *isa_name = NULL;
-    for (const char *const *s = options->settings; s && *s; s++) {
-        if (!strncmp(*s, "isa=", 4))
-            isa_name = *s + 4;
-        else if (!strcmp(*s, "stages=0") || !strcmp(*s, "stages=1"))
-            w->stages = (*s)[7] == '1';
-        else
-            return cpl_fail(err, CPL_INVALID,
-                            "unknown setting \"%s\" of the native backend: it knows isa=NAME and stages=0|1", *s);
-    }
-    cpl_isa isa;
-    const cpl_status st = cpl_isa_choose(&isa, isa_name, cpu, err);
-    if (st) return st;
-    cpl_kernels_choose(&w->kernels, isa);
-    return CPL_OK;
-}
-
 /* Rows whose widest activation (the FFN's inner one) and residual rows take three quarters of L2, the rest being left
  * to the panels that stream through; whole register tiles. */
 static uint32_t choose_block_rows(const cpl_weights *w, const cpl_cpu *cpu)
@@ -182,28 +163,6 @@ static uint32_t choose_block_rows(const cpl_weights *w, const cpl_cpu *cpu)
     if (rows < 48) rows = 48;
     if (rows > 240) rows = 240;
     return (uint32_t)(rows / w->kernels.mr * w->kernels.mr);
-}
-
-static cpl_status check(const cpl_model *model, const cpl_load_options *options, cpl_error *err)
-{
-    const cpl_arch *a = &model->arch;
-    if (options->size != sizeof(cpl_load_options))
-        return cpl_fail(err, CPL_INVALID, "load options are of another size (%u, expected %zu): rebuild the caller",
-                        options->size, sizeof(cpl_load_options));
-    if (!(CPL_NATIVE_PRECISIONS >> options->precision & 1)) return cpl_fail(err, CPL_UNSUPPORTED, CPL_NATIVE_REASON);
-    if (options->precision == CPL_PRECISION_INT8 && (a->hidden > CPL_I8_K_MAX || a->intermediate > CPL_I8_K_MAX))
-        return cpl_fail(err, CPL_UNSUPPORTED, "can't run int8 over %u and %u columns: sums are exact up to %d",
-                        a->hidden, a->intermediate, CPL_I8_K_MAX);
-    if (options->device)
-        return cpl_fail(err, CPL_INVALID, "no device %u: the native backend has device 0", options->device);
-    if (a->norm_place != CPL_NORM_POST || a->position_scheme != CPL_POSITION_LEARNED)
-        return cpl_fail(err, CPL_UNSUPPORTED,
-                        "the native backend runs BERT-like models only: norm after the residual, "
-                        "learned positions");
-    if (!a->layers || !a->hidden || a->heads * a->head_size != a->hidden)
-        return cpl_fail(err, CPL_UNSUPPORTED, "can't run %u heads of size %u over hidden size %u", a->heads,
-                        a->head_size, a->hidden);
-    return CPL_OK;
 }
 
 static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error *err)
@@ -223,35 +182,36 @@ static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error
     return CPL_OK;
 }
 
-cpl_status cpl_native_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
-                           cpl_load_report *report, const cpl_host *host, cpl_error *err)
+static void set_up(cpl_weights *w, const cpl_model *model, const cpl_load_options *options,
+                   const cpl_native_settings *settings, const cpl_host *host)
 {
-    *out = NULL;
-    cpl_status st = check(model, options, err);
-    if (st) return st;
-    cpl_weights *w = calloc(1, sizeof *w);
-    if (!w) return cpl_fail_memory(err, sizeof *w);
     cpl_cpu cpu;
     cpl_cpu_detect(&cpu);
+    w->head.path = &cpl_native_rows;
     w->host = *host;
     w->precision = options->precision;
     w->arch = model->arch;
     w->pooling = model->pooling;
-    w->max_length = model->max_length;
+    w->limits = cpl_native_limits_of(model, options);
     w->word = model->weights.word_embedding;
-    w->tokens_max = options->batch_tokens_max > model->max_length ? options->batch_tokens_max : model->max_length;
-    w->sequences_max = options->batch_sequences_max && options->batch_sequences_max < w->tokens_max
-                           ? options->batch_sequences_max
-                           : w->tokens_max;
+    w->stages = settings->stages;
+    cpl_kernels_choose(&w->kernels, settings->isa);
+    w->block_rows = choose_block_rows(w, &cpu);
+}
+
+cpl_status cpl_native_rows_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
+                                const cpl_native_settings *settings, cpl_load_report *report, const cpl_host *host,
+                                cpl_error *err)
+{
+    *out = NULL;
+    cpl_weights *w = calloc(1, sizeof *w);
+    if (!w) return cpl_fail_memory(err, sizeof *w);
+    set_up(w, model, options, settings, host);
     w->layers = calloc(w->arch.layers, sizeof *w->layers);
-    if (!w->layers) st = cpl_fail_memory(err, w->arch.layers * sizeof *w->layers);
-    if (!st) st = read_settings(w, options, &cpu, err);
-    if (!st) {
-        w->block_rows = choose_block_rows(w, &cpu);
-        st = fill_weights(w, model, err);
-    }
+    const cpl_status st =
+        w->layers ? fill_weights(w, model, err) : cpl_fail_memory(err, w->arch.layers * sizeof *w->layers);
     if (st) {
-        cpl_native_unload(w);
+        cpl_native_rows_unload(w);
         return st;
     }
     report->weight_bytes = w->block_bytes;
@@ -265,7 +225,7 @@ cpl_status cpl_native_load(cpl_weights **out, const cpl_model *model, const cpl_
     return CPL_OK;
 }
 
-void cpl_native_unload(cpl_weights *w)
+void cpl_native_rows_unload(cpl_weights *w)
 {
     if (!w) return;
     if (w->block) w->host.release(w->block, w->block_bytes);
