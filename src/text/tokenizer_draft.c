@@ -105,15 +105,6 @@ cpl_status cpl_draft_bert_templates(cpl_draft *d, int32_t cls, int32_t sep, cpl_
 
 /* ---- finishing ---------------------------------------------------------------------------------------------- */
 
-static int compare_words(const void *x, const void *y)
-{
-    const cpl_vocab_entry *a = x, *b = y;
-    int c = memcmp(a->text, b->text, a->size < b->size ? a->size : b->size);
-    if (c) return c;
-    if (a->size != b->size) return a->size < b->size ? -1 : 1;
-    return a->order < b->order ? -1 : 1;
-}
-
 static bool equal_words(const cpl_vocab_entry *a, const cpl_vocab_entry *b)
 {
     return a->size == b->size && !memcmp(a->text, b->text, a->size);
@@ -123,7 +114,8 @@ static bool equal_words(const cpl_vocab_entry *a, const cpl_vocab_entry *b)
 static cpl_status settle_words(cpl_draft *d, uint8_t *used, cpl_error *err)
 {
     size_t kept = 0;
-    if (d->entry_count) qsort(d->entries, d->entry_count, sizeof *d->entries, compare_words);
+    cpl_status st = cpl_vocab_sort(d->entries, d->entry_count, err);
+    if (st) return st;
     for (size_t i = 0; i < d->entry_count; i++) {
         if (i + 1 < d->entry_count && equal_words(&d->entries[i], &d->entries[i + 1])) continue;
         uint32_t id = (uint32_t)d->entries[i].value;
@@ -189,6 +181,23 @@ static cpl_status settle_added(cpl_draft *d, cpl_error *err)
     return st ? st : refuse_twins(d, err);
 }
 
+/* Value of a word among the settled ones, or -1. */
+static int32_t word_value(const cpl_draft *d, size_t words, const char *text, size_t n)
+{
+    size_t lo = 0, hi = words;
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        const cpl_vocab_entry *e = &d->entries[mid];
+        int c = memcmp(e->text, text, e->size < n ? e->size : n);
+        if (!c && e->size == n) return e->value;
+        if (c < 0 || (!c && e->size < n))
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return -1;
+}
+
 static cpl_status settle_pieces(cpl_draft *d, cpl_error *err)
 {
     cpl_status st = CPL_OK;
@@ -200,14 +209,15 @@ static cpl_status settle_pieces(cpl_draft *d, cpl_error *err)
     return st;
 }
 
-/* Ids as the library gives them. `next`: how many words the vocabulary has. */
-static cpl_status settle_ids(cpl_draft *d, size_t next, const uint8_t *used, cpl_error *err)
+/* Ids as the library gives them. */
+static cpl_status settle_ids(cpl_draft *d, size_t words, const uint8_t *used, cpl_error *err)
 {
     cpl_tokenizer *t = d->t;
+    size_t next = words;
     uint32_t model_size = t->vocab_size;
     for (size_t i = 0; i < t->added_count; i++) {
         cpl_added_token *token = &t->added[i];
-        int32_t id = cpl_vocab_word(&t->vocab, token->content, token->size);
+        int32_t id = word_value(d, words, token->content, token->size);
         if (id < 0) {
             if (next >= CPL_TOKEN_IDS_MAX || (next < model_size && used[next / 8] & 1 << next % 8))
                 return cpl_fail_file(err, CPL_CORRUPT, d->name,
@@ -233,21 +243,34 @@ static cpl_status settle_ids(cpl_draft *d, size_t next, const uint8_t *used, cpl
     return CPL_OK;
 }
 
-static cpl_status finish(cpl_draft *d, uint8_t *used, cpl_error *err)
+/* Words that no text can have are left out of what is searched: punctuation is a word of its own, so "[unused1]" and
+ * "##ing" never come. */
+static size_t drop_unreachable(const cpl_draft *d, cpl_vocab_entry *out)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < d->entry_count; i++) {
+        const cpl_vocab_entry *e = &d->entries[i];
+        if (e->kind == CPL_VOCAB_WORD && e->size > 1 && d->t->classes.of[(uint8_t)e->text[0]] == CPL_ASCII_PUNCT)
+            continue;
+        out[kept++] = *e;
+    }
+    return kept;
+}
+
+static cpl_status build_vocab(cpl_draft *d, cpl_error *err)
 {
     cpl_tokenizer *t = d->t;
-    cpl_tokenizer_set_ascii(t);
-    cpl_status st = settle_words(d, used, err);
-    size_t words = d->entry_count;
-    if (!st) st = settle_pieces(d, err);
-    if (!st) st = settle_added(d, err);
-    size_t entries = d->entry_count;
-    if (!st) st = cpl_vocab_build(&t->vocab, &t->arena, d->entries, entries, err);
-    if (st) return st;
-    t->unk_id = cpl_vocab_word(&t->vocab, d->unk_token, strlen(d->unk_token));
-    if (t->unk_id < 0)
-        return cpl_fail_file(err, CPL_CORRUPT, d->name, "the unknown token \"%s\" is not in the vocabulary",
-                             CPL_QUOTE(d->unk_token, strlen(d->unk_token)));
+    cpl_vocab_entry *entries = malloc((d->entry_count + 1) * sizeof *entries);
+    if (!entries) return cpl_fail_memory(err, (d->entry_count + 1) * sizeof *entries);
+    size_t n = drop_unreachable(d, entries);
+    cpl_status st = cpl_vocab_build(&t->vocab, &t->arena, entries, n, t->word_chars_max, err);
+    free(entries);
+    return st;
+}
+
+static cpl_status refuse_same_patterns(const cpl_draft *d, cpl_error *err)
+{
+    const cpl_tokenizer *t = d->t;
     for (size_t i = 0; i < t->added_count; i++) {
         const cpl_added_token *token = &t->added[i];
         int32_t which = -1;
@@ -258,8 +281,26 @@ static cpl_status finish(cpl_draft *d, uint8_t *used, cpl_error *err)
             return cpl_fail_file(err, CPL_CORRUPT, d->name, "added token \"%s\" is the same as another once normalised",
                                  CPL_QUOTE(token->content, token->size));
     }
-    st = settle_ids(d, words, used, err);
-    if (!st) cpl_tokenizer_set_lookups(t);
+    return CPL_OK;
+}
+
+static cpl_status finish(cpl_draft *d, uint8_t *used, cpl_error *err)
+{
+    cpl_tokenizer *t = d->t;
+    cpl_status st = cpl_tokenizer_set_tables(t, err);
+    if (!st) st = settle_words(d, used, err);
+    size_t words = d->entry_count;
+    if (!st) st = settle_pieces(d, err);
+    if (!st) st = settle_added(d, err);
+    if (!st) st = build_vocab(d, err);
+    if (st) return st;
+    t->unk_id = word_value(d, words, d->unk_token, strlen(d->unk_token));
+    if (t->unk_id < 0)
+        return cpl_fail_file(err, CPL_CORRUPT, d->name, "the unknown token \"%s\" is not in the vocabulary",
+                             CPL_QUOTE(d->unk_token, strlen(d->unk_token)));
+    st = refuse_same_patterns(d, err);
+    if (!st) st = settle_ids(d, words, used, err);
+    if (!st) cpl_tokenizer_set_matches(t);
     return st;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/json.h"
+#include "text/scan.h"
 #include "text/tokenizer.h"
 #include "text/vocab.h"
 
@@ -30,8 +31,7 @@ typedef struct cpl_added_token {
     bool special, single_word, lstrip, rstrip, normalized;
 } cpl_added_token;
 
-/* What an ASCII byte does, the normaliser's options counted in. */
-enum { CPL_ASCII_WORD, CPL_ASCII_WHITE, CPL_ASCII_PUNCT, CPL_ASCII_DROP, CPL_ASCII_NOT };
+enum { CPL_WINDOW_BYTES = 2048 };
 
 struct cpl_tokenizer {
     cpl_arena arena; /* everything below lives here, the struct apart */
@@ -40,9 +40,10 @@ struct cpl_tokenizer {
     int32_t unk_id;
     size_t word_chars_max;
     bool clean, cjk, strip, lower;
-    uint8_t ascii_class[256];
-    char ascii_lower[128];
-    int32_t ascii_punct_id[128];
+    const cpl_scan *scan;
+    cpl_scan_classes classes;
+    uint16_t page_of[1024]; /* of the characters below U+10000, 64 a page (normalize.c) */
+    const uint32_t (*pages)[64];
     cpl_added_token *added;
     size_t added_count;
     size_t matchers[CPL_VOCAB_KINDS];          /* added tokens of CPL_VOCAB_RAW and CPL_VOCAB_NORMAL */
@@ -58,7 +59,10 @@ typedef struct cpl_nonstarter {
 } cpl_nonstarter;
 
 struct cpl_tokenizer_scratch {
-    char *word; /* the word being read, normalised */
+    char window[CPL_WINDOW_BYTES + CPL_SCAN_SLACK]; /* normalised text, as far as it is not ids yet */
+    uint16_t starts[CPL_WINDOW_BYTES + CPL_SCAN_SLACK], ends[CPL_WINDOW_BYTES + CPL_SCAN_SLACK]; /* of its words */
+    uint64_t hashes[CPL_WINDOW_BYTES];
+    char *word; /* a word longer than the window, normalised */
     size_t word_cap;
     char *text; /* a normalised text, where added tokens are looked for in it */
     size_t text_size, text_cap;
@@ -70,10 +74,14 @@ struct cpl_tokenizer_scratch {
 
 bool cpl_tokenizer_grow(void **data, size_t *cap, size_t want, size_t item);
 
-/* From the options: ascii_class and ascii_lower. */
-void cpl_tokenizer_set_ascii(cpl_tokenizer *t);
-/* From vocab and matchers: ascii_punct_id, match_first and match_only. */
-void cpl_tokenizer_set_lookups(cpl_tokenizer *t);
+/* From the options: scan, classes and pages. */
+cpl_status cpl_tokenizer_set_tables(cpl_tokenizer *t, cpl_error *err);
+/* Its part that needs the normaliser. */
+cpl_status cpl_tokenizer_set_pages(cpl_tokenizer *t, cpl_tokenizer_scratch *s, cpl_error *err);
+/* From vocab and matchers: match_first and match_only. */
+void cpl_tokenizer_set_matches(cpl_tokenizer *t);
+/* The same ids by the scan of that number (scan.h), for tests; 0: this CPU lacks it or there is none. */
+int cpl_tokenizer_use_scan(cpl_tokenizer *t, size_t number);
 /* Leaves the normalised text in s->text (s->text_size bytes). */
 cpl_status cpl_tokenizer_normalize(const cpl_tokenizer *t, cpl_tokenizer_scratch *s, cpl_text text, cpl_error *err);
 

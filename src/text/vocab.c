@@ -1,56 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vocab.c - the two look-ups that WordPiece lives on.
- * The one idea: nine words of ten are in the vocabulary whole, so they cost one hash probe; the others are cut by a
- * trie whose children lie side by side, so that a step is a scan of a few bytes and no word can cost more than its
- * length times the longest entry (a probe per candidate end, the textbook way, is quadratic and a gift to hostile
- * texts). The trie is built breadth first from the sorted entries; its exact size is known beforehand. Invariant:
- * children of a node are consecutive and sorted. Threads: read-only once built. Rejected: a perfect hash (build time
- * for nothing at 50 % load), a double array (faster steps, but slow to build). */
+ * The one idea: nine words of ten are in the vocabulary whole, so they cost one cache line of a table that holds the
+ * words themselves (16 bytes of text and the id), two to a line. Low ids go in first, because vocabularies are sorted
+ * by frequency: the words of a text are nearly always in the line their hash says. Words that found both their lines
+ * full are left out, which costs time and nothing else: whatever the table doesn't answer, the trie does. The trie is a
+ * double array: a step is one load and one comparison, and no word costs more than its length times the longest entry
+ * (a probe per candidate end, the textbook way, is quadratic and a gift to hostile texts). Invariants: the child of
+ * every unit by every byte is inside the array (bases are below its size, which is a multiple of 256), so any bytes may
+ * be looked up. Threads: read-only once built. Rejected: a perfect hash (its displacements take half the first-level
+ * cache), a trie of sorted siblings (a scan and two mispredictions a step), one probe sequence of 16-byte slots with
+ * the text elsewhere (two more cache misses). */
 #include "text/vocab.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
 
-static inline uint64_t load64(const char *p)
-{
-    uint64_t x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-static inline uint32_t load32(const char *p)
-{
-    uint32_t x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-static inline uint64_t mix(uint64_t a, uint64_t b)
-{
-    __uint128_t product = (__uint128_t)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static inline uint64_t hash_bytes(const char *p, size_t n)
-{
-    const uint64_t k = 0x9E3779B97F4A7C15u;
-    uint64_t h = k ^ n, a = 0, b = 0;
-    if (n > 16) {
-        for (const char *end = p + n - 16; p < end; p += 16, n -= 16) h = mix(load64(p) ^ h, load64(p + 8) ^ k);
-    }
-    if (n >= 8) {
-        a = load64(p);
-        b = load64(p + n - 8);
-    } else if (n >= 4) {
-        a = load32(p);
-        b = load32(p + n - 4);
-    } else if (n) {
-        a = (uint64_t)(uint8_t)p[0] << 16 | (uint64_t)(uint8_t)p[n / 2] << 8 | (uint8_t)p[n - 1];
-    }
-    return mix(a ^ h ^ 0xD6E8FEB86659FD93u, b ^ k);
-}
+/* ---- order ----------------------------------------------------------------------------------------------------- */
 
 static int compare_entries(const void *x, const void *y)
 {
@@ -62,163 +29,324 @@ static int compare_entries(const void *x, const void *y)
     return a->order < b->order ? -1 : a->order > b->order;
 }
 
-static size_t common_prefix(const cpl_vocab_entry *a, const cpl_vocab_entry *b)
+typedef struct sort_key {
+    uint64_t first; /* kind (2 bits) and the first seven bytes, big-endian */
+    const cpl_vocab_entry *entry;
+} sort_key;
+
+static int compare_keys(const void *x, const void *y)
 {
-    size_t i = 0, n = a->size < b->size ? a->size : b->size;
-    while (i < n && a->text[i] == b->text[i]) i++;
-    return i;
+    const sort_key *a = x, *b = y;
+    if (a->first != b->first) return a->first < b->first ? -1 : 1;
+    return compare_entries(a->entry, b->entry);
 }
 
-/* Leaves one of each, without the empty ones, and says how many trie nodes they make. */
-static size_t deduplicate(cpl_vocab_entry *entries, size_t n, size_t *nodes)
+static cpl_status sort_all(cpl_vocab_entry *entries, size_t n, cpl_error *err)
+{
+    sort_key *keys = malloc(n * sizeof *keys);
+    cpl_vocab_entry *copy = malloc(n * sizeof *copy);
+    if (!keys || !copy) {
+        free(keys);
+        free(copy);
+        return cpl_fail_memory(err, n * (sizeof *keys + sizeof *copy));
+    }
+    memcpy(copy, entries, n * sizeof *copy);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t first = (uint64_t)copy[i].kind << 56;
+        for (uint32_t k = 0; k < 7 && k < copy[i].size; k++)
+            first |= (uint64_t)(uint8_t)copy[i].text[k] << (48 - 8 * k);
+        keys[i] = (sort_key){first, &copy[i]};
+    }
+    qsort(keys, n, sizeof *keys, compare_keys);
+    for (size_t i = 0; i < n; i++) entries[i] = *keys[i].entry;
+    free(keys);
+    free(copy);
+    return CPL_OK;
+}
+
+/* Comes nearly always with few entries out of order at the end. */
+cpl_status cpl_vocab_sort(cpl_vocab_entry *entries, size_t n, cpl_error *err)
+{
+    size_t sorted = n ? 1 : 0;
+    while (sorted < n && compare_entries(&entries[sorted - 1], &entries[sorted]) < 0) sorted++;
+    if (sorted == n) return CPL_OK;
+    cpl_status st = sort_all(entries + sorted, n - sorted, err);
+    if (st || compare_entries(&entries[sorted - 1], &entries[sorted]) < 0) return st;
+    return sort_all(entries, n, err);
+}
+
+static bool same_entry(const cpl_vocab_entry *a, const cpl_vocab_entry *b)
+{
+    return a->kind == b->kind && a->size == b->size && !memcmp(a->text, b->text, a->size);
+}
+
+/* Leaves one of each, without the empty ones. */
+static size_t deduplicate(cpl_vocab_entry *entries, size_t n)
 {
     size_t kept = 0;
-    *nodes = CPL_VOCAB_KINDS;
     for (size_t i = 0; i < n; i++) {
         if (!entries[i].size) continue;
-        cpl_vocab_entry *last = kept ? &entries[kept - 1] : NULL;
-        size_t shared = last && last->kind == entries[i].kind ? common_prefix(last, &entries[i]) : 0;
-        if (last && last->kind == entries[i].kind && shared == entries[i].size && last->size == entries[i].size) {
-            *last = entries[i];
-            continue;
-        }
-        *nodes += entries[i].size - shared;
+        if (kept && same_entry(&entries[kept - 1], &entries[i])) kept--;
         entries[kept++] = entries[i];
     }
     return kept;
 }
 
-/* What a node still has to cover while the trie is built: entries lo .. hi-1, which agree in their first `depth` bytes.
- */
+/* ---- trie ------------------------------------------------------------------------------------------------------ */
+
+enum { BLOCK = 256, TRIES = 96 };
+#define FREE      UINT32_MAX
+#define UNITS_MAX ((size_t)1 << 30)
+
+/* Free units form a ring through `ring`, oldest first; head is one of them, or FREE when there is none. */
+typedef struct ring {
+    uint32_t next, prev;
+} ring;
+
+/* Entries lo .. hi-1 agree in their first `depth` bytes, which lead to unit `at`. */
 typedef struct pending {
-    uint32_t lo, hi, depth;
+    uint32_t at, lo, hi, depth;
 } pending;
 
-static void grow_children(cpl_vocab_node *nodes, uint8_t *labels, pending *todo, size_t at, size_t *used,
-                          const cpl_vocab_entry *entries)
+typedef struct builder {
+    const cpl_vocab_entry *entries;
+    cpl_vocab_unit *units;
+    int32_t *values;
+    ring *free_units;
+    uint32_t head;
+    size_t count, cap;
+    pending *todo;
+    size_t todo_count, todo_cap;
+} builder;
+
+static bool grow(void **data, size_t count, size_t item)
 {
-    pending p = todo[at];
-    nodes[at].value = -1;
-    nodes[at].first = (uint32_t)*used;
-    nodes[at].count = 0;
-    uint32_t i = p.lo;
-    if (i < p.hi && entries[i].size == p.depth) nodes[at].value = entries[i++].value;
+    void *p = realloc(*data, count * item);
+    if (p) *data = p;
+    return p != NULL;
+}
+
+static bool add_block(builder *b)
+{
+    if (b->count + BLOCK > b->cap) {
+        size_t cap = b->cap ? b->cap * 2 : 16 * BLOCK;
+        if (cap > UNITS_MAX || !grow((void **)&b->units, cap, sizeof *b->units) ||
+            !grow((void **)&b->values, cap, sizeof *b->values) ||
+            !grow((void **)&b->free_units, cap, sizeof *b->free_units))
+            return false;
+        b->cap = cap;
+    }
+    for (uint32_t i = (uint32_t)b->count; i < b->count + BLOCK; i++) {
+        b->units[i] = (cpl_vocab_unit){0, FREE};
+        b->values[i] = -1;
+        uint32_t next = b->head == FREE ? i : b->head, prev = b->head == FREE ? i : b->free_units[b->head].prev;
+        b->free_units[i] = (ring){next, prev};
+        b->free_units[prev].next = i;
+        b->free_units[next].prev = i;
+        if (b->head == FREE) b->head = i;
+    }
+    b->count += BLOCK;
+    return true;
+}
+
+static void take_unit(builder *b, uint32_t at, uint32_t parent)
+{
+    ring r = b->free_units[at];
+    b->free_units[r.prev].next = r.next;
+    b->free_units[r.next].prev = r.prev;
+    if (b->head == at) b->head = r.next == at ? FREE : r.next;
+    b->units[at].parent = parent;
+}
+
+static bool base_fits(const builder *b, uint32_t base, const uint8_t *labels, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (b->units[base ^ labels[i]].parent != FREE) return false;
+    return true;
+}
+
+/* A base whose children by `labels` are all free. Single children fill the oldest holes, families look through the
+ * newest units, where there is room. False: no memory. */
+static bool find_base(builder *b, const uint8_t *labels, size_t n, uint32_t *base)
+{
+    uint32_t at = b->head;
+    for (int i = 0; at != FREE && i < TRIES; i++) {
+        if (n > 1) at = b->free_units[at].prev;
+        *base = at ^ labels[0];
+        if (base_fits(b, *base, labels, n)) return true;
+        if (n == 1) at = b->free_units[at].next;
+        if (at == b->head) break;
+    }
+    *base = (uint32_t)b->count; /* a fresh block fits anything */
+    return add_block(b);
+}
+
+static bool push(builder *b, pending p)
+{
+    if (b->todo_count == b->todo_cap) {
+        size_t cap = b->todo_cap ? b->todo_cap * 2 : 1024;
+        if (!grow((void **)&b->todo, cap, sizeof *b->todo)) return false;
+        b->todo_cap = cap;
+    }
+    b->todo[b->todo_count++] = p;
+    return true;
+}
+
+static bool grow_children(builder *b, pending p)
+{
+    const cpl_vocab_entry *entries = b->entries;
+    uint8_t labels[256];
+    uint32_t from[257], n = 0, i = p.lo, base = 0, ends = 0;
+    if (i < p.hi && entries[i].size == p.depth) {
+        b->values[p.at] = entries[i++].value;
+        ends = 1;
+    }
     while (i < p.hi) {
         uint8_t byte = (uint8_t)entries[i].text[p.depth];
-        uint32_t from = i;
+        labels[n] = byte;
+        from[n++] = i;
         while (i < p.hi && (uint8_t)entries[i].text[p.depth] == byte) i++;
-        labels[*used] = byte;
-        todo[*used] = (pending){from, i, p.depth + 1};
-        (*used)++;
-        nodes[at].count++;
     }
+    from[n] = p.hi;
+    if (n) {
+        if (!find_base(b, labels, n, &base)) return false;
+        for (uint32_t k = 0; k < n; k++) take_unit(b, base ^ labels[k], p.at);
+        for (uint32_t k = n; k-- > 0;)
+            if (!push(b, (pending){base ^ labels[k], from[k], from[k + 1], p.depth + 1})) return false;
+    }
+    b->units[p.at].base = base << 1 | ends;
+    return true;
 }
 
-static cpl_status build_trie(cpl_vocab *v, cpl_arena *arena, const cpl_vocab_entry *entries, size_t n, size_t count,
-                             cpl_error *err)
+static bool grow_trie(builder *b, size_t n)
 {
-    cpl_vocab_node *nodes = cpl_arena_take(arena, count * sizeof *nodes, 16);
-    uint8_t *labels = cpl_arena_take(arena, count, 16);
-    uint32_t(*root)[256] = cpl_arena_take_zeroed(arena, CPL_VOCAB_KINDS, sizeof *root);
-    pending *todo = malloc(count * sizeof *todo);
-    if (!nodes || !labels || !root || !todo) {
-        free(todo);
-        return cpl_fail_memory(err, count * sizeof *todo);
+    b->head = FREE;
+    if (!add_block(b)) return false;
+    uint32_t lo = (uint32_t)n;
+    for (uint32_t k = 0; k < CPL_VOCAB_KINDS; k++) take_unit(b, k, FREE - 1);
+    for (uint32_t k = CPL_VOCAB_KINDS; k-- > 0;) {
+        uint32_t hi = lo;
+        while (lo && (uint32_t)b->entries[lo - 1].kind == k) lo--;
+        if (!push(b, (pending){k, lo, hi, 0})) return false;
     }
-    size_t used = CPL_VOCAB_KINDS, lo = 0;
-    for (size_t k = 0; k < CPL_VOCAB_KINDS; k++) {
-        size_t hi = lo;
-        while (hi < n && (size_t)entries[hi].kind == k) hi++;
-        todo[k] = (pending){(uint32_t)lo, (uint32_t)hi, 0};
-        labels[k] = 0;
-        lo = hi;
-    }
-    for (size_t at = 0; at < used; at++) grow_children(nodes, labels, todo, at, &used, entries);
-    CPL_ASSERT(used == count);
-    for (size_t k = 0; k < CPL_VOCAB_KINDS; k++)
-        for (uint32_t i = 0; i < nodes[k].count; i++) root[k][labels[nodes[k].first + i]] = nodes[k].first + i;
-    free(todo);
-    v->nodes = nodes;
-    v->labels = labels;
-    v->root = root;
-    return CPL_OK;
+    while (b->todo_count)
+        if (!grow_children(b, b->todo[--b->todo_count])) return false;
+    return true;
 }
 
-static cpl_status build_hash(cpl_vocab *v, cpl_arena *arena, const cpl_vocab_entry *entries, size_t n, cpl_error *err)
+static cpl_status build_trie(cpl_vocab *v, cpl_arena *arena, const cpl_vocab_entry *entries, size_t n, cpl_error *err)
 {
-    size_t words = 0, bytes = 0, size = 16;
-    while (words < n && entries[words].kind == CPL_VOCAB_WORD) bytes += entries[words++].size;
-    while (size < words * 2) size *= 2;
-    cpl_vocab_slot *slots = cpl_arena_take(arena, size * sizeof *slots, 64);
-    char *pool = cpl_arena_take(arena, bytes + 1, 16);
-    if (!slots || !pool) return cpl_fail_memory(err, size * sizeof *slots + bytes);
-    for (size_t i = 0; i < size; i++) slots[i] = (cpl_vocab_slot){.value = -1};
-    size_t at = 0;
+    builder b = {.entries = entries};
+    bool fine = grow_trie(&b, n);
+    cpl_vocab_unit *units = fine ? cpl_arena_take(arena, b.count * sizeof *units, 64) : NULL;
+    int32_t *values = fine ? cpl_arena_take(arena, b.count * sizeof *values, 64) : NULL;
+    if (units && values) {
+        memcpy(units, b.units, b.count * sizeof *units);
+        memcpy(values, b.values, b.count * sizeof *values);
+    }
+    v->units = units;
+    v->values = values;
+    v->unit_count = b.count;
+    free(b.units);
+    free(b.values);
+    free(b.free_units);
+    free(b.todo);
+    return units && values ? CPL_OK : cpl_fail_memory(err, b.count * (sizeof *units + sizeof *values));
+}
+
+/* ---- table ----------------------------------------------------------------------------------------------------- */
+
+static size_t characters(const cpl_vocab_entry *e)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < e->size; i++) n += ((uint8_t)e->text[i] & 0xC0) != 0x80;
+    return n;
+}
+
+static int by_value(const void *x, const void *y)
+{
+    const cpl_vocab_entry *a = *(const cpl_vocab_entry *const *)x, *b = *(const cpl_vocab_entry *const *)y;
+    return a->value < b->value ? -1 : a->value > b->value;
+}
+
+static bool put_in_line(cpl_vocab_line *line, cpl_vocab_key key, uint32_t mark)
+{
+    for (int i = 0; i < CPL_VOCAB_WAYS; i++) {
+        if (line->way[i].mark) continue;
+        line->way[i].key = key;
+        line->way[i].mark = mark;
+        return true;
+    }
+    return false;
+}
+
+static cpl_status build_table(cpl_vocab *v, cpl_arena *arena, const cpl_vocab_entry *entries, size_t n,
+                              size_t word_chars_max, cpl_error *err)
+{
+    const cpl_vocab_entry **order = malloc((n + 1) * sizeof(cpl_vocab_entry *));
+    if (!order) return cpl_fail_memory(err, n * sizeof(cpl_vocab_entry *));
+    size_t words = 0;
+    for (size_t i = 0; i < n && entries[i].kind == CPL_VOCAB_WORD; i++)
+        if (entries[i].size <= CPL_VOCAB_KEY_MAX && characters(&entries[i]) <= word_chars_max)
+            order[words++] = &entries[i];
+    v->line_bits = 1;
+    while ((size_t)3 << v->line_bits < words * 2) v->line_bits++; /* at most three of four ways full */
+    cpl_vocab_line *lines = cpl_arena_take(arena, sizeof *lines << v->line_bits, 64);
+    if (!lines) {
+        free(order);
+        return cpl_fail_memory(err, sizeof *lines << v->line_bits);
+    }
+    memset(lines, 0, sizeof *lines << v->line_bits);
+    qsort(order, words, sizeof(cpl_vocab_entry *), by_value);
     for (size_t i = 0; i < words; i++) {
-        uint64_t h = hash_bytes(entries[i].text, entries[i].size);
-        size_t s = h & (size - 1);
-        while (slots[s].value >= 0) s = (s + 1) & (size - 1);
-        slots[s] = (cpl_vocab_slot){(uint32_t)(h >> 32), entries[i].value, (uint32_t)at, entries[i].size};
-        memcpy(pool + at, entries[i].text, entries[i].size);
-        at += entries[i].size;
+        cpl_vocab_key key = {{0, 0}};
+        memcpy(&key, order[i]->text, order[i]->size);
+        uint64_t hash = cpl_vocab_hash(key);
+        uint32_t mark = order[i]->size << 24 | (uint32_t)order[i]->value;
+        size_t line = cpl_vocab_line_of(v, hash);
+        if (!put_in_line(&lines[line], key, mark)) put_in_line(&lines[cpl_vocab_other_line(v, line, hash)], key, mark);
     }
-    v->slots = slots;
-    v->pool = pool;
-    v->mask = size - 1;
+    free(order);
+    v->lines = lines;
     return CPL_OK;
 }
 
-cpl_status cpl_vocab_build(cpl_vocab *v, cpl_arena *arena, cpl_vocab_entry *entries, size_t n, cpl_error *err)
+/* ---- exported -------------------------------------------------------------------------------------------------- */
+
+cpl_status cpl_vocab_build(cpl_vocab *v, cpl_arena *arena, cpl_vocab_entry *entries, size_t n, size_t word_chars_max,
+                           cpl_error *err)
 {
-    size_t bytes = 0, nodes;
+    size_t bytes = 0;
     for (size_t i = 0; i < n; i++) bytes += entries[i].size;
     if (bytes > (size_t)1 << 30 || n > (size_t)1 << 30)
         return cpl_fail(err, CPL_UNSUPPORTED, "vocabulary of more than 1 GiB of text");
-    if (n) qsort(entries, n, sizeof *entries, compare_entries);
-    n = deduplicate(entries, n, &nodes);
-    cpl_status st = build_trie(v, arena, entries, n, nodes, err);
-    return st ? st : build_hash(v, arena, entries, n, err);
-}
-
-int32_t cpl_vocab_word(const cpl_vocab *v, const char *word, size_t n)
-{
-    uint64_t h = hash_bytes(word, n);
-    uint32_t tag = (uint32_t)(h >> 32);
-    for (size_t s = h & v->mask;; s = (s + 1) & v->mask) {
-        const cpl_vocab_slot *slot = &v->slots[s];
-        if (slot->value < 0) return -1;
-        if (slot->tag == tag && slot->size == n && !memcmp(v->pool + slot->at, word, n)) return slot->value;
-    }
-}
-
-static inline uint32_t child_of(const cpl_vocab *v, const cpl_vocab_node *node, uint8_t byte)
-{
-    const uint8_t *labels = v->labels + node->first;
-    uint32_t lo = 0, hi = node->count;
-    while (hi - lo > 8) {
-        uint32_t mid = (lo + hi) / 2;
-        if (labels[mid] <= byte)
-            lo = mid;
-        else
-            hi = mid;
-    }
-    for (; lo < hi; lo++)
-        if (labels[lo] == byte) return node->first + lo;
-    return 0;
+    cpl_status st = cpl_vocab_sort(entries, n, err);
+    if (st) return st;
+    n = deduplicate(entries, n);
+    st = build_trie(v, arena, entries, n, err);
+    return st ? st : build_table(v, arena, entries, n, word_chars_max, err);
 }
 
 size_t cpl_vocab_longest(const cpl_vocab *v, cpl_vocab_kind kind, const char *text, size_t n, int32_t *value)
 {
-    size_t best = 0;
-    uint32_t at = n ? v->root[kind][(uint8_t)text[0]] : 0;
-    for (size_t i = 1; at; i++) {
-        const cpl_vocab_node *node = &v->nodes[at];
-        if (node->value >= 0) {
-            best = i;
-            *value = node->value;
+    const cpl_vocab_unit *units = v->units;
+    uint32_t at = (uint32_t)kind, best = 0;
+    size_t best_size = 0;
+    for (size_t i = 0; i < n;) {
+        uint32_t next = units[at].base >> 1 ^ (uint8_t)text[i];
+        if (units[next].parent != at) break;
+        at = next;
+        i++;
+        if (units[at].base & 1) {
+            best = at;
+            best_size = i;
         }
-        if (i == n || !node->count) break;
-        at = child_of(v, node, (uint8_t)text[i]);
     }
-    return best;
+    if (best_size) *value = v->values[best];
+    return best_size;
+}
+
+int cpl_vocab_begins(const cpl_vocab *v, cpl_vocab_kind kind, unsigned char byte)
+{
+    return v->units[v->units[kind].base >> 1 ^ byte].parent == (uint32_t)kind;
 }

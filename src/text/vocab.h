@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vocab.h - from token strings to ids: whole words by hash, longest prefixes by trie. Read-only once built. */
+/* vocab.h - from token strings to ids: whole words of up to 16 bytes by table, everything else by trie. Read-only once
+ * built. */
 #ifndef CPL_TEXT_VOCAB_H
 #define CPL_TEXT_VOCAB_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "couplet.h"
 
-/* Each kind is a set of its own. Only CPL_VOCAB_WORD is in the hash; all are in the trie. */
+/* Each kind is a set of its own. All are in the trie; short ones of CPL_VOCAB_WORD are in the table too. */
 typedef enum cpl_vocab_kind {
-    CPL_VOCAB_WORD,   /* every entry of the vocabulary as it is written */
+    CPL_VOCAB_WORD,   /* entries that a word can be */
     CPL_VOCAB_PIECE,  /* those that continue a word, without their prefix */
     CPL_VOCAB_RAW,    /* added tokens looked for in the raw text; the value is an index, not an id */
     CPL_VOCAB_NORMAL, /* added tokens, normalised, looked for in the normalised text; also an index */
@@ -22,38 +24,79 @@ typedef struct cpl_vocab_entry {
     const char *text; /* borrowed while building; empty ones are left out */
     uint32_t size;
     uint32_t order; /* of equal entries of a kind the one with the highest order wins */
-    int32_t value;  /* >= 0 */
+    int32_t value;  /* 0 .. 2^24 - 1 */
     cpl_vocab_kind kind;
 } cpl_vocab_entry;
 
-typedef struct cpl_vocab_node {
-    uint32_t first; /* the children are nodes first .. first + count - 1, by rising label */
-    int32_t value;  /* -1: no entry ends here */
-    uint32_t count;
-} cpl_vocab_node;
+/* A node of the trie (a double array): its child by byte b is units[(base >> 1) ^ b] when that says `parent` is this
+ * node. Bit 0 of base: an entry ends here, its value in values[]. */
+typedef struct cpl_vocab_unit {
+    uint32_t base, parent;
+} cpl_vocab_unit;
 
-typedef struct cpl_vocab_slot {
-    uint32_t tag;  /* upper half of the hash */
-    int32_t value; /* -1: empty */
-    uint32_t at, size;
-} cpl_vocab_slot;
+enum { CPL_VOCAB_KEY_MAX = 16, CPL_VOCAB_WAYS = 2 };
+
+/* A word padded with zeros; two little-endian halves. */
+typedef struct cpl_vocab_key {
+    uint64_t half[2];
+} cpl_vocab_key;
+
+/* One cache line of the table. mark: size << 24 | id, 0: empty. */
+typedef struct cpl_vocab_line {
+    struct {
+        cpl_vocab_key key;
+        uint32_t mark, unused[3];
+    } way[CPL_VOCAB_WAYS];
+} cpl_vocab_line;
 
 typedef struct cpl_vocab {
-    const cpl_vocab_node *nodes; /* the first CPL_VOCAB_KINDS are the roots */
-    const uint8_t *labels;       /* the byte that leads to each node */
-    uint32_t (*root)[256];       /* child of a root by byte; 0: none */
-    const cpl_vocab_slot *slots;
-    const char *pool;
-    size_t mask;
+    const cpl_vocab_unit *units; /* the first CPL_VOCAB_KINDS are the roots; a multiple of 256 */
+    const int32_t *values;
+    const cpl_vocab_line *lines; /* 2^line_bits of them */
+    unsigned line_bits;
+    size_t unit_count;
 } cpl_vocab;
 
-/* Sorts `entries`, copies what it needs into `arena`. Only CPL_NO_MEMORY can happen (and CPL_UNSUPPORTED above 1 GiB
- * of text). */
-cpl_status cpl_vocab_build(cpl_vocab *v, cpl_arena *arena, cpl_vocab_entry *entries, size_t n, cpl_error *err);
+/* Sorts by kind, then text, then order. */
+cpl_status cpl_vocab_sort(cpl_vocab_entry *entries, size_t n, cpl_error *err);
+/* Copies what it needs of `entries` into `arena`, sorts them where they aren't. In the table go words of at most
+ * word_chars_max characters. Only CPL_NO_MEMORY can happen (and CPL_UNSUPPORTED above 1 GiB of text). */
+cpl_status cpl_vocab_build(cpl_vocab *v, cpl_arena *arena, cpl_vocab_entry *entries, size_t n, size_t word_chars_max,
+                           cpl_error *err);
 
-/* Value of a whole word, or -1. */
-int32_t cpl_vocab_word(const cpl_vocab *v, const char *word, size_t n);
 /* Bytes of the longest entry of `kind` that text begins with, its value in *value; 0: none. */
 size_t cpl_vocab_longest(const cpl_vocab *v, cpl_vocab_kind kind, const char *text, size_t n, int32_t *value);
+/* 1: an entry of `kind` begins with this byte. */
+int cpl_vocab_begins(const cpl_vocab *v, cpl_vocab_kind kind, unsigned char byte);
+
+/* ---- the table, inline because it is looked at for every word ------------------------------------------------- */
+
+static inline uint64_t cpl_vocab_hash(cpl_vocab_key key)
+{
+    uint64_t h = key.half[0] * 0x9E3779B97F4A7C15u + key.half[1] * 0xD6E8FEB86659FD93u;
+    h ^= h >> 32;
+    return h * 0xBF58476D1CE4E5B9u;
+}
+
+static inline size_t cpl_vocab_line_of(const cpl_vocab *v, uint64_t hash) { return hash >> (64 - v->line_bits); }
+
+/* Where a word is when its first line was full. */
+static inline size_t cpl_vocab_other_line(const cpl_vocab *v, size_t line, uint64_t hash)
+{
+    return (line ^ (1 + (hash & 0xFF))) & (((size_t)1 << v->line_bits) - 1);
+}
+
+/* The id in this line, or -1. */
+static inline int32_t cpl_vocab_in_line(const cpl_vocab *v, size_t line, cpl_vocab_key key, size_t size)
+{
+    const cpl_vocab_line *l = &v->lines[line];
+    uint32_t found = 0;
+    for (int i = 0; i < CPL_VOCAB_WAYS; i++) {
+        uint64_t differs = (l->way[i].key.half[0] ^ key.half[0]) | (l->way[i].key.half[1] ^ key.half[1]) |
+                           (l->way[i].mark >> 24 ^ size);
+        found |= differs ? 0 : l->way[i].mark;
+    }
+    return found ? (int32_t)(found & 0xFFFFFF) : -1;
+}
 
 #endif

@@ -12,7 +12,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer_impl.h"
 #include "unit/text/hostile_text.h"
 
 #define GOLDEN     "tests/golden/tokenizer/"
@@ -113,6 +113,15 @@ static int teardown(void **state)
     return 0;
 }
 
+/* Uses the next set of loops over bytes that this CPU has (all give the same ids); false behind the last. */
+static bool next_scan(cpl_tokenizer *t, size_t *number)
+{
+    int runs;
+    for (const cpl_scan *scan; (scan = cpl_scan_at(*number, &runs)); ++*number)
+        if (cpl_tokenizer_use_scan(t, *number)) return true;
+    return false;
+}
+
 typedef uint64_t block_fn(const cpl_tokenizer *t, uint64_t at);
 
 /* Compares each line of `kind` with what `block` gives; says which blocks differ. */
@@ -125,18 +134,21 @@ static void check_lines(const char *kind, block_fn *block)
         if (*line == '\n') line++;
         if (sscanf(line, "%15s %15s %31s %llu %llx", word, name, options, &at, &hash) != 5 || strcmp(word, kind))
             continue;
-        const cpl_tokenizer *t = tokenizer_of(name, *options == '-' ? "uncased" : options);
+        cpl_tokenizer *t = tokenizer_of(name, *options == '-' ? "uncased" : options);
         if (!t) {
             absent++;
             continue;
         }
-        uint64_t got = block(t, at);
         checked++;
-        if (got == hash) continue;
-        wrong++;
-        if (wrong < 20)
-            print_error("%s %s %s, block at %llu (0x%llX): ids differ from Hugging Face's (%016llx, not %016llx)\n",
-                        kind, name, options, at, at, (unsigned long long)got, hash);
+        for (size_t scan = 0; next_scan(t, &scan); scan++) {
+            uint64_t got = block(t, at);
+            if (got == hash) continue;
+            wrong++;
+            if (wrong < 20)
+                print_error("%s %s %s, block at %llu (0x%llX), loops %s: ids differ from Hugging Face's (%016llx, not "
+                            "%016llx)\n",
+                            kind, name, options, at, at, t->scan->name, (unsigned long long)got, hash);
+        }
     }
     print_message("%s: %zu blocks compared", kind, checked);
     if (absent) print_message(", %zu not: no " REAL_MODEL " here (make model fetches it)", absent);
@@ -270,7 +282,7 @@ static void real_pairs(void **state)
 {
     (void)state;
     const char *path = getenv("COUPLET_DATA");
-    const cpl_tokenizer *t = tokenizer_of("real", "uncased");
+    cpl_tokenizer *t = tokenizer_of("real", "uncased");
     if (!path || !t) {
         print_message("pairs: skipped, %s\n", path ? "no " REAL_MODEL " here" : "COUPLET_DATA names no file of pairs");
         skip();
@@ -285,8 +297,10 @@ static void real_pairs(void **state)
         unsigned long long max_length, known, hash;
         if (*line == '\n') line++;
         if (sscanf(line, "pairs real %llu %llx %llx", &max_length, &known, &hash) != 3 || known != key) continue;
-        if (pairs_hash(t, &file, max_length) != hash)
-            fail_msg("%s, max_length %llu: ids differ from Hugging Face's", path, max_length);
+        for (size_t scan = 0; next_scan(t, &scan); scan++)
+            if (pairs_hash(t, &file, max_length) != hash)
+                fail_msg("%s, max_length %llu, loops %s: ids differ from Hugging Face's", path, max_length,
+                         t->scan->name);
         checked++;
     }
     cpl_buf_deinit(&file);
