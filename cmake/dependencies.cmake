@@ -20,3 +20,15 @@ cpl_dependency(UV libuv>=1.40 libuv_a.a)
 cpl_dependency(NGHTTP2 libnghttp2>=1.43 libnghttp2.a)
 cpl_dependency(PROTOBUF_C libprotobuf-c>=1.4 libprotobuf-c.a)
 cpl_dependency(FYAML libfyaml>=0.7 libfyaml.a)
+
+# llhttp: a system that has it as a library, or Debian 12's node-llhttp, which ships its C sources.
+pkg_check_modules(LLHTTP_PACKAGE QUIET IMPORTED_TARGET GLOBAL libllhttp)
+if(LLHTTP_PACKAGE_FOUND AND NOT COUPLET_STATIC)
+  add_library(llhttp ALIAS PkgConfig::LLHTTP_PACKAGE)
+else()
+  find_path(LLHTTP_SOURCES llhttp.c PATHS /usr/share/llhttp REQUIRED)
+  find_path(LLHTTP_INCLUDE llhttp.h PATHS /usr/share/include/llhttp REQUIRED)
+  add_library(llhttp STATIC ${LLHTTP_SOURCES}/llhttp.c ${LLHTTP_SOURCES}/api.c ${LLHTTP_SOURCES}/http.c)
+  target_include_directories(llhttp SYSTEM PUBLIC ${LLHTTP_INCLUDE})
+  target_compile_options(llhttp PRIVATE -w) # not ours
+endif()

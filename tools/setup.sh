@@ -22,7 +22,7 @@ want() {
     case $1 in
     build)
         packages="$packages gcc libc6-dev cmake ninja-build pkg-config protobuf-c-compiler libnghttp2-dev libuv1-dev
-            libprotobuf-c-dev libjansson-dev libfyaml-dev zlib1g-dev libzstd-dev"
+            libprotobuf-c-dev libjansson-dev libfyaml-dev zlib1g-dev libzstd-dev node-llhttp"
         programs="$programs cc cmake ninja pkg-config protoc-c"
         modules="$modules libnghttp2 libuv libprotobuf-c jansson libfyaml zlib libzstd"
         ;;

@@ -58,7 +58,8 @@ static cpl_status print_config(const cpl_config *c, cpl_error *err)
 
 static cpl_status announce(const cpl_service *s, cpl_error *err)
 {
-    for (size_t i = 0; cpl_service_address(s, i); i++) printf("listening on %s (grpc)\n", cpl_service_address(s, i));
+    for (size_t i = 0; cpl_service_address(s, i); i++)
+        printf("listening on %s (grpc, http)\n", cpl_service_address(s, i));
     return fflush(stdout) ? cpl_fail_errno(err, "standard output", errno, "can't say that the server listens") : CPL_OK;
 }
 
@@ -85,7 +86,8 @@ const cpl_command cpl_command_serve = {
     .summary = "score pairs over gRPC",
     .flags = flags,
     .details =
-        "Prints 'listening on ADDRESS (grpc)' on stdout for each address once the model has scored a first pair; logs "
+        "Prints 'listening on ADDRESS (grpc, http)' on stdout for each address once the model has scored a first pair; "
+        "logs "
         "go to stderr. SIGTERM and SIGINT end it after the requests in flight are answered.\n\n"
         "Settings come from, each overriding the one before: defaults, the file's base_config.yaml (with "
         "--experiment), the file, --set, the other flags. An experiment that asks for "

@@ -62,7 +62,8 @@ void cpl_task_reduce(const cpl_loaded_model *m, cpl_task *t)
         return;
     case CPL_OP_EMBED:
         t->result.width = t->raw_width;
-        for (size_t i = 0; m->model->normalize && i < t->spec.n; i++) normalize(out + i * t->raw_width, t->raw_width);
+        for (size_t i = 0; m->model->normalize && t->spec.form != CPL_SCORE_RAW && i < t->spec.n; i++)
+            normalize(out + i * t->raw_width, t->raw_width);
         return;
     case CPL_OP_IDS: t->result.width = t->raw_width; return;
     }

@@ -34,7 +34,7 @@ typedef struct cpl_task_spec {
     const cpl_ids *ids;                       /* IDS; cu_seqlens may be cut from a longer list, so start above 0 */
     size_t n;                                 /* of pairs or texts; IDS: ids->n */
     size_t item_base;                         /* number of the first item, for messages: 0 but in a part of a call */
-    cpl_score_form form;                      /* SCORE: default activation or raw */
+    cpl_score_form form;                      /* SCORE: default activation or raw; EMBED: raw vectors aren't normalised */
     int32_t label;                            /* SCORE of a cross-encoder: which, or CPL_LABEL_... */
     uint32_t max_length;                      /* 0: the model's */
     uint64_t deadline_ns;                     /* monotonic; UINT64_MAX: none */

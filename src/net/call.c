@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* call.c - a gRPC call's life and its reply.
+/* call.c - a call's life and its reply (a plain HTTP call's reply: plain.c).
  *
  * Two parties hold a call: the transport, while nghttp2 knows the stream, and the service, from the first message it is
  * given until it finishes or releases. The call goes back to its loop's free list when neither does. So a reset stream
@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "net/grpc_text.h"
 #include "net/server_internal.h"
+#include "net/status_map.h"
 
 enum {
     RETAINED_BYTES = 64 * 1024,
@@ -86,6 +87,7 @@ cpl_call *cpl_call_take(cpl_connection *c, int32_t stream_id)
         l->free_count--;
         cpl_call old = *call;
         *call = (cpl_call){.reader = old.reader,
+                           .body = old.body,
                            .headers = old.headers,
                            .initial = old.initial,
                            .trailing = old.trailing,
@@ -125,6 +127,7 @@ static void clear(cpl_buf *b)
 static void free_call(cpl_call *call)
 {
     cpl_frame_reader_trim(&call->reader, 0);
+    cpl_buf_deinit(&call->body);
     cpl_buf_deinit(&call->headers);
     cpl_buf_deinit(&call->initial);
     cpl_buf_deinit(&call->trailing);
@@ -162,6 +165,7 @@ static void drop_if_unheld(cpl_call *call)
     if (call->next) call->next->prev = call->prev;
     if (c->calls == call) c->calls = call->next;
     cpl_frame_reader_trim(&call->reader, RETAINED_BYTES);
+    clear(&call->body);
     clear(&call->headers);
     clear(&call->initial);
     clear(&call->trailing);
@@ -184,6 +188,7 @@ static void service_done(cpl_call *call)
 {
     call->service_has = false;
     cpl_frame_reader_trim(&call->reader, RETAINED_BYTES);
+    clear(&call->body);
     uncharge(call);
 }
 
@@ -221,7 +226,7 @@ static nghttp2_nv pair_of(const void *name, size_t name_n, const void *value, si
 #define FIXED                     (NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)
 #define PAIR_OF_TEXT(name, value) pair_of(name, sizeof(name) - 1, value, sizeof(value) - 1, FIXED)
 
-static size_t add_records(nghttp2_nv *nva, size_t n, const cpl_buf *records)
+size_t cpl_record_pairs(nghttp2_nv *nva, size_t n, const cpl_buf *records)
 {
     cpl_record r;
     for (size_t at = 0; cpl_record_next(records, &at, &r);)
@@ -238,10 +243,8 @@ static size_t add_status(nghttp2_nv *nva, size_t n, const cpl_call *call)
     if (call->status_message.size)
         nva[n++] = pair_of("grpc-message", 12, call->status_message.data, call->status_message.size,
                            NGHTTP2_NV_FLAG_NO_COPY_NAME);
-    return add_records(nva, n, &call->trailing);
+    return cpl_record_pairs(nva, n, &call->trailing);
 }
-
-enum { REPLY_PAIRS_MAX = 2 * OWN_METADATA_MAX + 8 };
 
 static void fail_stream(cpl_call *call)
 {
@@ -265,7 +268,7 @@ static ssize_t read_reply(nghttp2_session *session, int32_t stream_id, uint8_t *
         return n ? (ssize_t)n : NGHTTP2_ERR_DEFERRED;
     }
     *data_flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-    nghttp2_nv nva[REPLY_PAIRS_MAX];
+    nghttp2_nv nva[CPL_REPLY_PAIRS_MAX];
     size_t count = add_status(nva, 0, call);
     if (nghttp2_submit_trailer(session, stream_id, nva, count)) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     return (ssize_t)n;
@@ -276,13 +279,13 @@ static size_t response_head(nghttp2_nv *nva, const cpl_call *call)
     nva[0] = PAIR_OF_TEXT(":status", "200");
     nva[1] = PAIR_OF_TEXT("content-type", "application/grpc");
     nva[2] = PAIR_OF_TEXT("grpc-accept-encoding", CPL_GRPC_ACCEPT_ENCODING);
-    return add_records(nva, 3, &call->initial);
+    return cpl_record_pairs(nva, 3, &call->initial);
 }
 
 static void start_reply(cpl_call *call)
 {
     call->responded = true;
-    nghttp2_nv nva[REPLY_PAIRS_MAX];
+    nghttp2_nv nva[CPL_REPLY_PAIRS_MAX];
     nghttp2_data_provider provider = {.source = {.ptr = call}, .read_callback = read_reply};
     if (nghttp2_submit_response(call->conn->channel.session, call->stream_id, nva, response_head(nva, call), &provider))
         fail_stream(call);
@@ -291,12 +294,12 @@ static void start_reply(cpl_call *call)
 static void trailers_only(cpl_call *call)
 {
     call->responded = true;
-    nghttp2_nv nva[REPLY_PAIRS_MAX];
+    nghttp2_nv nva[CPL_REPLY_PAIRS_MAX];
     size_t n = add_status(nva, response_head(nva, call), call);
     if (nghttp2_submit_response(call->conn->channel.session, call->stream_id, nva, n, NULL)) fail_stream(call);
 }
 
-static void decide(cpl_call *call, cpl_grpc_code code, const char *message)
+void cpl_call_decide(cpl_call *call, cpl_grpc_code code, const char *message)
 {
     call->finished = true;
     call->status = (unsigned)code <= CPL_GRPC_UNAUTHENTICATED ? code : CPL_GRPC_UNKNOWN;
@@ -319,10 +322,25 @@ static void end_reply(cpl_call *call)
     cpl_channel_touch(&call->conn->channel);
 }
 
+/* After the transport's own answer; on HTTP/1.1, where nothing else holds it, the call may be gone. */
+static void end_service(cpl_call *call)
+{
+    if (call->service_has) {
+        tell_cancelled(call);
+    } else {
+        service_done(call);
+        drop_if_unheld(call);
+    }
+}
+
 void cpl_call_abort(cpl_call *call, cpl_grpc_code code, const char *message)
 {
     if (call->finished) return;
-    decide(call, code, message);
+    if (call->plain) {
+        cpl_call_refuse(call, cpl_http_status_of_grpc(code), message);
+        return;
+    }
+    cpl_call_decide(call, code, message);
     /* What nghttp2 hasn't taken of the messages is not sent any more; a message cut in two would be an error of its
      * own, so in that case the stream is reset instead. */
     if (call->out_at) {
@@ -332,16 +350,19 @@ void cpl_call_abort(cpl_call *call, cpl_grpc_code code, const char *message)
         clear(&call->out);
         end_reply(call);
     }
-    if (call->service_has) {
-        tell_cancelled(call);
-    } else {
-        service_done(call);
-    }
+    end_service(call);
+}
+
+void cpl_call_refuse(cpl_call *call, int http_status, const char *message)
+{
+    if (call->finished) return;
+    cpl_plain_fail(call, http_status, message);
+    end_service(call);
 }
 
 void cpl_call_reject_http(cpl_call *call, int http_status, const char *message)
 {
-    decide(call, CPL_GRPC_INTERNAL, message);
+    cpl_call_decide(call, CPL_GRPC_INTERNAL, message);
     call->responded = true;
     char digits[4];
     snprintf(digits, sizeof digits, "%d", http_status);
@@ -405,6 +426,7 @@ cpl_status cpl_call_trailer(cpl_call *call, const char *name, const char *value)
 
 cpl_status cpl_call_send(cpl_call *call, const void *message, size_t n)
 {
+    CPL_ASSERT(!call->plain);
     if (call->finished) return CPL_OK;
     if (n > UINT32_MAX) return CPL_INVALID;
     if (!cpl_buf_reserve(&call->out, CPL_GRPC_PREFIX + n)) {
@@ -424,10 +446,20 @@ cpl_status cpl_call_send(cpl_call *call, const void *message, size_t n)
 void cpl_call_finish(cpl_call *call, cpl_grpc_code code, const char *message)
 {
     CPL_ASSERT(call->service_has);
-    if (!call->finished) {
-        decide(call, code, message);
+    if (!call->finished && call->plain) {
+        cpl_plain_fail(call, cpl_http_status_of_grpc(code), message);
+    } else if (!call->finished) {
+        cpl_call_decide(call, code, message);
         end_reply(call);
     }
+    service_done(call);
+    drop_if_unheld(call);
+}
+
+void cpl_call_respond(cpl_call *call, int http_status, const char *content_type, const void *body, size_t n)
+{
+    CPL_ASSERT(call->service_has && call->plain);
+    if (!call->finished) cpl_plain_reply(call, http_status, content_type, body, n);
     service_done(call);
     drop_if_unheld(call);
 }

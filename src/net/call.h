@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* call.h - one gRPC call as a service sees it: messages in, messages out, a status at the end.
+/* call.h - one call as a service sees it: of gRPC, messages in, messages out, a status at the end; of plain HTTP, one
+ * body in, one reply out, over HTTP/2 and HTTP/1.1 alike.
  *
  * A call lives on its loop's thread and every function here must be called there (loop.h's cpl_loop_post brings other
  * threads' results over). It stays valid until BOTH the transport is through with it AND the service has called
@@ -8,6 +9,7 @@
 #ifndef CPL_NET_CALL_H
 #define CPL_NET_CALL_H
 
+#include "base/buf.h"
 #include "couplet.h"
 
 typedef struct cpl_call cpl_call;
@@ -34,6 +36,9 @@ typedef enum cpl_grpc_code {
     CPL_GRPC_UNAUTHENTICATED = 16
 } cpl_grpc_code;
 
+/* How a method is called. GET also answers HEAD. */
+typedef enum cpl_verb { CPL_VERB_GRPC, CPL_VERB_GET, CPL_VERB_POST } cpl_verb;
+
 cpl_grpc_code cpl_grpc_code_of(cpl_status status);
 const char *cpl_grpc_code_name(cpl_grpc_code code);
 
@@ -49,6 +54,10 @@ typedef struct cpl_method {
     void (*half_closed)(cpl_call *call, void *service); /* NULL for unary methods */
     void (*cancelled)(cpl_call *call, void *service);   /* NULL: nothing in flight ever; the call then just goes */
     void *service;
+    cpl_verb verb; /* not GRPC: plain HTTP; `message` gets the body, "" for GET, and replies by cpl_call_respond */
+    /* Plain HTTP: writes the JSON body of an error that the transport answers (a body too large, a deadline) or that
+     * the service gave to cpl_call_finish. */
+    void (*error_body)(cpl_buf *out, int http_status, const char *message);
 } cpl_method;
 
 /* The value of a request header (lower-case name), not terminated; {NULL, 0} when absent. */
@@ -62,6 +71,10 @@ cpl_loop *cpl_call_loop(const cpl_call *call);
  * connection has ended and its last call is through). */
 void **cpl_call_user(cpl_call *call);
 void **cpl_call_connection_user(cpl_call *call, void (*destroy)(void *));
+
+/* Plain HTTP: the whole reply (copied), headers by cpl_call_header before it. Ends the call as cpl_call_finish does,
+ * which on such a call answers with the code's HTTP status and error_body. content_type is not copied. */
+void cpl_call_respond(cpl_call *call, int http_status, const char *content_type, const void *body, size_t n);
 
 /* Initial metadata; before the first send. CPL_INVALID: not a header, one of gRPC's own, or the 33rd. */
 cpl_status cpl_call_header(cpl_call *call, const char *name, const char *value);

@@ -162,6 +162,10 @@ static bool push(cpl_channel *ch, const char *data, size_t n)
 
 static bool push_unsent(cpl_channel *ch)
 {
+    if (ch->unsent.failed) {
+        cpl_channel_end(ch, "out of memory");
+        return false;
+    }
     while (ch->unsent_at < ch->unsent.size) {
         ssize_t done = socket_write(ch, ch->unsent.data + ch->unsent_at, ch->unsent.size - ch->unsent_at);
         if (done < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {

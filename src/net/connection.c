@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* connection.c - a server's connection from its first bytes to its end: HTTP/2 or not, settings, drain, timeouts.
  *
- * The first bytes decide the protocol: HTTP/2's preface, or else (for now) a short HTTP/1.1 answer; an HTTP/1.1 server
- * on the same port takes over exactly there. A drain is HTTP/2's graceful one: a GOAWAY that forbids nothing yet, a
- * PING, and, once its answer proves that the client has read the GOAWAY, a second one with the last stream that
- * counts, so that no request in flight is lost in between.
+ * The first bytes decide the protocol: HTTP/2's preface, or else HTTP/1.1 (http1.c). A drain is HTTP/2's graceful one:
+ * a GOAWAY that forbids nothing yet, a PING, and, once its answer proves that the client has read the GOAWAY, a second
+ * one with the last stream that counts, so that no request in flight is lost in between.
  *
  * Life: the connection's memory stays until its channel is closed and its last call gone; nghttp2's session until the
  * channel is closed, because channels also end inside nghttp2's callbacks. */
@@ -135,32 +134,36 @@ static bool start_session(cpl_connection *c)
     return true;
 }
 
-static void answer_other_protocol(cpl_connection *c, uint8_t first)
+/* What came isn't HTTP/2's preface, `seen` bytes of which came before: HTTP/1.1, or nothing that this port speaks. */
+static void speak_http1(cpl_connection *c, const uint8_t *data, size_t n)
 {
-    static const char text[] = "this port speaks gRPC over HTTP/2\n";
-    cpl_count(&c->home->stats.protocol_errors, 1);
-    if (first < 'A' || first > 'z') { /* TLS, or nothing known: no text would be read */
-        cpl_channel_end(&c->channel, "the peer speaks neither HTTP/2 nor HTTP/1");
+    const uint8_t first = c->preface_size ? (uint8_t)preface[0] : data[0];
+    if (first < 'A' || first > 'Z') {
+        cpl_count(&c->home->stats.protocol_errors, 1);
+        cpl_channel_end(&c->channel, "the peer speaks neither HTTP/2 nor HTTP/1.1");
         return;
     }
-    char reply[256];
-    int n = snprintf(reply, sizeof reply,
-                     "HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
-                     "Connection: close\r\n\r\n%s",
-                     sizeof text - 1, text);
-    cpl_channel_write(&c->channel, reply, (size_t)n);
-    cpl_channel_end_flushed(&c->channel);
+    if (cpl_http1_open(c, NULL)) {
+        cpl_channel_end(&c->channel, "out of memory");
+        return;
+    }
+    cpl_http1_received(c, (const uint8_t *)preface, c->preface_size);
+    cpl_http1_received(c, data, n);
 }
 
 void cpl_connection_received(cpl_channel *ch, const uint8_t *data, size_t n)
 {
     cpl_connection *c = (cpl_connection *)ch;
+    if (ch->end_when_flushed) return;
+    if (c->http1) {
+        cpl_http1_received(c, data, n);
+        return;
+    }
     if (!ch->session) {
-        if (ch->end_when_flushed) return;
         size_t left = sizeof preface - 1 - c->preface_size;
         size_t take = n < left ? n : left;
         if (memcmp(preface + c->preface_size, data, take)) {
-            answer_other_protocol(c, c->preface_size ? (uint8_t)preface[0] : data[0]);
+            speak_http1(c, data, n);
             return;
         }
         c->preface_size += (uint8_t)take;
@@ -216,13 +219,21 @@ static void on_closed(cpl_channel *ch)
     cpl_connection *c = (cpl_connection *)ch;
     nghttp2_session_del(ch->session);
     ch->session = NULL;
+    cpl_http1_close(c->http1);
+    c->http1 = NULL;
     c->closed = true;
     atomic_fetch_sub(&c->home->server->connections_now, 1);
     cpl_server_loop_note(c->home);
     free_if_through(c);
 }
 
-void cpl_connection_call_gone(cpl_connection *c) { free_if_through(c); }
+void cpl_connection_call_gone(cpl_connection *c)
+{
+    if (c->http1 && !c->ended)
+        cpl_http1_call_gone(c);
+    else
+        free_if_through(c);
+}
 
 cpl_status cpl_connection_open(cpl_connection **out, cpl_server_loop *home, int fd, cpl_error *err)
 {
@@ -255,6 +266,7 @@ void cpl_connection_drain(cpl_connection *c)
     if (c->draining || c->ended) return;
     c->draining = true;
     c->drain_ns = cpl_clock_ns();
+    if (c->http1) cpl_http1_drain(c);
     if (!c->channel.session) return;
     nghttp2_submit_shutdown_notice(c->channel.session);
     cpl_channel_touch(&c->channel);
@@ -287,9 +299,15 @@ void cpl_connection_tick(cpl_connection *c, uint64_t now_ns)
 {
     const cpl_server_options *o = &c->home->server->options;
     if (c->ended) return;
+    if (c->http1) {
+        if (!end_slow_requests(c, now_ns)) return;
+        if (o->idle_timeout_ms && !c->call_count && now_ns - c->active_ns > ns_of_ms(o->idle_timeout_ms))
+            cpl_connection_drain(c);
+        return;
+    }
     if (!c->channel.session) {
         if (now_ns - c->opened_ns > HANDSHAKE_NS || (c->draining && now_ns - c->drain_ns > DRAIN_PING_NS))
-            cpl_channel_end(&c->channel, "no HTTP/2 preface came");
+            cpl_channel_end(&c->channel, "no HTTP request came");
         return;
     }
     if (!end_slow_requests(c, now_ns)) return;

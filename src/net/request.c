@@ -104,7 +104,7 @@ static bool check_encoding(cpl_call *call)
     return false;
 }
 
-static bool start_deadline(cpl_call *call)
+bool cpl_call_start_deadline(cpl_call *call)
 {
     cpl_text timeout = cpl_call_metadata(call, "grpc-timeout");
     if (!timeout.data) return true;
@@ -132,7 +132,7 @@ static void headers_whole(cpl_connection *c, cpl_call *call)
         cpl_call_abort(call, CPL_GRPC_RESOURCE_EXHAUSTED, text);
         return;
     }
-    if (!check_http(call)) return;
+    if (cpl_plain_headers(call) || !check_http(call)) return;
     cpl_text path = cpl_call_metadata(call, ":path");
     call->method = find_method(&c->home->server->options, path);
     if (!call->method) {
@@ -141,12 +141,16 @@ static void headers_whole(cpl_connection *c, cpl_call *call)
         cpl_call_abort(call, CPL_GRPC_UNIMPLEMENTED, text);
         return;
     }
-    if (check_encoding(call)) start_deadline(call);
+    if (check_encoding(call)) cpl_call_start_deadline(call);
 }
 
 static void end_of_request(cpl_call *call)
 {
     call->half_closed = true;
+    if (call->plain) {
+        cpl_plain_whole(call);
+        return;
+    }
     if (call->finished) return;
     call->received_ns = call->conn->home->loop.read_ns;
     if (!cpl_frame_at_boundary(&call->reader)) {
@@ -213,7 +217,7 @@ static void feed(cpl_call *call, const uint8_t *data, size_t n)
     }
 }
 
-static bool has_room(const cpl_server *s, uint64_t quarters)
+bool cpl_server_has_room(const cpl_server *s, uint64_t quarters)
 {
     uint64_t held = atomic_load_explicit(&s->request_bytes, memory_order_relaxed);
     return held <= s->options.request_bytes_max / 4 * quarters;
@@ -237,13 +241,15 @@ int cpl_request_data(nghttp2_session *session, uint8_t flags, int32_t stream, co
     if (!call || call->finished)
         return nghttp2_session_consume(session, stream, n) == NGHTTP2_ERR_NOMEM ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
     cpl_call_charge(call, n);
-    if (!has_room(s, 5)) {
+    if (!cpl_server_has_room(s, 5)) {
         cpl_call_abort(call, CPL_GRPC_RESOURCE_EXHAUSTED, "the server's memory for requests is used up; try again");
+    } else if (call->plain) {
+        cpl_plain_data(call, data, n);
     } else {
         feed(call, data, n);
         if (!call->finished && call->method->streams_in) cpl_call_settle(call);
     }
-    if (has_room(s, 4) || call->finished || !start_thirst(c->home)) {
+    if (cpl_server_has_room(s, 4) || call->finished || !start_thirst(c->home)) {
         nghttp2_session_consume(session, stream, n);
         return 0;
     }
@@ -259,11 +265,11 @@ static bool quench(cpl_connection *c, uint64_t now_ns)
     for (cpl_call *call = c->calls, *next; call; call = next) {
         next = call->next;
         if (!call->unconsumed || !call->stream_open) continue;
-        if (!call->finished && !call->half_closed && !has_room(c->home->server, 4)) {
+        if (!call->finished && !call->half_closed && !cpl_server_has_room(c->home->server, 4)) {
             waiting = true;
             if (now_ns - call->starved_ns < STARVED_NS_MAX) continue;
             cpl_call_abort(call, CPL_GRPC_RESOURCE_EXHAUSTED, "the server's memory for requests is used up");
-        } else if (!call->finished && !has_room(c->home->server, 4)) {
+        } else if (!call->finished && !cpl_server_has_room(c->home->server, 4)) {
             waiting = true; /* whole, and being worked on */
             continue;
         }

@@ -12,8 +12,11 @@
 
 typedef struct cpl_server_loop cpl_server_loop;
 
+typedef struct cpl_http1 cpl_http1;
+
 typedef struct cpl_connection {
     cpl_channel channel; /* first: events find the connection by it */
+    cpl_http1 *http1;    /* not NULL: it speaks HTTP/1.1, and the channel has no session */
     cpl_server_loop *home;
     struct cpl_connection *prev, *next; /* of the loop */
     struct cpl_call *calls;             /* all that refer to this connection */
@@ -35,18 +38,20 @@ struct cpl_call {
     uint64_t opened_ns, received_ns; /* first header byte; last byte of the request */
     cpl_frame_reader reader;
     cpl_frame unary;   /* the message of a unary method, until END_STREAM */
+    cpl_buf body;      /* plain HTTP: the request's */
     uint64_t charged;  /* bytes of the server's budget */
     size_t unconsumed; /* flow control bytes held back while the budget is used up */
     uint64_t starved_ns;
     cpl_buf headers;           /* records, see cpl_record */
     cpl_buf initial, trailing; /* the same */
-    cpl_buf out;               /* framed messages */
+    cpl_buf out;               /* framed messages; plain HTTP over HTTP/2: the reply's body */
     size_t out_at;             /* of them, given to nghttp2 */
     cpl_buf status_message;    /* percent-encoded */
     cpl_grpc_code status;
-    int http_status; /* not 0: the request is no gRPC and is answered so */
     void *user;
-    bool stream_open;    /* nghttp2 knows the stream */
+    bool plain;          /* plain HTTP, not gRPC */
+    bool head;           /* ... and the reply's body is not wanted */
+    bool stream_open;    /* nghttp2 knows the stream; HTTP/1.1: the reply isn't written yet */
     bool has_message;    /* unary: `unary` is filled */
     bool half_closed;    /* END_STREAM came */
     bool headers_over;   /* past the limit */
@@ -142,8 +147,39 @@ cpl_call *cpl_call_take(cpl_connection *c, int32_t stream_id); /* NULL: no memor
 void cpl_call_stream_gone(cpl_call *call);
 /* The transport ends the call itself; the service, if it has it, is cancelled. */
 void cpl_call_abort(cpl_call *call, cpl_grpc_code code, const char *message);
-/* Answers what is no gRPC request. */
+/* The same for a plain call, by HTTP status. On HTTP/1.1 the call may then be gone, after cpl_call_abort too. */
+void cpl_call_refuse(cpl_call *call, int http_status, const char *message);
+/* Answers what is no gRPC request, on HTTP/2. */
 void cpl_call_reject_http(cpl_call *call, int http_status, const char *message);
+/* The status is decided and the deadline off; call.c's half of a plain reply. */
+void cpl_call_decide(cpl_call *call, cpl_grpc_code code, const char *message);
+/* The server reads grpc-timeout on plain calls too. False: answered. */
+bool cpl_call_start_deadline(cpl_call *call);
+size_t cpl_record_pairs(nghttp2_nv *nva, size_t n, const cpl_buf *records);
+enum { CPL_REPLY_PAIRS_MAX = 2 * 32 + 8 };
+
+/* ---- plain.c: calls that are plain HTTP ---- */
+/* Headers are whole. False: no method of that path, and `call` is as it was. True: it is plain, perhaps answered. */
+bool cpl_plain_headers(cpl_call *call);
+void cpl_plain_data(cpl_call *call, const uint8_t *data, size_t n);
+void cpl_plain_whole(cpl_call *call); /* the request's end */
+/* Decides the call and answers; it must not be finished. On HTTP/1.1 the caller drops it. */
+void cpl_plain_reply(cpl_call *call, int http_status, const char *content_type, const void *body, size_t n);
+/* The same with the method's error_body. */
+void cpl_plain_fail(cpl_call *call, int http_status, const char *message);
+bool cpl_server_has_room(const cpl_server *s, uint64_t quarters); /* request.c's */
+
+/* ---- http1.c: connections that speak HTTP/1.1 ---- */
+/* The connection's first bytes are no HTTP/2 preface. */
+cpl_status cpl_http1_open(cpl_connection *c, cpl_error *err);
+void cpl_http1_close(cpl_http1 *h); /* NULL is fine */
+void cpl_http1_received(cpl_connection *c, const uint8_t *data, size_t n);
+/* Writes the reply; the connection goes on with the next request once the call is gone. */
+void cpl_http1_reply(cpl_call *call, int http_status, const char *content_type, const void *body, size_t n);
+/* A call has gone: the next request, if one waits. May end the connection. */
+void cpl_http1_call_gone(cpl_connection *c);
+/* No new request; ends the connection unless one is being answered. */
+void cpl_http1_drain(cpl_connection *c);
 void cpl_call_charge(cpl_call *call, size_t n);
 /* Charges a streaming call for what it holds now, its messages being used up: a begun one and unread replies. */
 void cpl_call_settle(cpl_call *call);

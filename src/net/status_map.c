@@ -46,6 +46,12 @@ int cpl_http_status_of(cpl_status status)
     return 500;
 }
 
+int cpl_http_status_of_grpc(cpl_grpc_code code)
+{
+    static const int http[] = {200, 499, 500, 400, 504, 404, 409, 403, 429, 412, 409, 400, 501, 500, 503, 500, 401};
+    return (unsigned)code < sizeof http / sizeof http[0] ? http[code] : 500;
+}
+
 cpl_grpc_code cpl_grpc_code_of_http(int http_status)
 {
     switch (http_status) {

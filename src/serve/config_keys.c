@@ -73,7 +73,7 @@ const cpl_config_key cpl_config_keys[] = {
     {"server.limits.max_text_bytes", CPL_CONFIG_INT, "262144", 1, 1073741824,
      .meaning = "bytes a single query or document may have"},
     {"server.limits.message_bytes", CPL_CONFIG_INT, "4194304", 1024, 1073741824,
-     .meaning = "bytes of one gRPC message, after decompression"},
+     .meaning = "bytes of one gRPC message, after decompression, or of one HTTP body"},
     {"server.limits.header_bytes", CPL_CONFIG_INT, "16384", 1024, 1048576, .meaning = "bytes of one request's headers"},
     {"server.limits.streams", CPL_CONFIG_INT, "1024", 1, 1000000, .meaning = "requests in flight on one connection"},
     {"server.limits.connections", CPL_CONFIG_INT, "65536", 1, 10000000, .meaning = "connections at once"},

@@ -12,6 +12,13 @@
 
 static float ms_at(const cpl_histogram *h, double q) { return (float)((double)cpl_histogram_at(h, q) / 1e6); }
 
+void cpl_wire_window_sum(cpl_window_sum *sum, cpl_wire *w)
+{
+    pthread_mutex_lock(&w->lock);
+    for (cpl_wire_loop *each = w->loops; each; each = each->next) cpl_window_merge(sum, each->window, cpl_clock_ns());
+    pthread_mutex_unlock(&w->lock);
+}
+
 void cpl_metrics_message(cpl_call *call, const uint8_t *data, size_t n, void *wire)
 {
     (void)data, (void)n; /* Empty: unknown fields are nothing to object to */
@@ -22,9 +29,7 @@ void cpl_metrics_message(cpl_call *call, const uint8_t *data, size_t n, void *wi
         cpl_call_finish(call, CPL_GRPC_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
-    pthread_mutex_lock(&w->lock);
-    for (cpl_wire_loop *each = w->loops; each; each = each->next) cpl_window_merge(sum, each->window, cpl_clock_ns());
-    pthread_mutex_unlock(&w->lock);
+    cpl_wire_window_sum(sum, w);
     Inference__MetricsResponse m = INFERENCE__METRICS_RESPONSE__INIT;
     m.count = (int64_t)sum->requests;
     m.query_count = (int64_t)sum->pairs;

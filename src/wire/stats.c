@@ -14,8 +14,7 @@
 #include "proto/stats.pb-c.h"
 #include "wire/wire_state.h"
 
-/* Resident bytes; 0 where the system has no /proc. */
-static uint64_t resident_bytes(void)
+uint64_t cpl_wire_resident_bytes(void)
 {
     unsigned long long pages = 0, resident = 0;
     FILE *f = fopen("/proc/self/statm", "re");
@@ -97,7 +96,7 @@ static bool encode(cpl_buf *out, cpl_arena *a, const cpl_wire *w, const cpl_engi
     m.version = (char *)COUPLET_VERSION;
     m.pid = (uint64_t)getpid();
     m.monotonic_ns = cpl_clock_ns();
-    m.rss_bytes = resident_bytes();
+    m.rss_bytes = cpl_wire_resident_bytes();
     m.cpu_ns = cpl_clock_process_cpu_ns();
     m.net_threads = w->options.net_threads;
     m.config = w->config;

@@ -10,12 +10,12 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "wire/wire_state.h"
+#include "wire/op.h"
 
 static void fill_methods(cpl_wire *w)
 {
     cpl_method methods[CPL_WIRE_METHODS] = {
-        {.path = "/inference.InferenceService/Infer", .message = cpl_infer_message, .cancelled = cpl_infer_cancelled},
+        {.path = "/inference.InferenceService/Infer", .message = cpl_infer_message, .cancelled = cpl_wire_op_cancelled},
         {.path = "/inference.InferenceService/GetMetrics", .message = cpl_metrics_message},
         {.path = "/couplet.v1.Stats/Get", .message = cpl_stats_message},
         {.path = "/grpc.health.v1.Health/Check", .message = cpl_health_check_message},
@@ -33,6 +33,19 @@ static void fill_methods(cpl_wire *w)
          .message = cpl_reflection_message,
          .half_closed = cpl_reflection_half_closed,
          .cancelled = cpl_stream_cancelled},
+        {.path = "/rerank",
+         .verb = CPL_VERB_POST,
+         .message = cpl_tei_rerank,
+         .cancelled = cpl_wire_op_cancelled,
+         .error_body = cpl_tei_error_body},
+        {.path = "/embed",
+         .verb = CPL_VERB_POST,
+         .message = cpl_tei_embed,
+         .cancelled = cpl_wire_op_cancelled,
+         .error_body = cpl_tei_error_body},
+        {.path = "/health", .verb = CPL_VERB_GET, .message = cpl_tei_health, .error_body = cpl_tei_error_body},
+        {.path = "/info", .verb = CPL_VERB_GET, .message = cpl_tei_info, .error_body = cpl_tei_error_body},
+        {.path = "/metrics", .verb = CPL_VERB_GET, .message = cpl_prometheus_message},
     };
     for (int i = 0; i < CPL_WIRE_METHODS; i++) {
         w->methods[i] = methods[i];
@@ -94,9 +107,9 @@ static void tell_streams(cpl_post *post)
 
 static void free_loop(cpl_wire_loop *l)
 {
-    for (cpl_infer_op *op = l->free_ops, *next; op; op = next) {
-        next = cpl_infer_op_next(op);
-        cpl_infer_op_close(op);
+    for (cpl_wire_op *op = l->free_ops, *next; op; op = next) {
+        next = cpl_wire_op_next(op);
+        cpl_wire_op_close(op);
     }
     cpl_tokenizer_scratch_close(l->scratch);
     cpl_window_close(l->window);
@@ -206,6 +219,14 @@ void cpl_stream_cancelled(cpl_call *call, void *wire)
 void cpl_wire_fail(cpl_call *call, const cpl_error *err)
 {
     cpl_call_finish(call, cpl_grpc_code_of(err->status), err->what);
+}
+
+void cpl_wire_respond(cpl_call *call, int http_status, const char *content_type, const cpl_buf *body)
+{
+    if (body->failed)
+        cpl_call_finish(call, CPL_GRPC_RESOURCE_EXHAUSTED, "out of memory while the reply was written");
+    else
+        cpl_call_respond(call, http_status, content_type, body->data ? body->data : "", body->size);
 }
 
 void cpl_wire_reply(cpl_call *call, const cpl_buf *out)

@@ -11,11 +11,11 @@
 #include "wire/window.h"
 #include "wire/wire.h"
 
-typedef struct cpl_infer_op cpl_infer_op;
+typedef struct cpl_wire_op cpl_wire_op;
 typedef struct cpl_wire_loop cpl_wire_loop;
 typedef struct cpl_wire_stream cpl_wire_stream;
 
-enum { CPL_WIRE_METHODS = 8 };
+enum { CPL_WIRE_METHODS = 13 };
 
 struct cpl_wire {
     cpl_wire_options options;
@@ -36,7 +36,7 @@ struct cpl_wire_loop {
     cpl_tokenizer_scratch *scratch;
     cpl_window *window;
     cpl_buf out;              /* the reply being encoded */
-    cpl_infer_op *free_ops;   /* tasks waiting for their next request */
+    cpl_wire_op *free_ops;    /* tasks waiting for their next request */
     size_t free_bytes;        /* what those hold */
     cpl_wire_stream *streams; /* open streaming calls */
     cpl_post told;            /* health has changed */
@@ -65,9 +65,8 @@ void cpl_wire_reply(cpl_call *call, const cpl_buf *out);
 
 /* The methods, by file. */
 void cpl_infer_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
-void cpl_infer_cancelled(cpl_call *call, void *wire);
-void cpl_infer_op_close(cpl_infer_op *op);
-cpl_infer_op *cpl_infer_op_next(cpl_infer_op *op);
+void cpl_wire_op_close(cpl_wire_op *op);
+cpl_wire_op *cpl_wire_op_next(cpl_wire_op *op);
 void cpl_metrics_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 void cpl_stats_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 void cpl_health_check_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
@@ -76,5 +75,19 @@ void cpl_health_watch_message(cpl_call *call, const uint8_t *data, size_t n, voi
 void cpl_reflection_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 void cpl_reflection_half_closed(cpl_call *call, void *wire);
 void cpl_stream_cancelled(cpl_call *call, void *wire);
+/* TEI's dialect (tei.c, tei_info.c) and Prometheus's (prometheus.c). */
+void cpl_tei_rerank(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_tei_embed(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_tei_health(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_tei_info(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_tei_error_body(cpl_buf *out, int http_status, const char *message);
+void cpl_prometheus_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+/* Latency windows of all network threads, merged. *sum is zeroed by the caller; 72 KB. */
+void cpl_wire_window_sum(cpl_window_sum *sum, cpl_wire *w);
+/* Resident bytes of this process; 0 where the system has no /proc. */
+uint64_t cpl_wire_resident_bytes(void);
+/* The answer to `call` from the loop's reply buffer, as JSON or text; fails the call when the buffer ran out of memory.
+ */
+void cpl_wire_respond(cpl_call *call, int http_status, const char *content_type, const cpl_buf *body);
 
 #endif

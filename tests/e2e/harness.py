@@ -79,7 +79,7 @@ class Server:
         self.addresses = []
         for _ in listen:
             line = self.lines.get(timeout=120)
-            match = re.fullmatch(r"listening on (\S+) \(grpc\)\n", line or "")
+            match = re.fullmatch(r"listening on (\S+) \(grpc, http\)\n", line or "")
             if not match:
                 self.stop(SIGKILL)
                 raise AssertionError(f"the server doesn't listen: {line!r}\n{self.stderr()}")

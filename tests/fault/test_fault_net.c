@@ -64,7 +64,7 @@ static int make_calls(cpl_client *c)
 
 static long run(long n, bool forever)
 {
-    static const cpl_method methods[] = {{"/t.T/Echo", 0, on_echo, NULL, NULL, NULL}};
+    static const cpl_method methods[] = {{.path = "/t.T/Echo", .message = on_echo}};
     static const char *const listen[] = {"127.0.0.1:0", NULL};
     cpl_server_options options = {.listen = listen, .methods = methods, .method_count = 1, .loops = 2};
     cpl_server *s = NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A server's whole connection, from bytes to services, without a socket. Whatever comes, every call must come back,
- * every byte of the budget be returned and the connection be gone in the end. Input: a byte of switches, the size of
- * the pieces, then what a client sends (after the preface, if the first switch is set). */
+/* A server's whole connection, from bytes to services, without a socket, HTTP/2 or HTTP/1.1. Whatever comes, every call
+ * must come back, every byte of the budget be returned and the connection be gone in the end. Input: a byte of
+ * switches, the size of the pieces, then what a client sends (after the preface, if the first switch is set). */
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -22,6 +22,22 @@ static void on_echo(cpl_call *call, const uint8_t *message, size_t n, void *user
     cpl_call_finish(call, CPL_GRPC_OK, "fine");
 }
 
+static void on_plain(cpl_call *call, const uint8_t *body, size_t n, void *user)
+{
+    (void)user;
+    cpl_call_header(call, "x-header", "1");
+    cpl_call_respond(call, 200, "text/plain", body, n);
+}
+
+static void answer(cpl_call *call, const uint8_t *message, size_t n, void *user)
+{
+    cpl_text path = cpl_call_metadata(call, ":path");
+    if (path.size > 1 && path.data[1] == 'g')
+        on_plain(call, message, n, user);
+    else
+        on_echo(call, message, n, user);
+}
+
 static void on_late(cpl_call *call, const uint8_t *message, size_t n, void *user)
 {
     for (size_t i = 0; i < HELD_MAX; i++) {
@@ -30,7 +46,7 @@ static void on_late(cpl_call *call, const uint8_t *message, size_t n, void *user
         *cpl_call_user(call) = &held[i];
         return;
     }
-    on_echo(call, message, n, user);
+    answer(call, message, n, user);
 }
 
 static void on_late_cancelled(cpl_call *call, void *user)
@@ -61,11 +77,14 @@ static void on_cancelled(cpl_call *call, void *user)
 
 static cpl_server *make_server(void)
 {
-    static const cpl_method methods[] = {{"/e", 0, on_echo, NULL, NULL, NULL},
-                                         {"/l", 0, on_late, NULL, on_late_cancelled, NULL},
-                                         {"/s", 1, on_stream, on_half_closed, on_cancelled, NULL}};
+    static const cpl_method methods[] = {
+        {.path = "/e", .message = on_echo},
+        {.path = "/l", .message = on_late, .cancelled = on_late_cancelled},
+        {.path = "/s", .streams_in = 1, .message = on_stream, .half_closed = on_half_closed, .cancelled = on_cancelled},
+        {.path = "/p", .verb = CPL_VERB_POST, .message = on_plain},
+        {.path = "/g", .verb = CPL_VERB_GET, .message = on_late, .cancelled = on_late_cancelled}};
     cpl_server_options options = {.methods = methods,
-                                  .method_count = 3,
+                                  .method_count = 5,
                                   .loops = 1,
                                   .message_bytes_max = 10000,
                                   .header_bytes_max = 2000,
@@ -113,7 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (!held[i]) continue;
         cpl_call *call = held[i];
         held[i] = NULL;
-        on_echo(call, (const uint8_t *)"late", 4, NULL);
+        answer(call, (const uint8_t *)"late", 4, NULL);
     }
     cpl_loop_flush(&l->loop);
     if (l->connections == c) cpl_connection_tick(c, UINT64_MAX / 2);

@@ -26,7 +26,7 @@ static void a_good_child(void **state)
     (void)state;
     cpl_child c;
     cpl_error err;
-    const char *script = "trap 'exit 0' TERM; echo hello; printf 'listening on '; echo '127.0.0.1:4711 (grpc)';"
+    const char *script = "trap 'exit 0' TERM; echo hello; printf 'listening on '; echo '127.0.0.1:4711 (grpc, http)';"
                          "while :; do sleep 0.05; done";
     assert_int_equal(start(&c, script, 10000, &err), CPL_OK);
     assert_string_equal(c.address, "127.0.0.1:4711");

@@ -26,7 +26,8 @@ typedef struct job {
 
 typedef struct echo_service {
     cpl_server *server;
-    cpl_method methods[8];
+    cpl_method methods[11];
+    int plain; /* the worker answers plain calls */
     pthread_mutex_t lock;
     pthread_cond_t more;
     job *jobs; /* waiting for the worker */
@@ -67,8 +68,12 @@ static void deliver(cpl_post *post)
         cpl_call_release(j->call);
     } else {
         atomic_fetch_add(&echo.finished, 1);
-        cpl_call_send(j->call, j->copy, j->size);
-        cpl_call_finish(j->call, CPL_GRPC_OK, NULL);
+        if (echo.plain) {
+            cpl_call_respond(j->call, 200, "text/plain", j->copy, j->size);
+        } else {
+            cpl_call_send(j->call, j->copy, j->size);
+            cpl_call_finish(j->call, CPL_GRPC_OK, NULL);
+        }
     }
     free(j->copy);
     free(j);
@@ -157,6 +162,23 @@ static void on_many(cpl_call *call, const uint8_t *data, size_t n, void *user)
     cpl_call_finish(call, CPL_GRPC_OK, NULL);
 }
 
+/* ---- plain HTTP ---------------------------------------------------------------------------------------------- */
+
+static void on_plain(cpl_call *call, const uint8_t *data, size_t n, void *user)
+{
+    (void)user;
+    atomic_fetch_add(&echo.given, 1);
+    cpl_call_header(call, "x-seen", "yes");
+    cpl_text reply = cpl_call_metadata(call, "x-reply");
+    cpl_call_respond(call, 200, "text/plain", reply.data ? reply.data : (const char *)data,
+                     reply.data ? reply.size : n);
+}
+
+static void plain_error(cpl_buf *out, int http_status, const char *message)
+{
+    cpl_buf_print(out, "{%d: %s}", http_status, message);
+}
+
 /* ---- the server ---------------------------------------------------------------------------------------------- */
 
 static cpl_status on_loop_started(cpl_loop *loop, void *user, cpl_error *err)
@@ -180,12 +202,22 @@ static const char *echo_start(cpl_server_options options)
     memset(&echo, 0, sizeof echo);
     pthread_mutex_init(&echo.lock, NULL);
     pthread_cond_init(&echo.more, NULL);
-    const cpl_method methods[] = {{"/t.Echo/Echo", 0, on_echo, NULL, NULL, NULL},
-                                  {"/t.Echo/Fail", 0, on_fail, NULL, NULL, NULL},
-                                  {"/t.Echo/Work", 0, on_work, NULL, on_work_cancelled, NULL},
-                                  {"/t.Echo/Hang", 0, on_hang, NULL, on_release, NULL},
-                                  {"/t.Echo/Stream", 1, on_stream, on_half_closed, on_release, NULL},
-                                  {"/t.Echo/Many", 0, on_many, NULL, on_release, NULL}};
+    const cpl_method methods[] = {
+        {.path = "/t.Echo/Echo", .message = on_echo},
+        {.path = "/t.Echo/Fail", .message = on_fail},
+        {.path = "/t.Echo/Work", .message = on_work, .cancelled = on_work_cancelled},
+        {.path = "/t.Echo/Hang", .message = on_hang, .cancelled = on_release},
+        {.path = "/t.Echo/Stream",
+         .streams_in = 1,
+         .message = on_stream,
+         .half_closed = on_half_closed,
+         .cancelled = on_release},
+        {.path = "/t.Echo/Many", .message = on_many, .cancelled = on_release},
+        {.path = "/plain/echo", .verb = CPL_VERB_POST, .message = on_plain},
+        {.path = "/plain/get", .verb = CPL_VERB_GET, .message = on_plain, .error_body = plain_error},
+        {.path = "/plain/fail", .verb = CPL_VERB_POST, .message = on_fail, .error_body = plain_error},
+        {.path = "/plain/work", .verb = CPL_VERB_POST, .message = on_work, .cancelled = on_work_cancelled},
+        {.path = "/plain/hang", .verb = CPL_VERB_POST, .message = on_hang, .cancelled = on_release}};
     memcpy(echo.methods, methods, sizeof methods);
     if (!options.listen) options.listen = any;
     options.methods = echo.methods;

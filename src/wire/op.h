@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* op.h - a request that has work in the engine, whatever dialect it came in: from the network thread's pool, to `done`,
+ * and back. For the wire floor's own files. */
+#ifndef CPL_WIRE_OP_H
+#define CPL_WIRE_OP_H
+
+#include "base/json.h"
+#include "wire/wire_state.h"
+
+struct cpl_wire_op {
+    cpl_post post;
+    cpl_wire_op *next;
+    size_t bytes; /* in the pool: what it holds */
+    cpl_wire_loop *home;
+    cpl_task *task;
+    cpl_call *call;
+    /* The dialect's, set before submitting. reply and fail end the call. */
+    void (*reply)(cpl_wire_op *op, const cpl_task_result *r);
+    void (*fail)(cpl_call *call, const cpl_error *err);
+    cpl_pair_list list;
+    cpl_text *texts; /* of a request that isn't pairs; room for texts_cap */
+    size_t texts_cap;
+    const char *activation; /* form of the scores, for the reply's header */
+    json_t *body;           /* owns the texts of a JSON request */
+    cpl_score_activation squash;
+    uint32_t dimensions; /* of a vector, to reply; 0: all */
+    bool return_text, normalize;
+    bool cancelled;
+};
+
+/* From the pool, or new; NULL: no memory. */
+cpl_wire_op *cpl_wire_op_take(cpl_wire_loop *l, cpl_error *err);
+/* Unused again: never submitted, or refused. */
+void cpl_wire_op_give(cpl_wire_op *op);
+/* Fills what every dialect does alike (flow, deadline, done) and submits. On failure the op is still the caller's. */
+cpl_status cpl_wire_op_submit(cpl_wire_op *op, cpl_call *call, cpl_task_spec *spec, cpl_error *err);
+/* A method's `cancelled`, for calls whose user pointer is their op. */
+void cpl_wire_op_cancelled(cpl_call *call, void *wire);
+
+/* Which label of a cross-encoder is its score; CPL_PRECONDITION where nobody said. */
+cpl_status cpl_wire_choose_label(cpl_task_spec *spec, const cpl_wire *w, cpl_error *err);
+/* Request to reply, for the latency window; and the header that names the scores' form. */
+uint64_t cpl_wire_op_latency_ns(cpl_wire_op *op, size_t pairs);
+/* "sigmoid", "identity" or "cosine". */
+const char *cpl_wire_activation_of(const cpl_model *m, bool raw);
+
+#endif

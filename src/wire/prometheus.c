@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* prometheus.c - /metrics in Prometheus's text format: the engine's totals and histograms, what runs, the process.
+ * The one idea: counters and histograms are totals since the start, so rates are the reader's to take; the log-linear
+ * histograms are given as a few cumulative buckets, each exact at its bound to 0.4 %. Only the latency quantiles are of
+ * the last minute and say so. Threads: the call's network thread. */
+#include <stdlib.h>
+
+#include "backend/precision.h"
+#include "base/clock.h"
+#include "wire/wire_state.h"
+
+typedef struct both {
+    cpl_engine_stats engine;
+    cpl_window_sum window;
+} both;
+
+static void head(cpl_buf *out, const char *name, const char *type, const char *help)
+{
+    cpl_buf_print(out, "# HELP couplet_%s %s\n# TYPE couplet_%s %s\n", name, help, name, type);
+}
+
+static void number(cpl_buf *out, const char *name, const char *type, const char *help, double value)
+{
+    head(out, name, type, help);
+    cpl_buf_print(out, "couplet_%s %.17g\n", name, value);
+}
+
+/* A label's value, escaped as the format wants. */
+static void label(cpl_buf *out, const char *before, const char *value)
+{
+    cpl_buf_text(out, before);
+    cpl_buf_text(out, "=\"");
+    for (; *value; value++) {
+        if (*value == '\\' || *value == '"') cpl_buf_add(out, "\\", 1);
+        cpl_buf_add(out, *value == '\n' ? " " : value, 1);
+    }
+    cpl_buf_text(out, "\"");
+}
+
+/* Buckets at 1, 2, 5 times powers of ten from `from` up to `to`, in the histogram's unit times `scale`. */
+static void histogram(cpl_buf *out, const char *name, const char *help, const cpl_histogram *h, double scale,
+                      double from, double to)
+{
+    static const double steps[] = {1, 2, 5};
+    uint64_t below = 0;
+    uint32_t next = 0;
+    head(out, name, "histogram", help);
+    for (double decade = from; decade <= to * 1.001; decade *= 10) {
+        for (int i = 0; i < 3 && decade * steps[i] <= to * 1.001; i++) {
+            const uint32_t end = cpl_histogram_bucket((uint64_t)(decade * steps[i] / scale));
+            for (; next <= end && next < CPL_HISTOGRAM_BUCKETS; next++) below += h->buckets[next];
+            cpl_buf_print(out, "couplet_%s_bucket{le=\"%g\"} %llu\n", name, decade * steps[i],
+                          (unsigned long long)below);
+        }
+    }
+    cpl_buf_print(out, "couplet_%s_bucket{le=\"+Inf\"} %llu\ncouplet_%s_sum %.17g\ncouplet_%s_count %llu\n", name,
+                  (unsigned long long)h->count, name, (double)h->sum * scale, name, (unsigned long long)h->count);
+}
+
+static void models(cpl_buf *out, const cpl_engine *e)
+{
+    head(out, "model_info", "gauge", "What runs: backend, precision asked for and run, kernels. Always 1.");
+    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
+        const cpl_engine_model *m = cpl_engine_model_at(e, i);
+        label(out, "couplet_model_info{model", m->name);
+        label(out, ",backend", m->backend);
+        label(out, ",precision_requested", cpl_precision_name(m->requested));
+        label(out, ",precision", cpl_precision_name(m->effective));
+        label(out, ",isa", m->isa);
+        label(out, ",kernels", m->kernels);
+        cpl_buf_text(out, "} 1\n");
+    }
+    head(out, "model_weight_bytes", "gauge", "Memory of the weights.");
+    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
+        const cpl_engine_model *m = cpl_engine_model_at(e, i);
+        label(out, "couplet_model_weight_bytes{model", m->name);
+        cpl_buf_print(out, "} %llu\n", (unsigned long long)m->weight_bytes);
+    }
+    head(out, "model_workers", "gauge", "Threads that run forward passes.");
+    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
+        const cpl_engine_model *m = cpl_engine_model_at(e, i);
+        label(out, "couplet_model_workers{model", m->name);
+        cpl_buf_print(out, "} %u\n", m->workers);
+    }
+}
+
+static void requests(cpl_buf *out, const cpl_engine_stats *s)
+{
+    const struct {
+        const char *outcome;
+        uint64_t count;
+    } rows[] = {{"done", s->tasks_done},
+                {"failed", s->tasks_failed},
+                {"cancelled", s->tasks_cancelled},
+                {"expired", s->tasks_expired},
+                {"refused", s->tasks_refused}};
+    head(out, "requests_total", "counter", "Requests by how they ended.");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        cpl_buf_print(out, "couplet_requests_total{outcome=\"%s\"} %llu\n", rows[i].outcome,
+                      (unsigned long long)rows[i].count);
+    number(out, "sequences_total", "counter", "Sequences run.", (double)s->sequences);
+    number(out, "tokens_total", "counter", "Tokens run, padding not counted.", (double)s->tokens);
+    number(out, "passes_total", "counter", "Forward passes.", (double)s->passes);
+    number(out, "busy_seconds_total", "counter", "Workers inside forward passes, summed.", (double)s->busy_ns * 1e-9);
+    number(out, "queue_tokens", "gauge", "Tokens that wait for a worker.", (double)s->queued_tokens);
+    number(out, "queue_requests", "gauge", "Requests that wait for a worker.", (double)s->queued_requests);
+    number(out, "in_flight_requests", "gauge", "Requests accepted and not ended.", (double)s->in_flight_tasks);
+    histogram(out, "queue_seconds", "A request's time from the queue to its first pass.", &s->queue_ns, 1e-9, 1e-5, 10);
+    histogram(out, "compute_seconds", "A request's time from its first pass to the end of its last.", &s->compute_ns,
+              1e-9, 1e-5, 10);
+    histogram(out, "tokenize_seconds", "CPU time of tokenizing a request.", &s->tokenize_ns, 1e-9, 1e-6, 1);
+    histogram(out, "pass_sequences", "Sequences in a forward pass.", &s->pass_sequences, 1, 1, 1000);
+    histogram(out, "pass_tokens", "Tokens in a forward pass.", &s->pass_tokens, 1, 10, 100000);
+}
+
+static void recent(cpl_buf *out, const cpl_window_sum *sum)
+{
+    static const double quantiles[] = {0.5, 0.95, 0.99};
+    number(out, "pairs_total", "counter", "Pairs and texts answered.", (double)sum->pairs);
+    head(out, "recent_latency_seconds", "gauge", "Quantiles of the last minute, request whole to reply written.");
+    for (size_t i = 0; i < sizeof quantiles / sizeof quantiles[0]; i++)
+        cpl_buf_print(out, "couplet_recent_latency_seconds{quantile=\"%g\"} %.9g\n", quantiles[i],
+                      (double)cpl_histogram_at(&sum->latency_ns, quantiles[i]) * 1e-9);
+}
+
+void cpl_prometheus_message(cpl_call *call, const uint8_t *data, size_t n, void *wire)
+{
+    (void)data, (void)n;
+    cpl_wire *w = wire;
+    both *b = calloc(1, sizeof *b); /* half a megabyte */
+    if (!b) {
+        cpl_call_finish(call, CPL_GRPC_RESOURCE_EXHAUSTED, "out of memory");
+        return;
+    }
+    cpl_buf *out = &cpl_wire_loop_of(call)->out;
+    cpl_engine_stats_get(w->options.engine, &b->engine);
+    cpl_wire_window_sum(&b->window, w);
+    cpl_buf_clear(out);
+    head(out, "build_info", "gauge", "Version of the program. Always 1.");
+    cpl_buf_text(out, "couplet_build_info{version=\"" COUPLET_VERSION "\"} 1\n");
+    models(out, w->options.engine);
+    requests(out, &b->engine);
+    recent(out, &b->window);
+    cpl_buf_print(out,
+                  "# HELP process_resident_memory_bytes Resident memory size in bytes.\n"
+                  "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %llu\n"
+                  "# HELP process_cpu_seconds_total User and system CPU time.\n"
+                  "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total %.9g\n",
+                  (unsigned long long)cpl_wire_resident_bytes(), (double)cpl_clock_process_cpu_ns() * 1e-9);
+    free(b);
+    cpl_wire_respond(call, 200, "text/plain; version=0.0.4; charset=utf-8", out);
+}
