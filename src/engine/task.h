@@ -28,18 +28,18 @@ enum {
 
 typedef struct cpl_task_spec {
     cpl_task_op op;
-    uint32_t model;                           /* index into the engine's models */
-    const cpl_pair *pairs;                    /* SCORE */
-    const cpl_text *texts;                    /* EMBED */
-    const cpl_ids *ids;                       /* IDS; cu_seqlens may be cut from a longer list, so start above 0 */
-    size_t n;                                 /* of pairs or texts; IDS: ids->n */
-    size_t item_base;                         /* number of the first item, for messages: 0 but in a part of a call */
-    cpl_score_form form;                      /* SCORE: default activation or raw; EMBED: raw vectors aren't normalised */
-    int32_t label;                            /* SCORE of a cross-encoder: which, or CPL_LABEL_... */
-    uint32_t max_length;                      /* 0: the model's */
-    uint64_t deadline_ns;                     /* monotonic; UINT64_MAX: none */
-    uint8_t priority;                         /* 0 to 7; a higher one goes before, strictly */
-    cpl_flow *flow;                           /* NULL: the engine's default flow */
+    uint32_t model;        /* index into the engine's models */
+    const cpl_pair *pairs; /* SCORE */
+    const cpl_text *texts; /* EMBED */
+    const cpl_ids *ids;    /* IDS; cu_seqlens may be cut from a longer list, so start above 0 */
+    size_t n;              /* of pairs or texts; IDS: ids->n */
+    size_t item_base;      /* number of the first item, for messages: 0 but in a part of a call */
+    cpl_score_form form;   /* SCORE: default activation or raw; EMBED: raw vectors aren't normalised */
+    int32_t label;         /* SCORE of a cross-encoder: which, or CPL_LABEL_... */
+    uint32_t max_length;   /* 0: the model's */
+    uint64_t deadline_ns;  /* monotonic; UINT64_MAX: none */
+    uint8_t priority;      /* 0 to 7; a higher one goes before, strictly */
+    cpl_flow *flow;        /* NULL: the engine's default flow */
     void (*done)(cpl_task *task, void *user); /* on any thread of the engine's, or
                                                  inside cpl_engine_cancel and _close; must be brief */
     void *user;
