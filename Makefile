@@ -9,6 +9,8 @@ CONFIGURE = cmake --log-level=WARNING -G Ninja -S . $(CMAKE_FLAGS) >/dev/null
 CTEST = ctest -j $(JOBS) --output-on-failure
 ASAN_LABELS = unit;fault;conform;fuzz
 TSAN_LABELS = unit;sim;conform;net
+# 64-bit ARM's kernels are built and run under an emulator, where this machine isn't one.
+ARM = $(if $(filter x86_64,$(shell uname -m)),build-arm)
 # gcc's thread sanitizer needs the address-space layout of an older kernel's defaults.
 FIXED_LAYOUT = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
@@ -23,8 +25,8 @@ all: ## build the program: build/couplet
 demo: all model ## rank passages with a real model over gRPC, then a throughput table
 	@tools/demo.sh
 
-# One ctest over both builds, so that its summary is the verdict on everything.
-check: ## every test: the release build, and unit, fault, conformance and fuzz corpora under ASan + UBSan
+# One ctest over all builds, so that its summary is the verdict on everything.
+check: ## every test: the release build; unit, fault, conformance, fuzz corpora under ASan + UBSan; ARM kernels under qemu
 	@tools/setup.sh check
 	@tools/get_model.sh
 	@tools/get_go_tools.sh
@@ -33,8 +35,11 @@ check: ## every test: the release build, and unit, fault, conformance and fuzz c
 	@$(CONFIGURE) -B build-asan -DCMAKE_BUILD_TYPE=Debug -DCOUPLET_SANITIZE=address,undefined \
 		"-DCOUPLET_TEST_LABELS=$(ASAN_LABELS)"
 	@cmake --build build-asan -j $(JOBS)
-	@mkdir -p build-check/all && printf 'subdirs("%s" "%s")\n' $(CURDIR)/build-check $(CURDIR)/build-asan \
-		>build-check/all/CTestTestfile.cmake
+	@[ -z "$(ARM)" ] || $(CONFIGURE) -B $(ARM) --toolchain cmake/aarch64-linux-gnu.cmake \
+		-DCOUPLET_KERNCHECK_ONLY=ON -DCOUPLET_WERROR=ON
+	@[ -z "$(ARM)" ] || cmake --build $(ARM) -j $(JOBS)
+	@mkdir -p build-check/all
+	@printf 'subdirs("%s")\n' $(addprefix $(CURDIR)/,build-check build-asan $(ARM)) >build-check/all/CTestTestfile.cmake
 	@$(CTEST) --test-dir build-check/all
 
 # nvcc comes from PATH, /usr/local/cuda or tools/setup.sh; without a GPU this still proves that everything builds.
@@ -87,4 +92,4 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 clean: ## remove what was built (models/ and .venv stay)
-	rm -rf build build-check build-asan build-tsan build-fuzz build-cuda
+	rm -rf build build-check build-asan build-arm build-tsan build-fuzz build-cuda

@@ -1,19 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 # cpl_floor(NAME [ABOVE floors...] [LINKS libraries...] [PROTO]) makes static library cpl_NAME of src/NAME/**/*.c.
-# Files called *_avx2.c, *_avx512.c, ... are compiled for that ISA; they must include no non-static inline function.
+# Files called *_avx2.c, *_neon.c, ... are compiled for that ISA, and only where the processor is of its family; they
+# must include no non-static inline function.
 
+set(CPL_ISAS_x86 avx2 avx512 vnni)
 set(CPL_ISA_avx2 -mavx2 -mfma -mf16c)
 set(CPL_ISA_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c)
 set(CPL_ISA_vnni ${CPL_ISA_avx512} -mavx512vnni)
 
-function(cpl_isa_flags)
-  foreach(file IN LISTS ARGN)
-    foreach(isa avx2 avx512 vnni)
-      if(file MATCHES "_${isa}\\.c$")
-        set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${CPL_ISA_${isa}}")
-      endif()
+set(CPL_ISAS_arm neon dotprod i8mm)
+set(CPL_ISA_neon "") # every 64-bit ARM has it
+set(CPL_ISA_dotprod -march=armv8.2-a+dotprod)
+set(CPL_ISA_i8mm -march=armv8.2-a+dotprod+i8mm)
+
+set(CPL_FAMILY other)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  set(CPL_FAMILY x86)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+  set(CPL_FAMILY arm)
+endif()
+
+# Gives the ISA files of this processor's family their flags and takes the others out of the list.
+function(cpl_isa_files list)
+  set(files ${${list}})
+  foreach(file IN LISTS ${list})
+    foreach(family x86 arm)
+      foreach(isa IN LISTS CPL_ISAS_${family})
+        if(NOT file MATCHES "_${isa}\\.c$")
+          continue()
+        elseif(family STREQUAL CPL_FAMILY)
+          set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${CPL_ISA_${isa}}")
+        else()
+          list(REMOVE_ITEM files ${file})
+        endif()
+      endforeach()
     endforeach()
   endforeach()
+  set(${list} ${files} PARENT_SCOPE)
 endfunction()
 
 function(cpl_floor name)
@@ -22,7 +45,7 @@ function(cpl_floor name)
   cmake_parse_arguments(F "PROTO" "" "ABOVE;LINKS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.c)
   list(FILTER sources EXCLUDE REGEX "src/cli/main\\.c$|/plugin_[a-z0-9_]*\\.c$")
-  cpl_isa_flags(${sources})
+  cpl_isa_files(sources)
   if(F_PROTO)
     file(GLOB protos CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/proto/*.proto)
     find_program(PROTOC_C protoc-c REQUIRED)

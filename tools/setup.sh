@@ -33,6 +33,10 @@ want() {
     check)
         want demo
         packages="$packages libcmocka-dev" modules="$modules cmocka"
+        if [ "$(uname -m)" = x86_64 ]; then # 64-bit ARM's kernels are built and run here too
+            packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+            programs="$programs aarch64-linux-gnu-gcc qemu-aarch64"
+        fi
         requirements="tools/requirements-check.txt tests/e2e/requirements.txt"
         ;;
     tidy)

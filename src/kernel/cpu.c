@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpu.c - CPUID and XCR0, read once per question.
+/* cpu.c - CPUID and XCR0, read once per question; the ladder of instruction sets. ARM is asked in cpu_arm.c.
  *
  * The idea: never trust a CPUID bit alone. AVX needs the OS to save YMM state, AVX-512 the opmask and ZMM state, AMX
  * the tile state; without the XCR0 bits the instructions fault although CPUID lists them (virtual machines do that).
@@ -29,6 +29,10 @@ static const struct {
     {CPL_CPU_AMX_TILE, "amx_tile"},
     {CPL_CPU_AMX_INT8, "amx_int8"},
     {CPL_CPU_AMX_BF16, "amx_bf16"},
+    {CPL_CPU_NEON, "neon"},
+    {CPL_CPU_DOTPROD, "dotprod"},
+    {CPL_CPU_I8MM, "i8mm"},
+    {CPL_CPU_ARM_BF16, "bf16"},
 };
 
 void cpl_cpu_feature_names(uint32_t features, char *buf, size_t cap)
@@ -120,20 +124,29 @@ static void detect_name(cpl_cpu *out)
     out->name[len] = 0;
 }
 
+static void detect(cpl_cpu *out)
+{
+    out->features = detect_features();
+    detect_caches(out);
+    detect_name(out);
+}
+
+#elif defined(__aarch64__)
+
+#include "kernel/cpu_arm.h"
+
+static void detect(cpl_cpu *out) { cpl_cpu_detect_arm(out); }
+
 #else
 
-static uint32_t detect_features(void) { return 0; }
-static void detect_caches(cpl_cpu *out) { (void)out; }
-static void detect_name(cpl_cpu *out) { (void)out; }
+static void detect(cpl_cpu *out) { (void)out; }
 
 #endif
 
 void cpl_cpu_detect(cpl_cpu *out)
 {
     *out = (cpl_cpu){.l1d_bytes = 32u << 10, .l2_bytes = 1u << 20, .l3_bytes = 16u << 20, .name = "unknown processor"};
-    out->features = detect_features();
-    detect_caches(out);
-    detect_name(out);
+    detect(out);
 }
 
 static const struct {
@@ -145,6 +158,9 @@ static const struct {
     [CPL_ISA_AVXVNNI] = {"avxvnni", CPL_CPU_AVX2 | CPL_CPU_AVX_VNNI},
     [CPL_ISA_AVX512] = {"avx512", CPL_CPU_AVX2 | CPL_CPU_AVX512},
     [CPL_ISA_AMX] = {"amx", CPL_CPU_AVX2 | CPL_CPU_AVX512 | CPL_CPU_AMX_TILE | CPL_CPU_AMX_INT8 | CPL_CPU_AMX_BF16},
+    [CPL_ISA_NEON] = {"neon", CPL_CPU_NEON},
+    [CPL_ISA_NEON_DOTPROD] = {"neon-dotprod", CPL_CPU_NEON | CPL_CPU_DOTPROD},
+    [CPL_ISA_NEON_I8MM] = {"neon-i8mm", CPL_CPU_NEON | CPL_CPU_DOTPROD | CPL_CPU_I8MM},
 };
 
 const char *cpl_isa_name(cpl_isa isa) { return isas[isa].name; }
@@ -187,5 +203,8 @@ cpl_status cpl_isa_choose(cpl_isa *out, const char *name, const cpl_cpu *cpu, cp
         *out = (cpl_isa)i;
         return CPL_OK;
     }
-    return cpl_fail(err, CPL_INVALID, "unknown %s \"%s\": use ref, avx2, avxvnni, avx512 or amx", from, name);
+    return cpl_fail(
+        err, CPL_INVALID,
+        "unknown %s \"%s\": use ref, avx2, avxvnni, avx512 or amx; on ARM ref, neon, neon-dotprod or neon-i8mm", from,
+        name);
 }

@@ -10,7 +10,7 @@
 void cpl_kernels_choose(cpl_kernels *k, cpl_isa isa)
 {
     cpl_kernels_ref(k);
-    if (isa < CPL_ISA_AVX2) return;
+    if (isa == CPL_ISA_REF) return;
 #if defined(__x86_64__)
     cpl_kernels_avx2(k); /* the AVX-VNNI rung adds nothing yet */
     if (isa < CPL_ISA_AVX512) return;
@@ -18,8 +18,12 @@ void cpl_kernels_choose(cpl_kernels *k, cpl_isa isa)
     cpl_cpu cpu;
     cpl_cpu_detect(&cpu);
     if (cpl_isa_vnni(isa, &cpu)) cpl_kernels_vnni(k);
+#elif defined(__aarch64__)
+    cpl_kernels_neon(k);
+    if (isa >= CPL_ISA_NEON_DOTPROD) cpl_kernels_dotprod(k);
+    if (isa >= CPL_ISA_NEON_I8MM) cpl_kernels_i8mm(k);
 #else
-    CPL_ASSERT(!"an x86 ISA was chosen on another processor");
+    CPL_ASSERT(!"an ISA of another processor was chosen");
 #endif
 }
 

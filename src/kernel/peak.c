@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "kernel/unroll.h"
 
-typedef enum int8_loop { LOOP_NONE, LOOP_REF, LOOP_AVX2, LOOP_VNNI } int8_loop;
+typedef enum int8_loop { LOOP_NONE, LOOP_REF, LOOP_AVX2, LOOP_VNNI, LOOP_NEON, LOOP_DOTPROD, LOOP_I8MM } int8_loop;
 
 typedef struct block {
     cpl_isa isa;
@@ -49,6 +49,10 @@ static double run_block(const block *b, uint64_t rounds, float *sink)
 #if defined(__x86_64__)
     if (b->int8 == LOOP_VNNI) return cpl_peak_block_int8_vnni(rounds, sink);
     if (b->int8 == LOOP_AVX2) return cpl_peak_block_int8_avx2(rounds, sink);
+#elif defined(__aarch64__)
+    if (b->int8 == LOOP_I8MM) return cpl_peak_block_i8mm(rounds, sink);
+    if (b->int8 == LOOP_DOTPROD) return cpl_peak_block_dotprod(rounds, sink);
+    if (b->int8 == LOOP_NEON) return cpl_peak_block_int8_neon(rounds, sink);
 #endif
     if (b->int8 == LOOP_REF) return run_int8_ref(rounds, sink);
 #if defined(__x86_64__)
@@ -57,6 +61,9 @@ static double run_block(const block *b, uint64_t rounds, float *sink)
                        : cpl_peak_block_avx512(rounds, sink);
     if (b->isa >= CPL_ISA_AVX2)
         return b->data ? cpl_peak_block_l2_avx2(rounds, b->data, b->floats, sink) : cpl_peak_block_avx2(rounds, sink);
+#elif defined(__aarch64__)
+    if (b->isa != CPL_ISA_REF)
+        return b->data ? cpl_peak_block_l2_neon(rounds, b->data, b->floats, sink) : cpl_peak_block_neon(rounds, sink);
 #endif
     return run_ref(rounds, sink);
 }
@@ -87,7 +94,10 @@ static int8_loop choose_int8(cpl_isa isa)
 {
     cpl_cpu cpu;
     cpl_cpu_detect(&cpu);
-    if (isa < CPL_ISA_AVX2) return LOOP_REF;
+    if (isa == CPL_ISA_REF) return LOOP_REF;
+    if (isa == CPL_ISA_NEON_I8MM) return LOOP_I8MM;
+    if (isa == CPL_ISA_NEON_DOTPROD) return LOOP_DOTPROD;
+    if (isa == CPL_ISA_NEON) return LOOP_NEON;
     return cpl_isa_vnni(isa, &cpu) ? LOOP_VNNI : LOOP_AVX2;
 }
 
@@ -99,8 +109,11 @@ double cpl_peak_int8(cpl_isa isa, uint32_t us)
 
 const char *cpl_peak_int8_name(cpl_isa isa)
 {
-    const int8_loop loop = choose_int8(isa);
-    return loop == LOOP_VNNI ? "vpdpbusd" : loop == LOOP_AVX2 ? "vpmaddwd" : "plain C";
+    static const char *const names[] = {
+        [LOOP_NONE] = "none",  [LOOP_REF] = "plain C",  [LOOP_AVX2] = "vpmaddwd", [LOOP_VNNI] = "vpdpbusd",
+        [LOOP_NEON] = "smlal", [LOOP_DOTPROD] = "sdot", [LOOP_I8MM] = "smmla",
+    };
+    return names[choose_int8(isa)];
 }
 
 double cpl_peak_fp32_l2(cpl_isa isa, uint32_t l2_bytes, uint32_t us)
@@ -124,8 +137,11 @@ double cpl_peak_clock_hz(uint32_t us)
         for (uint64_t r = 0; r < rounds; r++) {
 #if defined(__x86_64__)
             __asm__ volatile(".rept 32\n\tadd %0, %0\n\t.endr" : "+r"(x));
+#elif defined(__aarch64__)
+            __asm__ volatile(".rept 32\n\tadd %0, %0, %0\n\t.endr" : "+r"(x));
 #else
-            for (int i = 0; i < 32; i++) __asm__ volatile("" : "+r"(x += x));
+            for (int i = 0; i < 32; i++) x += x;
+            __asm__ volatile("" : "+r"(x));
 #endif
         }
         const uint64_t ns = cpl_clock_ns() - start;

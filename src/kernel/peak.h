@@ -19,7 +19,7 @@ double cpl_peak_fp32(cpl_isa isa, uint32_t us);
 double cpl_peak_fp32_l2(cpl_isa isa, uint32_t l2_bytes, uint32_t us);
 /* Operations/s (a multiply-add counts 2) of independent int8 multiply-adds into int32 in registers, by the instructions
  * the int8 products of this rung use on this machine: vpdpbusd with AVX-512 VNNI; vpmaddwd and vpaddd on int16 with
- * AVX2; multiply and add in plain C for ref. */
+ * AVX2; smlal on int16, sdot or smmla on ARM; multiply and add in plain C for ref. */
 double cpl_peak_int8(cpl_isa isa, uint32_t us);
 /* Names them: "vpdpbusd". */
 const char *cpl_peak_int8_name(cpl_isa isa);
@@ -27,6 +27,11 @@ const char *cpl_peak_int8_name(cpl_isa isa);
 double cpl_peak_clock_hz(uint32_t us);
 
 /* Blocks of the ISA files: run `rounds` rounds, return the FLOPs done. `sink` keeps the work alive. */
+double cpl_peak_block_neon(uint64_t rounds, float *sink);
+double cpl_peak_block_int8_neon(uint64_t rounds, float *sink);
+double cpl_peak_block_dotprod(uint64_t rounds, float *sink);
+double cpl_peak_block_i8mm(uint64_t rounds, float *sink);
+double cpl_peak_block_l2_neon(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 double cpl_peak_block_avx2(uint64_t rounds, float *sink);
 double cpl_peak_block_avx512(uint64_t rounds, float *sink);
 double cpl_peak_block_int8_avx2(uint64_t rounds, float *sink);

@@ -14,6 +14,7 @@
 
 static const cpl_cpu plain = {.features = 0, .name = "plain"};
 static const cpl_cpu server = {.features = CPL_CPU_AVX2 | CPL_CPU_AVX512 | CPL_CPU_AVX512_VNNI, .name = "server"};
+static const cpl_cpu arm = {.features = CPL_CPU_NEON | CPL_CPU_DOTPROD, .name = "arm"};
 
 static void test_detect(void **state)
 {
@@ -58,6 +59,15 @@ static void test_choose(void **state)
     assert_int_equal(cpl_isa_choose(&isa, "avxvnni", &server, &err), CPL_UNSUPPORTED);
     assert_int_equal(cpl_isa_choose(&isa, "sse9", &server, &err), CPL_INVALID);
     assert_non_null(strstr(err.what, "ref, avx2, avxvnni, avx512 or amx"));
+    assert_int_equal(cpl_isa_choose(&isa, NULL, &arm, &err), CPL_OK);
+    assert_int_equal(isa, CPL_ISA_NEON_DOTPROD);
+    assert_int_equal(cpl_isa_choose(&isa, "neon", &arm, &err), CPL_OK);
+    assert_int_equal(isa, CPL_ISA_NEON);
+    assert_int_equal(cpl_isa_choose(&isa, "neon-i8mm", &arm, &err), CPL_UNSUPPORTED);
+    assert_int_equal(cpl_isa_choose(&isa, "neon", &server, &err), CPL_UNSUPPORTED);
+    assert_int_equal(cpl_isa_choose(&isa, "avx2", &arm, &err), CPL_UNSUPPORTED);
+    isa = CPL_ISA_AVX2;
+    assert_int_equal(cpl_isa_choose(&isa, "sse9", &server, &err), CPL_INVALID);
     assert_int_equal(isa, CPL_ISA_AVX2); /* untouched by failures */
 }
 

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* i8_neon.c - quantised rows for all NEON rungs, and the int8 register tile for cores without dot products: up to 6
+ * rows x 16 columns.
+ *
+ * The tile multiplies int16 by int16 into int32 (smlal), four a step, which is exact and needs no shuffling:
+ * activations are stored as int16, weights as int8 and widened when loaded, once for all rows of the tile. Rejected:
+ * smull on bytes with pairwise additions, which multiplies twice as many but takes as many instructions again to add
+ * them up. */
+#include <string.h>
+
+#include "kernel/epilogue_neon.h"
+#include "kernel/neon.h"
+#include "kernel/quantise.h"
+
+enum { NR = 16, MR = 6 };
+
+static uint32_t row_most(const float *x, size_t n)
+{
+    const uint32x4_t magnitude = vdupq_n_u32(INT32_MAX);
+    uint32x4_t most[2] = {vdupq_n_u32(0), vdupq_n_u32(0)};
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        most[0] = vmaxq_u32(most[0], vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), magnitude));
+        most[1] = vmaxq_u32(most[1], vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i + 4)), magnitude));
+    }
+    for (; i < n; i += 4)
+        most[0] = vmaxq_u32(most[0], vandq_u32(vreinterpretq_u32_f32(cpl_load_neon(x + i, n - i)), magnitude));
+    return vmaxvq_u32(vmaxq_u32(most[0], most[1]));
+}
+
+/* nearest(x by), ties to even, of 8 floats. */
+CPL_INLINE int16x8_t to_int16(const float *x, float32x4_t by)
+{
+    const int32x4_t lo = vcvtnq_s32_f32(vmulq_f32(vld1q_f32(x), by));
+    const int32x4_t hi = vcvtnq_s32_f32(vmulq_f32(vld1q_f32(x + 4), by));
+    return vcombine_s16(vqmovn_s32(lo), vqmovn_s32(hi));
+}
+
+CPL_INLINE int32_t to_int32(float x, float by) { return vcvtns_s32_f32(x * by); }
+
+CPL_INLINE void quantise_bytes(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld,
+                               size_t group)
+{
+    const size_t padded = (n + group - 1) / group * group;
+    for (size_t r = 0; r < rows; r++, x += ld) {
+        int8_t *out = (int8_t *)q + r * ldq;
+        float inverse;
+        scale[r] = cpl_i8_scale(row_most(x, n), &inverse);
+        if (!(inverse > 0)) {
+            memset(out, 0, padded);
+            continue;
+        }
+        const float32x4_t by = vdupq_n_f32(inverse);
+        size_t i = 0;
+        for (; i + 16 <= n; i += 16)
+            vst1q_s8(out + i, vcombine_s8(vqmovn_s16(to_int16(x + i, by)), vqmovn_s16(to_int16(x + i + 8, by))));
+        for (; i < n; i++) out[i] = (int8_t)to_int32(x[i], inverse);
+        for (; i < padded; i++) out[i] = 0;
+    }
+}
+
+void cpl_quantise4_neon(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld)
+{
+    quantise_bytes(q, ldq, scale, x, rows, n, ld, 4);
+}
+
+void cpl_quantise8_neon(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld)
+{
+    quantise_bytes(q, ldq, scale, x, rows, n, ld, 8);
+}
+
+static void quantise_words(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld)
+{
+    for (size_t r = 0; r < rows; r++, x += ld) {
+        int16_t *out = (int16_t *)(void *)((char *)q + r * ldq);
+        float inverse;
+        scale[r] = cpl_i8_scale(row_most(x, n), &inverse);
+        if (!(inverse > 0)) {
+            memset(out, 0, n * sizeof *out);
+            continue;
+        }
+        const float32x4_t by = vdupq_n_f32(inverse);
+        size_t i = 0;
+        for (; i + 8 <= n; i += 8) vst1q_s16(out + i, to_int16(x + i, by));
+        for (; i < n; i++) out[i] = (int16_t)to_int32(x[i], inverse);
+    }
+}
+
+CPL_INLINE void tile_rows(const cpl_tile_i8 *t, const uint32_t rows)
+{
+    int32x4_t acc[MR][4];
+    const int16_t *a[MR];
+    CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
+    {
+        CPL_UNROLL for (int j = 0; j < 4; j++) acc[i][j] = vld1q_s32(t->start + 4 * j);
+        a[i] = (const int16_t *)(const void *)((const char *)t->a + i * t->lda);
+    }
+    const int8_t *b = t->b;
+    const char *hint = t->prefetch;
+    for (uint32_t p = 0; p < t->groups; p++, b += NR) {
+        if (!(p & 3)) {
+            __builtin_prefetch(hint, 0, 2);
+            hint += 64;
+        }
+        const int8x16_t bytes = vld1q_s8(b);
+        const int16x8_t lo = vmovl_s8(vget_low_s8(bytes)), hi = vmovl_high_s8(bytes);
+        CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
+        {
+            const int16x8_t x = vld1q_dup_s16(a[i] + p);
+            acc[i][0] = vmlal_s16(acc[i][0], vget_low_s16(lo), vget_low_s16(x));
+            acc[i][1] = vmlal_high_s16(acc[i][1], lo, x);
+            acc[i][2] = vmlal_s16(acc[i][2], vget_low_s16(hi), vget_low_s16(x));
+            acc[i][3] = vmlal_high_s16(acc[i][3], hi, x);
+        }
+    }
+    CPL_UNROLL for (uint32_t i = 0; i < rows; i++) cpl_finish_row_i8_neon(t, i, acc[i]);
+    cpl_activate_neon(t->c, t->ldc, rows, t->epilogue);
+}
+
+#define TILE(rows)                                                                                                     \
+    static void tile_##rows(const cpl_tile_i8 *t) { tile_rows(t, rows); }
+TILE(1)
+TILE(2)
+TILE(3)
+TILE(4)
+TILE(5)
+TILE(6)
+#undef TILE
+
+static void tile(const cpl_tile_i8 *t)
+{
+    static void (*const by_rows[MR + 1])(const cpl_tile_i8 *) = {
+        NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6,
+    };
+    by_rows[t->m](t);
+}
+
+void cpl_i8_install_neon(cpl_kernels *k)
+{
+    k->i8_isa = "neon-smlal";
+    k->i8_mr = MR;
+    k->i8_nr = NR;
+    k->i8_group = 1;
+    k->i8_bytes = 2;
+    k->i8_zero = 0;
+    k->tile_i8 = tile;
+    k->quantise_i8 = quantise_words;
+}

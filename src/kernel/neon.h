@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* neon.h - the NEON rungs' files among themselves. */
+#ifndef CPL_KERNEL_NEON_H
+#define CPL_KERNEL_NEON_H
+
+#include "kernel/kernels.h"
+
+void cpl_tile_install_neon(cpl_kernels *k);
+void cpl_i8_install_neon(cpl_kernels *k);
+/* quantise_i8 into int8 rows in groups of 4 and of 8, for the rungs with products of such. */
+void cpl_quantise4_neon(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld);
+void cpl_quantise8_neon(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld);
+
+#endif
