@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The file commands as a user runs them: score, embed, tokenize, doctor, bench engine, bench quality, help; good input and bad.
+"""The file commands as a user runs them: score, embed, tokenize, doctor, bench engine, kernel and quality, help; good input and bad.
 Standard library only; models and expected numbers from tests/golden."""
 
 import gzip
@@ -221,6 +221,23 @@ class Others(Files):
 
     def quality(self, *args):
         return json.loads(run("bench", "quality", *args, "--json")[0])
+
+    def test_bench_kernel(self):
+        out, _ = run("bench", "kernel", "--isa", "all", "--kernel", "gemm", "--seconds", "0.001", "--json")
+        results = json.loads(out)["results"]
+        self.assertIn("ref", {r["isa"] for r in results})
+        self.assertLessEqual({"gemm_f32", "gemm_i8"}, {r["kernel"] for r in results})
+        for r in results:
+            self.assertGreater(r["ops_per_s"], 0)
+            self.assertGreater(r["peak_ops_per_s"], 0)
+            self.assertAlmostEqual(r["efficiency"], r["ops_per_s"] / r["peak_ops_per_s"])
+        out, _ = run("bench", "kernel", "--isa", "ref", "--kernel", "softmax", "--seconds", "0.001", "--json")
+        [r] = json.loads(out)["results"]
+        self.assertEqual((r["isa"], r["kernel"], r["ops_per_s"], r["peak"]), ("ref", "softmax_f32", None, None))
+        self.assertGreater(r["elements_per_s"], 0)
+        self.assertIn("softmax_f32", run("bench", "kernel", "--kernel", "softmax", "--seconds", "0.001")[0])
+        self.assertIn("no kernel", run("bench", "kernel", "--kernel", "nothing", status=2)[1])
+        self.assertIn("sse9", run("bench", "kernel", "--isa", "sse9", status=2)[1])
 
     def test_bench_quality_of_a_cross_encoder(self):
         path = self.put("pairs.jsonl", jsonl({"query": f"how long is road {i}", "document": f"Road {i * 7} is {i} miles of {'very ' * (i % 5)}bad way."}
