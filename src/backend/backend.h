@@ -15,7 +15,7 @@
 #include "couplet.h"
 #include "model/model.h"
 
-enum { CPL_BACKEND_ABI = 2 };
+enum { CPL_BACKEND_ABI = 3 };
 
 typedef enum cpl_precision {
     CPL_PRECISION_FP32,
@@ -88,6 +88,7 @@ typedef struct cpl_load_options {
     uint32_t batch_tokens_max; /* the largest pass run() will be given; a single longer sequence (up to the
                                   model's max_length) is always allowed */
     uint32_t batch_sequences_max;
+    int count_stages;            /* 1: sessions keep count of time and work by stage, where the backend can (stages) */
     const char *const *settings; /* "key=value" of the backend's own section, NULL-terminated; unknown keys fail */
 } cpl_load_options;
 
@@ -115,6 +116,9 @@ typedef struct cpl_backend {
     cpl_status (*open)(cpl_session **out, cpl_weights *weights, cpl_error *err);
     /* Blocks. rows: fp32, as `want` says. The same sequence gives the same bits whatever it is batched with. */
     cpl_status (*run)(cpl_session *session, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err);
+    /* What the session's passes spent by stage since it was opened, and the names; at most cap of them, returns how
+     * many there are. Not while it runs. NULL: this backend doesn't count. */
+    uint32_t (*stages)(const cpl_session *session, cpl_stage *out, uint32_t cap);
     void (*close)(cpl_session *session);
     void (*unload)(cpl_weights *weights);
 } cpl_backend;

@@ -29,5 +29,8 @@ cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_
 /* The same, but in `precision` whatever --precision says. */
 cpl_status cpl_scorer_from_flags_in(cpl_scorer **out, const cpl_args *args, const char *precision,
                                     uint32_t batch_tokens, uint32_t max_length, cpl_log *log, cpl_error *err);
+/* The same, silent, with its stages counted (couplet.h). */
+cpl_status cpl_scorer_from_flags_counting(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens,
+                                          cpl_error *err);
 
 #endif

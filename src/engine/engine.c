@@ -250,6 +250,28 @@ void cpl_engine_stats_get(cpl_engine *e, cpl_engine_stats *out)
     pthread_mutex_unlock(&e->lock);
 }
 
+uint32_t cpl_engine_stages(const cpl_engine *e, uint32_t model, cpl_stage *out, uint32_t cap)
+{
+    enum { MOST = 64 };
+    const cpl_loaded_model *m = &e->models[model];
+    cpl_stage one[MOST];
+    uint32_t count = 0;
+    if (!m->backend.backend->stages) return 0;
+    for (uint32_t k = 0; k < m->sessions; k++) {
+        count = m->backend.backend->stages(e->workers[k].sessions[model], one, MOST);
+        CPL_ASSERT(count <= MOST);
+        for (uint32_t i = 0; i < count && i < cap; i++) {
+            if (k == 0) {
+                out[i] = one[i];
+                continue;
+            }
+            out[i].seconds += one[i].seconds;
+            out[i].ops += one[i].ops;
+        }
+    }
+    return count;
+}
+
 /* ---- canary --------------------------------------------------------------------------------------------------- */
 
 typedef struct canary {

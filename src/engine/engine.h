@@ -15,10 +15,11 @@ typedef struct cpl_engine cpl_engine;
 typedef struct cpl_engine_model_options {
     const char *name; /* what requests call it; NULL: the directory's last part */
     const char *dir;
-    const char *backend;         /* NULL: "native" */
-    cpl_precision precision;     /* AUTO allowed */
-    bool fallback;               /* on_unsupported: fallback */
-    uint32_t max_length;         /* 0: the model's */
+    const char *backend;     /* NULL: "native" */
+    cpl_precision precision; /* AUTO allowed */
+    bool fallback;           /* on_unsupported: fallback */
+    uint32_t max_length;     /* 0: the model's */
+    bool count_stages;
     const char *const *settings; /* "key=value" for the backend, NULL-terminated; may be NULL */
 } cpl_engine_model_options;
 
@@ -80,6 +81,10 @@ void cpl_flow_close(cpl_flow *f); /* its tasks need not be done; NULL is fine */
 
 /* Scores a fixed pair on every model: readiness and health. Blocks. */
 cpl_status cpl_engine_canary(cpl_engine *e, cpl_error *err);
+
+/* What the workers' passes of a model spent by stage since open, summed; at most cap of them, returns how many there
+ * are, 0 when the backend doesn't count. Only while nothing of that model is submitted or running. */
+uint32_t cpl_engine_stages(const cpl_engine *e, uint32_t model, cpl_stage *out, uint32_t cap);
 
 /* Running totals since open, and what is there now. */
 typedef struct cpl_engine_stats {

@@ -111,6 +111,7 @@ static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
                                     .device = d,
                                     .batch_tokens_max = m->batcher.policy.tokens_max,
                                     .batch_sequences_max = m->batcher.policy.sequences_max,
+                                    .count_stages = o->count_stages,
                                     .settings = o->settings};
         cpl_load_report report = {0};
         cpl_status st = b->load(&m->weights[d], m->model, &options, &report, &e->host, err);

@@ -436,6 +436,7 @@ const cpl_native_path cpl_native_rows = {
     .load = cpl_native_rows_load,
     .open = cpl_native_rows_open,
     .run = cpl_native_rows_run,
+    .stages = cpl_native_rows_stages,
     .close = cpl_native_rows_close,
     .unload = cpl_native_rows_unload,
 };

@@ -17,7 +17,7 @@ enum { CPL_NATIVE_BATCH_TOKENS = 512, CPL_NATIVE_BATCH_TOKENS_FP32 = 256 };
 #define CPL_NATIVE_PRECISIONS (1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_INT8)
 #define CPL_NATIVE_REASON     "the native backend runs fp32 and int8 only in this version"
 
-/* Parts of a pass, for setting stages=1. */
+/* Parts of a pass, for those who count them (cpl_load_options.count_stages, setting stages=1). */
 typedef enum cpl_native_stage {
     CPL_NATIVE_EMBED,
     CPL_NATIVE_QKV,
@@ -33,7 +33,7 @@ typedef enum cpl_native_stage {
 
 typedef struct cpl_native_settings {
     cpl_isa isa;
-    int stages; /* count time and work of each stage; logged at close */
+    int stages; /* count time and work of each stage */
 } cpl_native_settings;
 
 /* One way of running a pass. native.c picks one when loading; what it makes begins with a pointer to it
@@ -47,6 +47,8 @@ typedef struct cpl_native_path {
                        cpl_error *err);
     cpl_status (*open)(cpl_session **out, cpl_weights *w, cpl_error *err);
     cpl_status (*run)(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err);
+    /* Fills in CPL_NATIVE_STAGES times and operations, what was counted so far. */
+    void (*stages)(const cpl_session *s, uint64_t *ns, double *ops);
     void (*close)(cpl_session *s);
     void (*unload)(cpl_weights *w);
 } cpl_native_path;
@@ -143,6 +145,7 @@ cpl_status cpl_native_rows_load(cpl_weights **out, const cpl_model *model, const
 void cpl_native_rows_unload(cpl_weights *w);
 cpl_status cpl_native_rows_open(cpl_session **out, cpl_weights *w, cpl_error *err);
 void cpl_native_rows_close(cpl_session *s);
+void cpl_native_rows_stages(const cpl_session *s, uint64_t *ns, double *ops);
 cpl_status cpl_native_rows_run(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err);
 
 #endif

@@ -5,6 +5,7 @@
  * q, k and v hold one group of sequences (forward.c), not the whole pass, so they stay in cache. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/native/native.h"
 #include "base/error.h"
@@ -52,6 +53,12 @@ cpl_status cpl_native_rows_open(cpl_session **out, cpl_weights *w, cpl_error *er
     lay_out(s, &take);
     *out = s;
     return CPL_OK;
+}
+
+void cpl_native_rows_stages(const cpl_session *s, uint64_t *ns, double *ops)
+{
+    memcpy(ns, s->stage_ns, sizeof s->stage_ns);
+    memcpy(ops, s->stage_flops, sizeof s->stage_flops);
 }
 
 static void log_stages(const cpl_session *s)
