@@ -126,20 +126,22 @@ static void gemm_member(void *arg, uint32_t member)
 
 typedef struct quantise_stage {
     const pass *p;
-    const float *a;
-    size_t lda;
-    uint32_t rows, n;
+    const product *x;
 } quantise_stage;
 
 static void quantise_member(void *arg, uint32_t member)
 {
     const quantise_stage *q = arg;
     const cpl_session *s = q->p->s;
+    const product *x = q->x;
     uint32_t from, to;
     if (member >= q->p->members) return;
-    share(q->rows, q->p->members, member, &from, &to);
-    q->p->w->kernels.quantise_i8((char *)s->quantised + from * s->quant_stride, s->quant_stride, s->quant_scale + from,
-                                 q->a + from * q->lda, to - from, q->n, q->lda);
+    share(x->rows, q->p->members, member, &from, &to);
+    cpl_rows_i8 rows = x->m->input;
+    rows.q = (char *)s->quantised + from * s->quant_stride;
+    rows.ldq = s->quant_stride;
+    rows.scale = s->quant_scale + from;
+    q->p->w->kernels.quantise_i8(&rows, x->a + from * x->lda, to - from, x->m->k, x->lda);
 }
 
 /* All products of a stage have the same a. int8: at most block_rows rows. */
@@ -148,7 +150,7 @@ static void run_gemms(const pass *p, cpl_native_stage stage, gemm_stage *g)
     const product *x = &g->product[0];
     double flops = 0;
     if (!x->m->b) {
-        quantise_stage q = {p, x->a, x->lda, x->rows, x->m->k};
+        quantise_stage q = {p, x};
         each_member(p, CPL_NATIVE_QUANTISE, 0, quantise_member, &q);
     }
     for (uint32_t i = 0; i < g->count; i++) flops += 2.0 * x[i].rows * x[i].m->n * x[i].m->k;

@@ -73,6 +73,7 @@ cpl_status cpl_native_check_batch(const cpl_native_limits *limits, const cpl_arc
 typedef struct cpl_native_matrix {
     float *b, *bias;
     cpl_packed_i8 b8;
+    cpl_rows_i8 input; /* how factors become int8; q, ldq and scale are the session's */
     uint32_t n, k;
 } cpl_native_matrix;
 
@@ -83,6 +84,7 @@ typedef struct cpl_native_norm {
 typedef struct cpl_native_layer {
     cpl_native_matrix q, k, v, out, up, down;
     cpl_native_norm attention_norm, output_norm;
+    float *input[4]; /* int8: what q, k and v's factors are multiplied with and added to, then up's (fold.h) */
 } cpl_native_layer;
 
 /* Read-only after load, shared by all sessions. Everything lies in one block. */

@@ -7,6 +7,7 @@
  * 16-bit files) and converted row by row when gathered; everything else becomes fp32.
  *
  * After load nothing refers to the model: its mapping may go. Read-only from then on, any number of sessions. */
+#include "backend/native/fold.h"
 #include "backend/native/native.h"
 
 #include <stdio.h>
@@ -75,6 +76,7 @@ static void lay_out(cpl_weights *w, cpl_native_bump *b)
         take_layer_matrix(w, &y->up, b, f, h);
         take_layer_matrix(w, &y->down, b, h, f);
         take_norm(&y->output_norm, b, h);
+        for (int i = 0; w->precision == CPL_PRECISION_INT8 && i < 4; i++) y->input[i] = cpl_native_take(b, h);
     }
     if (a->head == CPL_HEAD_POOLER_CLASSIFIER) {
         take_matrix(&w->pooler, b, k, h, h);
@@ -94,17 +96,35 @@ static void fill_norm(cpl_native_norm *to, const cpl_tensor *gamma, const cpl_te
     fill(to->beta, beta);
 }
 
-static void fill_matrix_i8(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight, float *row)
+/* row: m->k floats of scratch, twice. */
+static void fill_matrix_i8(cpl_native_matrix *m, const cpl_kernels *k, const cpl_fold *fold, uint32_t layer,
+                           cpl_fold_matrix which, float *row)
 {
     const size_t padded = (size_t)cpl_gemm_i8_panels(k, m->n) * k->i8_nr;
+    int8_t *q = (int8_t *)(void *)(row + m->k);
     memset(m->b8.b, 0, cpl_gemm_i8_packed_bytes(k, m->n, m->k));
     memset(m->b8.scale, 0, padded * sizeof(float));
     memset(m->b8.start, 0, padded * sizeof(int32_t));
     memset(m->bias, 0, padded * sizeof(float));
     for (uint32_t n = 0; n < m->n; n++) {
-        cpl_tensor_read_f32(weight, (size_t)n * m->k, m->k, row);
-        cpl_gemm_i8_pack(k, &m->b8, n, m->k, row);
+        float scale;
+        cpl_fold_column(fold, layer, which, n, row, q, &scale, &m->bias[n]);
+        cpl_gemm_i8_place(k, &m->b8, n, m->k, q, scale, m->input.is_unsigned);
     }
+}
+
+static void fill_layer_i8(cpl_native_layer *y, const cpl_kernels *k, const cpl_fold *fold, uint32_t layer, float *row)
+{
+    const cpl_rows_i8 normed = {.mul = y->input[0], .add = y->input[1]},
+                      middle = {.mul = y->input[2], .add = y->input[3]};
+    cpl_fold_input(fold, layer, CPL_FOLD_LAYER, y->input[0], y->input[1]);
+    cpl_fold_input(fold, layer, CPL_FOLD_NORMED, y->input[2], y->input[3]);
+    y->q.input = y->k.input = y->v.input = normed;
+    y->out.input = (cpl_rows_i8){0};
+    y->up.input = middle;
+    y->down.input = (cpl_rows_i8){.floor = cpl_fold_floor(fold), .is_unsigned = 1};
+    cpl_native_matrix *all[CPL_FOLD_MATRICES] = {&y->q, &y->k, &y->v, &y->out, &y->up, &y->down};
+    for (int i = 0; i < CPL_FOLD_MATRICES; i++) fill_matrix_i8(all[i], k, fold, layer, (cpl_fold_matrix)i, row);
 }
 
 static void fill_matrix_f32(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight, float *row)
@@ -122,27 +142,28 @@ static void fill_matrix_f32(cpl_native_matrix *m, const cpl_kernels *k, const cp
 static void fill_matrix(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight, const cpl_tensor *bias,
                         float *row)
 {
-    if (m->b)
-        fill_matrix_f32(m, k, weight, row);
-    else
-        fill_matrix_i8(m, k, weight, row);
+    fill_matrix_f32(m, k, weight, row);
     if (bias->data) fill(m->bias, bias);
 }
 
-static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, float *row)
+static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, const cpl_fold *fold, float *row)
 {
     const cpl_kernels *k = &w->kernels;
     for (uint32_t l = 0; l < w->arch.layers; l++) {
         const cpl_layer *s = &from->layers[l];
         cpl_native_layer *y = &w->layers[l];
+        fill_norm(&y->attention_norm, &s->attention_norm_weight, &s->attention_norm_bias);
+        fill_norm(&y->output_norm, &s->output_norm_weight, &s->output_norm_bias);
+        if (fold) {
+            fill_layer_i8(y, k, fold, l, row);
+            continue;
+        }
         fill_matrix(&y->q, k, &s->q_weight, &s->q_bias, row);
         fill_matrix(&y->k, k, &s->k_weight, &s->k_bias, row);
         fill_matrix(&y->v, k, &s->v_weight, &s->v_bias, row);
         fill_matrix(&y->out, k, &s->out_weight, &s->out_bias, row);
-        fill_norm(&y->attention_norm, &s->attention_norm_weight, &s->attention_norm_bias);
         fill_matrix(&y->up, k, &s->up_weight, &s->up_bias, row);
         fill_matrix(&y->down, k, &s->down_weight, &s->down_bias, row);
-        fill_norm(&y->output_norm, &s->output_norm_weight, &s->output_norm_bias);
     }
     if (w->arch.head == CPL_HEAD_POOLER_CLASSIFIER) {
         fill_matrix(&w->pooler, k, &from->pooler_weight, &from->pooler_bias, row);
@@ -173,13 +194,17 @@ static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error
     if (!w->block) return cpl_fail_memory(err, count.used);
     w->block_bytes = count.used;
     const uint32_t row_max = w->arch.hidden > w->arch.intermediate ? w->arch.hidden : w->arch.intermediate;
-    float *row = malloc(row_max * sizeof(float));
-    if (!row) return cpl_fail_memory(err, row_max * sizeof(float));
+    float *row = malloc(row_max * 2ul * sizeof(float));
+    if (!row) return cpl_fail_memory(err, row_max * 2ul * sizeof(float));
     cpl_native_bump take = {w->block, 0};
+    cpl_fold *fold = NULL;
+    cpl_status st = CPL_OK;
     lay_out(w, &take);
-    fill_all(w, &model->weights, row);
+    if (w->precision == CPL_PRECISION_INT8) st = cpl_fold_open(&fold, model, &w->kernels, err);
+    if (!st) fill_all(w, &model->weights, fold, row);
+    cpl_fold_close(fold);
     free(row);
-    return CPL_OK;
+    return st;
 }
 
 static void set_up(cpl_weights *w, const cpl_model *model, const cpl_load_options *options,

@@ -32,6 +32,8 @@
     X(pool_mean_f32)                                                                                                   \
     X(pool_max_f32)                                                                                                    \
     X(quantise_i8)                                                                                                     \
+    X(weights_i8)                                                                                                      \
+    X(magnitudes_f32)                                                                                                  \
     X(gemm_i8)
 
 typedef struct check check;
