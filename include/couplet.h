@@ -111,7 +111,8 @@ typedef struct cpl_open_options {
     uint32_t max_length;       /* truncate sequences to this; 0: the model's own limit */
     const char *plugin_dir;    /* where couplet-NAME.so lie; NULL: COUPLET_PLUGINS, then the library directory */
     const cpl_log *log;        /* borrowed for the scorer's life; NULL: silent */
-    int count_stages; /* 1: keep count of where passes spend their time (cpl_scorer_stages); slows them a bit */
+    int count_stages;  /* 1: keep count of where passes spend their time (cpl_scorer_stages); slows them a bit */
+    uint32_t team_max; /* worker threads that share a small pass while nothing waits; 0: 8, 1: none do */
 } cpl_open_options;
 
 #define CPL_OPTIONS(type) ((type){.struct_size = sizeof(type)})

@@ -6,10 +6,12 @@
 
 static cpl_status open_scorer(cpl_scorer **out, const cpl_args *args, cpl_open_options *o, cpl_error *err)
 {
-    uint64_t threads = cpl_args_count(args, "threads");
+    uint64_t threads = cpl_args_count(args, "threads"), team = cpl_args_count(args, "team");
     *out = NULL;
     if (threads > 4096)
         return cpl_fail(err, CPL_INVALID, "'--threads %llu': at most 4096", (unsigned long long)threads);
+    if (team > 4096) return cpl_fail(err, CPL_INVALID, "'--team %llu': at most 4096", (unsigned long long)team);
+    o->team_max = (uint32_t)team;
     o->backend = cpl_args_text(args, "backend");
     o->fallback = cpl_args_switch(args, "fallback");
     o->threads = (uint32_t)threads;

@@ -16,6 +16,8 @@
         {"fallback", CPL_FLAG_SWITCH, NULL, NULL,                                                                      \
          "run the nearest precision, and say so, where the backend can't run the one asked for"},                      \
         {"threads", CPL_FLAG_COUNT, "N", "0", "worker threads; 0: one for each usable core"},                          \
+        {"team", CPL_FLAG_COUNT, "N", "0",                                                                             \
+         "worker threads that share a small pass while nothing waits; 0: 8, 1: none"},                                 \
     {                                                                                                                  \
         "log", CPL_FLAG_TEXT, "LEVEL", NULL, "error, warn, info or debug; default warn, or $COUPLET_LOG"               \
     }

@@ -92,6 +92,8 @@ typedef struct cpl_engine_stats {
     uint64_t sequences, tokens, passes;
     uint64_t pass_sequences_max, pass_tokens_max;
     uint64_t busy_ns;                                         /* workers inside forward passes, summed */
+    uint64_t team_passes, team_members;                       /* passes run by teams; their workers, summed */
+    uint64_t team_shares_late;                                /* of a lent worker, done by the pass's own instead */
     uint64_t queued_tokens, queued_requests, in_flight_tasks; /* now */
     cpl_histogram queue_ns, compute_ns, tokenize_ns, pass_sequences, pass_tokens;
 } cpl_engine_stats;

@@ -165,7 +165,7 @@ cpl_status cpl_scorer_open(cpl_scorer **out, const char *dir, const cpl_open_opt
                              .model_count = 1,
                              .workers = o.threads,
                              .tokenizer_threads = CPL_TOKENIZER_THREADS_AUTO,
-                             .policy = {.tokens_max = o.batch_tokens_max},
+                             .policy = {.tokens_max = o.batch_tokens_max, .team_max = o.team_max},
                              .plugin_dir = o.plugin_dir,
                              .log = o.log};
     st = cpl_engine_open(&s->engine, &eo, err);

@@ -179,7 +179,11 @@ static void a_device_has_its_text_tokenized_for_it(void **state)
     o.backend = "device";
     const char *build = getenv("COUPLET_BUILD");
     char dir[512];
-    snprintf(dir, sizeof dir, "%s/test-plugins", build ? build : ".");
+    if (!build) {
+        print_message("skipped: COUPLET_BUILD names no build directory\n");
+        skip();
+    }
+    snprintf(dir, sizeof dir, "%s/test-plugins", build);
     o.plugin_dir = dir;
     o.batch_tokens_max = 4096;
     if (cpl_scorer_open(&pooled, CROSS_ENCODER, &o, &e)) fail_msg("%s", e.what);
