@@ -111,6 +111,8 @@ typedef struct cpl_open_options {
     uint32_t max_length;       /* truncate sequences to this; 0: the model's own limit */
     const char *plugin_dir;    /* where couplet-NAME.so lie; NULL: COUPLET_PLUGINS, then the library directory */
     const cpl_log *log;        /* borrowed for the scorer's life; NULL: silent */
+    int count_stages;  /* 1: keep count of where passes spend their time (cpl_scorer_stages); slows them a bit */
+    uint32_t team_max; /* worker threads that share a small pass while nothing waits; 0: 8, 1: none do */
 } cpl_open_options;
 
 #define CPL_OPTIONS(type) ((type){.struct_size = sizeof(type)})
@@ -189,6 +191,17 @@ typedef struct cpl_stage_times {
  * normalised, for an embedder. stages may be NULL. Blocks. */
 CPL_API cpl_status cpl_scorer_run_ids(cpl_scorer *s, const cpl_ids *in, float *rows, cpl_stage_times *stages,
                                       cpl_error *err);
+
+/* One part of a forward pass, as the backend names it. */
+typedef struct cpl_stage {
+    const char *name; /* "qkv", "attention", ... */
+    double seconds;   /* CPU time in it since the scorer was opened, summed over workers */
+    double ops;       /* multiply-adds done in it, 2 operations each; 0 where there are none */
+} cpl_stage;
+
+/* Where the forward passes spent their time: writes at most `cap` stages, and always how many there are to *count. For
+ * a scorer opened with count_stages, while no other call runs. CPL_UNSUPPORTED: its backend doesn't count. */
+CPL_API cpl_status cpl_scorer_stages(cpl_scorer *s, cpl_stage *stages, size_t cap, size_t *count, cpl_error *err);
 
 /* Program version, "0.1.0". */
 CPL_API const char *cpl_version(void);

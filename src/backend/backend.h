@@ -15,7 +15,7 @@
 #include "couplet.h"
 #include "model/model.h"
 
-enum { CPL_BACKEND_ABI = 2 };
+enum { CPL_BACKEND_ABI = 3 };
 
 typedef enum cpl_precision {
     CPL_PRECISION_FP32,
@@ -78,10 +78,6 @@ typedef struct cpl_caps {
     int teams;             /* 1: run() shares its work out over a team */
     char isa[32];          /* kernel set or runtime version in use */
     char device[96];       /* for people: "2 cores of AMD EPYC" */
-    /* What `--precision auto` takes here, and the backend's rule that says so ("int8 where ..., else fp32"). An empty
-     * rule leaves it to the fixed order in precision.c. */
-    cpl_precision automatic;
-    char automatic_rule[112];
 } cpl_caps;
 
 /* How a model is to be loaded. Plain values only: the same struct reaches plug-ins. */
@@ -92,6 +88,7 @@ typedef struct cpl_load_options {
     uint32_t batch_tokens_max; /* the largest pass run() will be given; a single longer sequence (up to the
                                   model's max_length) is always allowed */
     uint32_t batch_sequences_max;
+    int count_stages;            /* 1: sessions keep count of time and work by stage, where the backend can (stages) */
     const char *const *settings; /* "key=value" of the backend's own section, NULL-terminated; unknown keys fail */
 } cpl_load_options;
 
@@ -119,6 +116,9 @@ typedef struct cpl_backend {
     cpl_status (*open)(cpl_session **out, cpl_weights *weights, cpl_error *err);
     /* Blocks. rows: fp32, as `want` says. The same sequence gives the same bits whatever it is batched with. */
     cpl_status (*run)(cpl_session *session, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err);
+    /* What the session's passes spent by stage since it was opened, and the names; at most cap of them, returns how
+     * many there are. Not while it runs. NULL: this backend doesn't count. */
+    uint32_t (*stages)(const cpl_session *session, cpl_stage *out, uint32_t cap);
     void (*close)(cpl_session *session);
     void (*unload)(cpl_weights *weights);
 } cpl_backend;

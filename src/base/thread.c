@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* thread.c - starting, pinning and counting. Threads block all signals: only main's loop hears them. */
+/* thread.c - starting, pinning, waiting and counting. Threads block all signals: only main's loop hears them. Where
+ * there is no futex, waiting on a word is a nap: callers look again in any case. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -10,6 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#else
+#include <time.h>
+#endif
 
 #include "base/error.h"
 
@@ -74,6 +83,20 @@ cpl_status cpl_thread_pin(int cpu, cpl_error *err)
     if (e) return cpl_fail(err, CPL_INVALID, "can't pin to cpu %d: %s", cpu, strerror(e));
     return CPL_OK;
 }
+
+#ifdef __linux__
+void cpl_wait(atomic_uint *word, unsigned value) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0); }
+
+void cpl_wake_all(atomic_uint *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1 << 20, NULL, NULL, 0); }
+#else
+void cpl_wait(atomic_uint *word, unsigned value)
+{
+    const struct timespec nap = {0, 50000};
+    if (atomic_load(word) == value) nanosleep(&nap, NULL);
+}
+
+void cpl_wake_all(atomic_uint *word) { (void)word; }
+#endif
 
 uint32_t cpl_cpu_list(int *cpus, uint32_t cap)
 {

@@ -7,14 +7,15 @@
 
 #include "backend/precision.h"
 #include "backend/registry.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/thread.h"
 #include "cli/options.h"
-#include "cli/peak_threads.h"
+#include "cli/peak_team.h"
 #include "kernel/cpu.h"
 
-enum { BACKENDS_MAX = 32, PEAK_NS = 20000000 };
+enum { BACKENDS_MAX = 32, REST_NS = 20000000, PROBES = 3 };
 
 typedef struct backend_row {
     const char *name;
@@ -47,6 +48,22 @@ static void probe_backend(backend_row *r, const char *name, const char *plugin_d
     if (st) snprintf(r->reason, sizeof r->reason, "%s", err.what);
 }
 
+/* The best of a few probes from rest. */
+static cpl_status find_peak(double *ops_per_s, cpl_isa isa, uint32_t threads, cpl_error *err)
+{
+    cpl_peak_team *team;
+    cpl_status st = cpl_peak_team_open(&team, CPL_PEAK_FP32, cpl_isa_name(isa), threads, err);
+    if (st) return st;
+    for (int i = 0; i < PROBES; i++) {
+        cpl_peak_probe p;
+        cpl_clock_sleep_until_ns(cpl_clock_ns() + REST_NS);
+        cpl_peak_team_probe(team, CPL_PEAK_FIRST, &p);
+        if (p.ops_per_s > *ops_per_s) *ops_per_s = p.ops_per_s;
+    }
+    cpl_peak_team_close(team);
+    return CPL_OK;
+}
+
 static cpl_status examine(findings *f, const cpl_args *a, const cpl_log *log, cpl_error *err)
 {
     cpl_cpu_detect(&f->cpu);
@@ -59,27 +76,12 @@ static cpl_status examine(findings *f, const cpl_args *a, const cpl_log *log, cp
     for (const char *const *name = cpl_backend_names(); *name && f->count < BACKENDS_MAX; name++)
         probe_backend(&f->backends[f->count++], *name, cpl_args_text(a, "plugins"), &host);
     if (cpl_args_switch(a, "no-peak")) return CPL_OK;
-    const char *isa = cpl_isa_name(f->isa);
-    st = cpl_peak_threads(&f->peak_one, CPL_PEAK_FP32, isa, 1, PEAK_NS, err);
-    if (!st) st = cpl_peak_threads(&f->peak_all, CPL_PEAK_FP32, isa, f->cores, PEAK_NS, err);
+    st = find_peak(&f->peak_one, f->isa, 1, err);
+    if (!st) st = find_peak(&f->peak_all, f->isa, f->cores, err);
     return st;
 }
 
 static bool runs(const backend_row *r, cpl_precision p) { return r->available && (r->caps.precisions >> p & 1); }
-
-/* What auto means on each backend here. */
-static void print_auto(const findings *f)
-{
-    char reason[160];
-    cpl_precision p;
-    for (size_t i = 0; i < f->count; i++) {
-        const backend_row *r = &f->backends[i];
-        if (!r->available ||
-            cpl_precision_resolve(&p, reason, sizeof reason, CPL_PRECISION_AUTO, 0, r->name, &r->caps, NULL))
-            continue;
-        printf("%s %s\n", r->name, reason);
-    }
-}
 
 static void print_text(const findings *f)
 {
@@ -106,7 +108,6 @@ static void print_text(const findings *f)
             if (!runs(r, (cpl_precision)p) && r->caps.reason[p][0])
                 printf("%s %s: %s\n", r->name, cpl_precision_name((cpl_precision)p), r->caps.reason[p]);
     }
-    print_auto(f);
 }
 
 static void add_backend(const backend_row *r, cpl_json_writer *w)
@@ -126,11 +127,6 @@ static void add_backend(const backend_row *r, cpl_json_writer *w)
     for (int p = 0; r->available && p < CPL_PRECISION_COUNT; p++)
         if (!runs(r, (cpl_precision)p)) cpl_json_text(w, cpl_precision_name((cpl_precision)p), r->caps.reason[p]);
     cpl_json_close(w, '}');
-    char reason[160] = "";
-    cpl_precision p = CPL_PRECISION_AUTO;
-    if (r->available) cpl_precision_resolve(&p, reason, sizeof reason, CPL_PRECISION_AUTO, 0, r->name, &r->caps, NULL);
-    cpl_json_text(w, "auto", p == CPL_PRECISION_AUTO ? "" : cpl_precision_name(p));
-    cpl_json_text(w, "auto_rule", reason);
     cpl_json_close(w, '}');
 }
 

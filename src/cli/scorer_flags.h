@@ -16,6 +16,8 @@
         {"fallback", CPL_FLAG_SWITCH, NULL, NULL,                                                                      \
          "run the nearest precision, and say so, where the backend can't run the one asked for"},                      \
         {"threads", CPL_FLAG_COUNT, "N", "0", "worker threads; 0: one for each usable core"},                          \
+        {"team", CPL_FLAG_COUNT, "N", "0",                                                                             \
+         "worker threads that share a small pass while nothing waits; 0: 8, 1: none"},                                 \
     {                                                                                                                  \
         "log", CPL_FLAG_TEXT, "LEVEL", NULL, "error, warn, info or debug; default warn, or $COUPLET_LOG"               \
     }
@@ -29,5 +31,8 @@ cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_
 /* The same, but in `precision` whatever --precision says. */
 cpl_status cpl_scorer_from_flags_in(cpl_scorer **out, const cpl_args *args, const char *precision,
                                     uint32_t batch_tokens, uint32_t max_length, cpl_log *log, cpl_error *err);
+/* The same, silent, with its stages counted (couplet.h). */
+cpl_status cpl_scorer_from_flags_counting(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens,
+                                          cpl_error *err);
 
 #endif

@@ -34,6 +34,7 @@ void cpl_batch_policy_complete(cpl_batch_policy *p, uint32_t batch_tokens)
     if (!p->queue_requests_max) p->queue_requests_max = 8192;
     if (!p->quantum_tokens) p->quantum_tokens = p->tokens_max / 4;
     if (!p->quantum_tokens) p->quantum_tokens = 1;
+    if (!p->team_max || p->team_max > CPL_BATCH_TEAM_MAX) p->team_max = CPL_BATCH_TEAM_MAX;
 }
 
 void cpl_batcher_init(cpl_batcher *b, const cpl_batch_policy *policy)
@@ -227,6 +228,13 @@ uint32_t cpl_batcher_share(const cpl_batcher *b, uint32_t idle)
     uint64_t share = (b->waiting_tokens + idle - 1) / idle;
     if (share < CPL_BATCH_SHARE_TOKENS_MIN) share = CPL_BATCH_SHARE_TOKENS_MIN;
     return share < p->tokens_max ? (uint32_t)share : p->tokens_max;
+}
+
+uint32_t cpl_batch_team(const cpl_batch_policy *p, uint64_t tokens, uint32_t idle)
+{
+    uint64_t by_tokens = (tokens + CPL_BATCH_TEAM_TOKENS - 1) / CPL_BATCH_TEAM_TOKENS;
+    uint32_t members = idle < p->team_max ? idle + 1 : p->team_max;
+    return by_tokens < members ? (uint32_t)by_tokens : members;
 }
 
 /* ---- taking ------------------------------------------------------------------------------------------------- */

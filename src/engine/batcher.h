@@ -36,11 +36,14 @@ typedef struct cpl_batch_policy {
     uint32_t queue_tokens_max; /* bound of everything waiting */
     uint32_t queue_requests_max;
     uint32_t quantum_tokens; /* deficit a turn; 0: tokens_max / 4 */
+    uint32_t team_max;       /* workers that share a pass; 0: CPL_BATCH_TEAM_MAX, 1: none is lent */
 } cpl_batch_policy;
 
 enum {
-    CPL_BATCH_PRIORITIES = 8,       /* 0 .. 7. Strict: a lower one runs only in room that higher ones leave */
-    CPL_BATCH_SHARE_TOKENS_MIN = 96 /* a batch is not cut below this to feed another idle worker */
+    CPL_BATCH_PRIORITIES = 8,        /* 0 .. 7. Strict: a lower one runs only in room that higher ones leave */
+    CPL_BATCH_SHARE_TOKENS_MIN = 96, /* a batch is not cut below this to feed another idle worker */
+    CPL_BATCH_TEAM_MAX = 8,          /* a layer's matrices don't share out evenly over more */
+    CPL_BATCH_TEAM_TOKENS = 8        /* of a pass for each that shares it: below, handing out costs what it gains */
 };
 
 struct cpl_batch_lane;
@@ -135,6 +138,10 @@ bool cpl_batcher_ready(const cpl_batcher *b, uint64_t now_ns);
 uint64_t cpl_batcher_next_event(const cpl_batcher *b, uint64_t now_ns);
 /* Tokens the next batch should hold, so that `idle` workers (the taking one included) all get work. */
 uint32_t cpl_batcher_share(const cpl_batcher *b, uint32_t idle);
+/* Workers that a pass of `tokens` runs on, its own included, when nothing that may run waits and `idle` others have
+ * nothing to do: as many as there are, at most team_max, and one for every CPL_BATCH_TEAM_TOKENS begun. No upper bound
+ * of tokens is needed: who is lent can be called back at any stage. */
+uint32_t cpl_batch_team(const cpl_batch_policy *policy, uint64_t tokens, uint32_t idle);
 /* Fills `out` (out->slices set by the caller) with the next batch; false, and an empty batch, when none is ready.
  * out->expired is filled in both cases. `idle`: workers with nothing to do, the taking one included (at least 1). */
 bool cpl_batcher_take(cpl_batcher *b, uint64_t now_ns, uint32_t idle, cpl_batch_take *out);

@@ -10,8 +10,11 @@
  * closing): cpl_dispatch_end sees that moment, once, under the lock, and puts it on a list that its thread finishes
  * after unlocking. After done() the task is not touched again.
  *
- * Idle workers sleep on their own condition variable and are woken last idle first, as many as there is work for. The
- * timer sleeps until the next deadline or end of a wait.
+ * Idle workers sleep on their own condition variable and are woken last idle first, as many as there is work for. A
+ * small pass that leaves nothing waiting has seats for idle workers (crew.h): one that finds no work of its own takes a
+ * free seat before it sleeps, and some are woken for that. Work that arrives calls them back, and they come at the
+ * pass's next stage. Since waking takes longer than many a stage, the first of them is woken together with the pass's
+ * own worker; whichever comes first leads. The timer sleeps until the next deadline or end of a wait.
  *
  * Rejected: one condition variable for all workers (with several models the one woken may have no session for the
  * work); queues per worker with stealing (fairness would hold per worker only). */
@@ -35,23 +38,56 @@ static uint64_t workers_wanted(const cpl_batcher *b)
     return by_tokens < b->waiting_sequences ? by_tokens : b->waiting_sequences;
 }
 
-static void wake_workers(cpl_engine *e, cpl_loaded_model *m, uint64_t now_ns)
+static void expect(cpl_engine *e, cpl_worker *w)
 {
-    if (!e->idle_stack || !cpl_batcher_ready(&m->batcher, now_ns)) return;
-    uint64_t wanted = workers_wanted(&m->batcher), coming = 0;
-    for (cpl_worker *w = e->idle_stack; w; w = w->idle_next) coming++;
-    coming = e->idle - coming; /* woken, not running yet */
-    for (cpl_worker **at = &e->idle_stack; *at && coming < wanted;) {
+    w->coming = true;
+    e->coming++;
+}
+
+/* Workers [0, sessions) until `wanted` are coming. */
+static void wake_idle(cpl_engine *e, uint32_t sessions, uint64_t wanted)
+{
+    for (cpl_worker **at = &e->idle_stack; *at && e->coming < wanted;) {
         cpl_worker *w = *at;
-        if (w->index >= m->sessions) {
+        if (w->index >= sessions) {
             at = &w->idle_next;
             continue;
         }
         *at = w->idle_next;
         w->woken = true;
         pthread_cond_signal(&w->wake);
-        coming++;
+        expect(e, w);
     }
+}
+
+/* The same with lent ones. */
+static void call_back(cpl_engine *e, uint32_t sessions, uint64_t wanted)
+{
+    for (uint32_t k = 0; k < sessions && e->lent && e->coming < wanted; k++) {
+        cpl_worker *w = &e->workers[k];
+        if (!w->leader || w->coming) continue;
+        expect(e, w);
+        e->lent--;
+        atomic_store(&w->recalled, true);
+        cpl_crew_nudge(w->leader->crew);
+    }
+}
+
+/* How many workers a pass of so many tokens is for while nothing else comes: 1 is no team. */
+static uint32_t team_for(const cpl_loaded_model *m, uint64_t tokens, uint32_t idle)
+{
+    if (!m->caps.teams || m->caps.own_threads) return 1;
+    return cpl_batch_team(&m->batcher.policy, tokens, idle);
+}
+
+static void wake_workers(cpl_engine *e, cpl_loaded_model *m, uint64_t now_ns)
+{
+    if ((!e->idle_stack && !e->lent) || !cpl_batcher_ready(&m->batcher, now_ns)) return;
+    uint64_t wanted = workers_wanted(&m->batcher);
+    wake_idle(e, m->sessions, wanted);
+    call_back(e, m->sessions, wanted);
+    if (wanted == 1 && e->idle > 1 && team_for(m, m->batcher.waiting_tokens, e->idle - 1) > 1)
+        wake_idle(e, e->worker_count, 2);
 }
 
 /* Whatever leaves the queue can move its next event forward: a group that was complete may be followed by one that
@@ -177,6 +213,8 @@ typedef struct pass {
     cpl_loaded_model *model;
     uint32_t model_index;
     cpl_batch_take take;
+    cpl_team *team;       /* workers lent to it; NULL: alone */
+    uint64_t shares_late; /* of theirs, done by this one */
     uint64_t began_ns, ended_ns;
     cpl_error error;
 } pass;
@@ -206,6 +244,34 @@ static void account_taken(cpl_engine *e, const pass *p, uint64_t now_ns)
     }
 }
 
+/* (locked) Seats for idle workers in the pass just taken, when nothing waits that may run. */
+static void make_team(cpl_worker *w, pass *p, uint64_t now_ns)
+{
+    cpl_engine *e = w->engine;
+    p->team = NULL;
+    for (uint32_t i = 0; i < e->model_count; i++)
+        if (cpl_batcher_ready(&e->models[i].batcher, now_ns)) return;
+    uint32_t members = team_for(p->model, p->take.tokens, e->idle - e->lent);
+    if (members < 2) return;
+    w->crew_pass = cpl_crew_begin(w->crew, members);
+    w->seats_taken = 1;
+    e->seats_free += members - 1;
+    p->team = &w->crew->team;
+    wake_idle(e, e->worker_count, members - 1);
+}
+
+/* (locked) The pass is over: nobody else sits down. */
+static void end_team(cpl_worker *w, const pass *p)
+{
+    cpl_engine *e = w->engine;
+    e->seats_free -= p->team->size - w->seats_taken;
+    if (w->seats_taken > 1) {
+        e->stats.team_passes++;
+        e->stats.team_members += w->seats_taken;
+    }
+    w->seats_taken = 0;
+}
+
 /* (locked) Looks for work; true with *p filled. Expired requests go to *ended in either case. */
 static bool take_pass(cpl_worker *w, pass *p, cpl_task **ended)
 {
@@ -226,6 +292,7 @@ static bool take_pass(cpl_worker *w, pass *p, cpl_task **ended)
         if (!taken) continue; /* all that was ready had expired */
         account_taken(e, p, now);
         wake_all(e, now);
+        make_team(w, p, now);
         return true;
     }
 }
@@ -271,8 +338,9 @@ static void run_pass(cpl_worker *w, pass *p)
     cpl_error_clear(&p->error);
     assemble(w, p, &batch);
     p->began_ns = cpl_clock_ns();
-    cpl_status st = p->model->backend.backend->run(w->sessions[p->model_index], &batch, NULL, w->rows, &p->error);
+    cpl_status st = p->model->backend.backend->run(w->sessions[p->model_index], &batch, p->team, w->rows, &p->error);
     p->ended_ns = cpl_clock_ns();
+    p->shares_late = p->team ? cpl_crew_end(w->crew) : 0;
     if (st == CPL_OK) {
         scatter(w, p);
         return;
@@ -283,11 +351,15 @@ static void run_pass(cpl_worker *w, pass *p)
 }
 
 /* (locked) */
-static void account_done(cpl_engine *e, const pass *p, cpl_task **ended)
+static void account_done(cpl_worker *w, const pass *p, cpl_task **ended)
 {
+    cpl_engine *e = w->engine;
     uint64_t ns = p->ended_ns - p->began_ns;
+    uint32_t workers = p->team ? w->seats_taken : 1;
+    if (p->team) end_team(w, p);
     e->stats.busy_ns += ns;
-    if (p->error.status == CPL_OK) cpl_batcher_learn(&p->model->batcher, p->take.tokens, ns);
+    e->stats.team_shares_late += p->shares_late;
+    if (p->error.status == CPL_OK) cpl_batcher_learn(&p->model->batcher, p->take.tokens, ns * workers);
     for (uint32_t i = 0; i < p->take.slice_count; i++) {
         const cpl_batch_slice *slice = &p->take.slices[i];
         cpl_task *t = cpl_task_of_request(slice->request);
@@ -300,15 +372,49 @@ static void account_done(cpl_engine *e, const pass *p, cpl_task **ended)
     }
 }
 
-/* (locked, gives the lock up while asleep) */
+/* (locked) Whose pass has a free seat; NULL: none. */
+static cpl_worker *find_seat(cpl_engine *e)
+{
+    for (uint32_t k = 0; e->seats_free && k < e->worker_count; k++) {
+        cpl_worker *x = &e->workers[k];
+        if (x->seats_taken && x->seats_taken < x->crew->team.size) return x;
+    }
+    return NULL;
+}
+
+/* (locked, gives the lock up meanwhile) Works for another's pass until that is over or somebody wants this one back. */
+static void serve(cpl_worker *w, cpl_worker *leader)
+{
+    cpl_engine *e = w->engine;
+    uint64_t number = leader->crew_pass;
+    uint32_t seat = leader->seats_taken++;
+    e->seats_free--;
+    e->lent++;
+    w->leader = leader;
+    atomic_store(&w->recalled, false);
+    pthread_mutex_unlock(&e->lock);
+    cpl_crew_serve(leader->crew, number, seat, &w->recalled);
+    pthread_mutex_lock(&e->lock);
+    w->leader = NULL;
+    if (!w->coming) e->lent--;
+}
+
+/* (locked, gives the lock up while asleep or lent) */
 static void sleep_idle(cpl_worker *w)
 {
     cpl_engine *e = w->engine;
-    w->woken = false;
-    w->idle_next = e->idle_stack;
-    e->idle_stack = w;
     e->idle++;
-    while (!w->woken) pthread_cond_wait(&w->wake, &e->lock);
+    cpl_worker *leader = find_seat(e);
+    if (leader) {
+        serve(w, leader);
+    } else {
+        w->woken = false;
+        w->idle_next = e->idle_stack;
+        e->idle_stack = w;
+        while (!w->woken) pthread_cond_wait(&w->wake, &e->lock);
+    }
+    if (w->coming) e->coming--;
+    w->coming = false;
     e->idle--;
 }
 
@@ -321,7 +427,7 @@ void cpl_worker_main(void *worker)
     pthread_mutex_lock(&e->lock);
     for (;;) {
         cpl_task *ended = NULL;
-        if (ran) account_done(e, &p, &ended);
+        if (ran) account_done(w, &p, &ended);
         ran = take_pass(w, &p, &ended);
         if (!ran && !ended) {
             if (e->stopping) break;

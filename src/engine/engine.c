@@ -46,13 +46,15 @@ static cpl_status open_worker(cpl_engine *e, uint32_t index, cpl_error *err)
     w->engine = e;
     w->index = index;
     pthread_cond_init(&w->wake, NULL);
+    cpl_status st = cpl_crew_open(&w->crew, err);
+    if (st) return st;
     w->sessions = calloc(e->model_count, sizeof(cpl_session *));
     w->queues = calloc(e->model_count, sizeof(cpl_batcher *));
     if (!w->sessions || !w->queues) return cpl_fail_memory(err, e->model_count * sizeof(void *));
     for (uint32_t i = 0; i < e->model_count; i++) {
         cpl_loaded_model *m = &e->models[i];
         if (index >= m->sessions) continue;
-        cpl_status st = m->backend.backend->open(&w->sessions[i], m->weights[index % m->devices], err);
+        st = m->backend.backend->open(&w->sessions[i], m->weights[index % m->devices], err);
         if (st) return st;
         w->queues[i] = &m->batcher;
     }
@@ -67,6 +69,7 @@ static void close_workers(cpl_engine *e)
         cpl_thread_join(&w->thread);
         for (uint32_t i = 0; w->sessions && i < e->model_count; i++)
             e->models[i].backend.backend->close(w->sessions[i]);
+        cpl_crew_close(w->crew);
         free(w->sessions);
         free(w->queues);
         free(w->slices);
@@ -248,6 +251,28 @@ void cpl_engine_stats_get(cpl_engine *e, cpl_engine_stats *out)
         out->queued_requests += e->models[i].batcher.waiting_requests;
     }
     pthread_mutex_unlock(&e->lock);
+}
+
+uint32_t cpl_engine_stages(const cpl_engine *e, uint32_t model, cpl_stage *out, uint32_t cap)
+{
+    enum { MOST = 64 };
+    const cpl_loaded_model *m = &e->models[model];
+    cpl_stage one[MOST];
+    uint32_t count = 0;
+    if (!m->backend.backend->stages) return 0;
+    for (uint32_t k = 0; k < m->sessions; k++) {
+        count = m->backend.backend->stages(e->workers[k].sessions[model], one, MOST);
+        CPL_ASSERT(count <= MOST);
+        for (uint32_t i = 0; i < count && i < cap; i++) {
+            if (k == 0) {
+                out[i] = one[i];
+                continue;
+            }
+            out[i].seconds += one[i].seconds;
+            out[i].ops += one[i].ops;
+        }
+    }
+    return count;
 }
 
 /* ---- canary --------------------------------------------------------------------------------------------------- */

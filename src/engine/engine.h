@@ -15,10 +15,11 @@ typedef struct cpl_engine cpl_engine;
 typedef struct cpl_engine_model_options {
     const char *name; /* what requests call it; NULL: the directory's last part */
     const char *dir;
-    const char *backend;         /* NULL: "native" */
-    cpl_precision precision;     /* AUTO allowed */
-    bool fallback;               /* on_unsupported: fallback */
-    uint32_t max_length;         /* 0: the model's */
+    const char *backend;     /* NULL: "native" */
+    cpl_precision precision; /* AUTO allowed */
+    bool fallback;           /* on_unsupported: fallback */
+    uint32_t max_length;     /* 0: the model's */
+    bool count_stages;
     const char *const *settings; /* "key=value" for the backend, NULL-terminated; may be NULL */
 } cpl_engine_model_options;
 
@@ -81,12 +82,18 @@ void cpl_flow_close(cpl_flow *f); /* its tasks need not be done; NULL is fine */
 /* Scores a fixed pair on every model: readiness and health. Blocks. */
 cpl_status cpl_engine_canary(cpl_engine *e, cpl_error *err);
 
+/* What the workers' passes of a model spent by stage since open, summed; at most cap of them, returns how many there
+ * are, 0 when the backend doesn't count. Only while nothing of that model is submitted or running. */
+uint32_t cpl_engine_stages(const cpl_engine *e, uint32_t model, cpl_stage *out, uint32_t cap);
+
 /* Running totals since open, and what is there now. */
 typedef struct cpl_engine_stats {
     uint64_t tasks_accepted, tasks_done, tasks_failed, tasks_cancelled, tasks_expired, tasks_refused;
     uint64_t sequences, tokens, passes;
     uint64_t pass_sequences_max, pass_tokens_max;
     uint64_t busy_ns;                                         /* workers inside forward passes, summed */
+    uint64_t team_passes, team_members;                       /* passes run by teams; their workers, summed */
+    uint64_t team_shares_late;                                /* of a lent worker, done by the pass's own instead */
     uint64_t queued_tokens, queued_requests, in_flight_tasks; /* now */
     cpl_histogram queue_ns, compute_ns, tokenize_ns, pass_sequences, pass_tokens;
 } cpl_engine_stats;

@@ -111,6 +111,7 @@ static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
                                     .device = d,
                                     .batch_tokens_max = m->batcher.policy.tokens_max,
                                     .batch_sequences_max = m->batcher.policy.sequences_max,
+                                    .count_stages = o->count_stages,
                                     .settings = o->settings};
         cpl_load_report report = {0};
         cpl_status st = b->load(&m->weights[d], m->model, &options, &report, &e->host, err);
@@ -133,6 +134,11 @@ static void announce(const cpl_engine *e, const cpl_loaded_model *m)
                   "model '%s' on %s (%s): %s, %.1f MB of weights, %u workers, %u tokens a pass, up to %u a sequence",
                   m->name, p->backend, p->kernels[0] ? p->kernels : p->isa, cpl_precision_name(p->effective),
                   (double)p->weight_bytes / 1e6, p->workers, p->batch_tokens, p->max_length);
+    uint32_t team = m->batcher.policy.team_max < p->workers ? m->batcher.policy.team_max : p->workers;
+    if (m->caps.teams && !m->caps.own_threads && team > 1)
+        cpl_log_write(e->log, CPL_LOG_INFO,
+                      "model '%s': while nothing waits up to %u workers share a pass, one for every %d tokens", m->name,
+                      team, CPL_BATCH_TEAM_TOKENS);
     if (p->requested == CPL_PRECISION_AUTO)
         cpl_log_write(e->log, CPL_LOG_INFO, "model '%s': %s", m->name, p->reason);
     else if (p->reason[0])

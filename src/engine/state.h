@@ -10,6 +10,7 @@
 #include "backend/registry.h"
 #include "base/arena.h"
 #include "base/thread.h"
+#include "engine/crew.h"
 #include "engine/engine.h"
 
 /* ---- task ---------------------------------------------------------------------------------------------------- */
@@ -99,9 +100,15 @@ typedef struct cpl_worker {
     cpl_thread thread;
     pthread_cond_t wake;
     bool woken;
+    bool coming; /* counted in engine->coming */
     struct cpl_worker *idle_next;
-    cpl_session **sessions; /* by model; NULL where it has none */
-    cpl_batcher **queues;   /* by model; NULL where it has no session */
+    cpl_crew *crew;            /* its own, for passes that it leads */
+    uint64_t crew_pass;        /* the one that runs */
+    uint32_t seats_taken;      /* in it, its own included */
+    struct cpl_worker *leader; /* lent to; NULL: not lent */
+    atomic_bool recalled;      /* lent, and wanted back */
+    cpl_session **sessions;    /* by model; NULL where it has none */
+    cpl_batcher **queues;      /* by model; NULL where it has no session */
     /* scratch, sized once for the largest model */
     cpl_batch_slice *slices;
     uint32_t *cu_seqlens;
@@ -144,7 +151,10 @@ struct cpl_engine {
     /* lock */
     cpl_batch_picker picker;
     cpl_worker *idle_stack; /* not woken, last idle first: its caches are warmest */
-    uint32_t idle;          /* workers with nothing to do, woken ones included */
+    uint32_t idle;          /* workers with no pass of their own: asleep, coming or lent */
+    uint32_t coming;        /* woken or called back, not looking for work yet */
+    uint32_t lent;          /* to crews, and not called back */
+    uint32_t seats_free;    /* in the crews of running passes */
     uint32_t preparing;     /* tasks between admission and queue */
     uint64_t in_flight_tasks;
     uint64_t timer_at_ns;

@@ -5,17 +5,15 @@
  * panel is a quarter of the fp32 one's size, and so is the time spent on it: the stream of weights is the same few
  * bytes a cycle.
  *
- * Weights are quantised here, once: a scale for each output column (a row of the stored matrix), symmetric, nothing
- * clipped. Where activations are stored with an offset (VNNI multiplies unsigned by signed), its product with the
+ * Weights come quantised, a scale for each output column (a row of the stored matrix). Where activations are stored
+ * with an offset (VNNI multiplies unsigned by signed), its product with the
  * column's sum is exact and goes into the value that sums start from.
  *
  * Invariant: sums are exact integers, so they can't depend on tile, batch, team or ISA. */
-#include <math.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "kernel/kernels.h"
-#include "kernel/quantise.h"
 
 enum { MR_MAX = 16, NR_MAX = 64 };
 
@@ -32,25 +30,24 @@ size_t cpl_gemm_i8_packed_bytes(const cpl_kernels *k, uint32_t n, uint32_t kk)
     return cpl_gemm_i8_panels(k, n) * panel_bytes(k, kk);
 }
 
-void cpl_gemm_i8_pack(const cpl_kernels *k, const cpl_packed_i8 *to, uint32_t column, uint32_t kk, const float *row)
+void cpl_gemm_i8_place(const cpl_kernels *k, const cpl_packed_i8 *to, uint32_t column, uint32_t kk, const int8_t *q,
+                       float scale, int is_unsigned)
 {
     const uint32_t group = k->i8_group, nr = k->i8_nr;
     int8_t *b = to->b + column / nr * panel_bytes(k, kk) + (size_t)(column % nr) * group;
-    uint32_t most = 0, bits;
     int32_t sum = 0;
-    float inverse;
-    for (uint32_t i = 0; i < kk; i++) {
-        memcpy(&bits, &row[i], sizeof bits);
-        bits &= 0x7fffffffu;
-        if (bits > most) most = bits;
+    uint32_t i = 0;
+    for (; group == 4 && i + 4 <= kk; i += 4, b += nr * 4) {
+        memcpy(b, q + i, 4);
+        sum += q[i] + q[i + 1] + q[i + 2] + q[i + 3];
     }
-    to->scale[column] = cpl_i8_scale(most, &inverse);
-    for (uint32_t i = 0; i < kk; i++) {
-        const int32_t q = inverse > 0 ? (int32_t)lrintf(row[i] * inverse) : 0;
-        b[(size_t)(i / group) * nr * group + i % group] = (int8_t)q;
-        sum += q;
+    for (; group == 2 && i + 2 <= kk; i += 2, b += nr * 2) memcpy(b, q + i, 2), sum += q[i] + q[i + 1];
+    for (uint32_t j = 0; i < kk; i++, j++) {
+        b[(size_t)(j / group) * nr * group + j % group] = q[i];
+        sum += q[i];
     }
-    to->start[column] = -(int32_t)k->i8_zero * sum;
+    to->scale[column] = scale;
+    to->start[column] = -(int32_t)(is_unsigned ? k->i8_zero_unsigned : k->i8_zero) * sum;
 }
 
 static void partial_panel(const cpl_kernels *k, cpl_tile_i8 t, uint32_t columns)

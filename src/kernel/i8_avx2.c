@@ -19,45 +19,108 @@ CPL_INLINE __m256i magnitude(__m256 x)
     return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(INT32_MAX));
 }
 
-static uint32_t row_most(const float *x, size_t n)
+/* The factors of 8 columns, or those of all. */
+typedef struct columns {
+    const float *mul, *add;
+    __m256 one, up;
+} columns;
+
+CPL_INLINE __m256 load(const float *p, size_t left)
+{
+    return left >= 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, cpl_mask8(left));
+}
+
+/* Lanes beyond `left` are 0. */
+CPL_INLINE __m256 moved(const columns *c, int each, const float *x, size_t i, size_t left)
+{
+    const __m256 mul = each ? load(c->mul + i, left) : c->one, add = each ? load(c->add + i, left) : c->up;
+    const __m256 y = _mm256_fmadd_ps(load(x + i, left), mul, add);
+    return left >= 8 ? y : _mm256_and_ps(y, _mm256_castsi256_ps(cpl_mask8(left)));
+}
+
+CPL_INLINE uint32_t row_most(const columns *c, int each, const float *x, size_t n)
 {
     __m256i most[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        most[0] = _mm256_max_epu32(most[0], magnitude(_mm256_loadu_ps(x + i)));
-        most[1] = _mm256_max_epu32(most[1], magnitude(_mm256_loadu_ps(x + i + 8)));
+        most[0] = _mm256_max_epu32(most[0], magnitude(moved(c, each, x, i, 8)));
+        most[1] = _mm256_max_epu32(most[1], magnitude(moved(c, each, x, i + 8, 8)));
     }
-    for (; i < n; i += 8) {
-        const __m256i m = cpl_mask8(n - i < 8 ? n - i : 8);
-        most[0] = _mm256_max_epu32(most[0], magnitude(_mm256_maskload_ps(x + i, m)));
-    }
+    for (; i < n; i += 8) most[0] = _mm256_max_epu32(most[0], magnitude(moved(c, each, x, i, n - i)));
     const __m256i both = _mm256_max_epu32(most[0], most[1]);
     const __m128i half = _mm_max_epu32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
     const __m128i two = _mm_max_epu32(half, _mm_unpackhi_epi64(half, half));
     return (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(two, _mm_shuffle_epi32(two, 1)));
 }
 
-static void quantise(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld)
+/* 16 nearest integers from `lowest` up, as int16. */
+CPL_INLINE __m256i to_words(const columns *c, int each, const float *x, size_t i, size_t n, __m256 by, __m256i lowest)
 {
+    const __m256 a = moved(c, each, x, i, n - i);
+    const __m256 b = n - i > 8 ? moved(c, each, x, i + 8, n - i - 8) : _mm256_setzero_ps();
+    const __m256i lo = _mm256_cvtps_epi32(_mm256_mul_ps(a, by)), hi = _mm256_cvtps_epi32(_mm256_mul_ps(b, by));
+    return _mm256_max_epi16(_mm256_permute4x64_epi64(_mm256_packs_epi32(lo, hi), 0xd8), lowest);
+}
+
+CPL_INLINE void quantise_rows(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld, int each)
+{
+    const columns c = {to->mul, to->add, _mm256_set1_ps(1), _mm256_set1_ps(-to->floor)};
     const size_t padded = (n + GROUP - 1) / GROUP * GROUP;
+    const __m256i lowest = _mm256_set1_epi16(to->is_unsigned ? 0 : -128);
     for (size_t r = 0; r < rows; r++, x += ld) {
-        int16_t *out = (int16_t *)(void *)((char *)q + r * ldq);
+        int16_t *out = (int16_t *)(void *)((char *)to->q + r * to->ldq);
         float inverse;
-        scale[r] = cpl_i8_scale(row_most(x, n), &inverse);
+        to->scale[r] =
+            cpl_i8_scale(row_most(&c, each, x, n), to->is_unsigned ? CPL_I8_UNSIGNED : CPL_I8_SIGNED, &inverse);
         if (!(inverse > 0)) {
             memset(out, 0, padded * sizeof *out);
             continue;
         }
         const __m256 by = _mm256_set1_ps(inverse);
         size_t i = 0;
-        for (; i + 16 <= n; i += 16) {
-            const __m256i lo = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), by));
-            const __m256i hi = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i + 8), by));
-            const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(lo, hi), 0xd8);
-            _mm256_storeu_si256((__m256i *)(void *)(out + i), both);
-        }
-        for (; i < n; i++) out[i] = (int16_t)_mm_cvtss_si32(_mm_set_ss(x[i] * inverse));
-        for (; i < padded; i++) out[i] = 0;
+        for (; i + 16 <= n; i += 16)
+            _mm256_storeu_si256((__m256i *)(void *)(out + i), to_words(&c, each, x, i, n, by, lowest));
+        if (i == padded) continue;
+        int16_t tail[16];
+        _mm256_storeu_si256((__m256i *)(void *)tail, to_words(&c, each, x, i, n, by, lowest));
+        memcpy(out + i, tail, (padded - i) * sizeof *out);
+    }
+}
+
+static void quantise(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld)
+{
+    if (to->mul)
+        quantise_rows(to, x, rows, n, ld, 1);
+    else
+        quantise_rows(to, x, rows, n, ld, 0);
+}
+
+static void weights(int8_t *q, float *scale, const float *w, size_t n)
+{
+    const columns c = {NULL, NULL, _mm256_set1_ps(1), _mm256_setzero_ps()};
+    float inverse;
+    *scale = cpl_i8_scale(row_most(&c, 0, w, n), CPL_I8_SIGNED, &inverse);
+    const __m256 by = _mm256_set1_ps(inverse);
+    for (size_t i = 0; i < n; i += 16) {
+        const __m256i words =
+            inverse > 0 ? to_words(&c, 0, w, i, n, by, _mm256_set1_epi16(-128)) : _mm256_setzero_si256();
+        const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+        int8_t out[16];
+        _mm_storeu_si128((__m128i *)(void *)out, bytes);
+        memcpy(q + i, out, n - i < 16 ? n - i : 16);
+    }
+}
+
+static void magnitudes(float *most, const float *x, size_t rows, size_t n)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    for (size_t i = 0; i < n; i += 8) {
+        __m256 m = load(most + i, n - i);
+        for (size_t r = 0; r < rows; r++) m = _mm256_max_ps(_mm256_andnot_ps(sign, load(x + r * n + i, n - i)), m);
+        if (n - i >= 8)
+            _mm256_storeu_ps(most + i, m);
+        else
+            _mm256_maskstore_ps(most + i, cpl_mask8(n - i), m);
     }
 }
 
@@ -141,7 +204,9 @@ void cpl_i8_install_avx2(cpl_kernels *k)
     k->i8_nr = NR;
     k->i8_group = GROUP;
     k->i8_bytes = 2;
-    k->i8_zero = 0;
+    k->i8_zero = k->i8_zero_unsigned = 0;
     k->tile_i8 = tile;
     k->quantise_i8 = quantise;
+    k->weights_i8 = weights;
+    k->magnitudes_f32 = magnitudes;
 }

@@ -69,6 +69,7 @@ void cpl_kernels_dotprod(cpl_kernels *k)
     k->i8_group = GROUP;
     k->i8_bytes = 1;
     k->i8_zero = 0;
+    k->i8_zero_unsigned = -128;
     k->tile_i8 = tile;
     k->quantise_i8 = cpl_quantise4_neon;
 }

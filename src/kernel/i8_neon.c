@@ -14,75 +14,91 @@
 
 enum { NR = 16, MR = 6 };
 
-static uint32_t row_most(const float *x, size_t n)
+/* The factors of 4 columns, or those of all. */
+typedef struct columns {
+    const float *mul, *add;
+    float32x4_t one, up;
+} columns;
+
+static columns columns_of(const cpl_rows_i8 *to)
+{
+    return (columns){to->mul, to->add, vdupq_n_f32(1), vdupq_n_f32(-to->floor)};
+}
+
+/* Lanes beyond `left` are 0. */
+CPL_INLINE float32x4_t moved(const columns *c, const float *x, size_t i, size_t left)
+{
+    const float32x4_t mul = c->mul ? cpl_load_neon(c->mul + i, left) : c->one;
+    const float32x4_t add = c->mul ? cpl_load_neon(c->add + i, left) : c->up;
+    return cpl_only_neon(vfmaq_f32(add, cpl_load_neon(x + i, left), mul), vdupq_n_f32(0), left);
+}
+
+static uint32_t row_most(const columns *c, const float *x, size_t n)
 {
     const uint32x4_t magnitude = vdupq_n_u32(INT32_MAX);
     uint32x4_t most[2] = {vdupq_n_u32(0), vdupq_n_u32(0)};
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        most[0] = vmaxq_u32(most[0], vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), magnitude));
-        most[1] = vmaxq_u32(most[1], vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i + 4)), magnitude));
-    }
-    for (; i < n; i += 4)
-        most[0] = vmaxq_u32(most[0], vandq_u32(vreinterpretq_u32_f32(cpl_load_neon(x + i, n - i)), magnitude));
+    for (size_t i = 0; i < n; i += 4)
+        most[i >> 2 & 1] =
+            vmaxq_u32(most[i >> 2 & 1], vandq_u32(vreinterpretq_u32_f32(moved(c, x, i, n - i)), magnitude));
     return vmaxvq_u32(vmaxq_u32(most[0], most[1]));
 }
 
-/* nearest(x by), ties to even, of 8 floats. */
-CPL_INLINE int16x8_t to_int16(const float *x, float32x4_t by)
+/* 8 nearest integers, ties to even, plus zero; not below lowest. */
+CPL_INLINE int16x8_t to_int16(const columns *c, const float *x, size_t i, size_t n, float32x4_t by, int lowest)
 {
-    const int32x4_t lo = vcvtnq_s32_f32(vmulq_f32(vld1q_f32(x), by));
-    const int32x4_t hi = vcvtnq_s32_f32(vmulq_f32(vld1q_f32(x + 4), by));
-    return vcombine_s16(vqmovn_s32(lo), vqmovn_s32(hi));
+    const float32x4_t none = vdupq_n_f32(0);
+    const float32x4_t a = moved(c, x, i, n - i), b = n - i > 4 ? moved(c, x, i + 4, n - i - 4) : none;
+    const int32x4_t lo = vcvtnq_s32_f32(vmulq_f32(a, by)), hi = vcvtnq_s32_f32(vmulq_f32(b, by));
+    return vmaxq_s16(vcombine_s16(vqmovn_s32(lo), vqmovn_s32(hi)), vdupq_n_s16((int16_t)lowest));
 }
 
-CPL_INLINE int32_t to_int32(float x, float by) { return vcvtns_s32_f32(x * by); }
-
-CPL_INLINE void quantise_bytes(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld,
-                               size_t group)
+/* Signed bytes: unsigned values less 128. */
+CPL_INLINE void quantise_bytes(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld, size_t group)
 {
+    const columns c = columns_of(to);
     const size_t padded = (n + group - 1) / group * group;
+    const int lowest = to->is_unsigned ? 0 : -128, less = to->is_unsigned ? 128 : 0;
     for (size_t r = 0; r < rows; r++, x += ld) {
-        int8_t *out = (int8_t *)q + r * ldq;
+        int8_t *out = (int8_t *)to->q + r * to->ldq;
         float inverse;
-        scale[r] = cpl_i8_scale(row_most(x, n), &inverse);
-        if (!(inverse > 0)) {
-            memset(out, 0, padded);
-            continue;
-        }
+        to->scale[r] = cpl_i8_scale(row_most(&c, x, n), to->is_unsigned ? CPL_I8_UNSIGNED : CPL_I8_SIGNED, &inverse);
+        memset(out, -less, padded);
+        if (!(inverse > 0)) continue;
         const float32x4_t by = vdupq_n_f32(inverse);
-        size_t i = 0;
-        for (; i + 16 <= n; i += 16)
-            vst1q_s8(out + i, vcombine_s8(vqmovn_s16(to_int16(x + i, by)), vqmovn_s16(to_int16(x + i + 8, by))));
-        for (; i < n; i++) out[i] = (int8_t)to_int32(x[i], inverse);
-        for (; i < padded; i++) out[i] = 0;
+        const int16x8_t down = vdupq_n_s16((int16_t)less);
+        for (size_t i = 0; i < n; i += 8) {
+            int8_t eight[8];
+            vst1_s8(eight, vqmovn_s16(vsubq_s16(to_int16(&c, x, i, n, by, lowest), down)));
+            memcpy(out + i, eight, n - i < 8 ? n - i : 8);
+        }
     }
 }
 
-void cpl_quantise4_neon(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld)
+void cpl_quantise4_neon(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld)
 {
-    quantise_bytes(q, ldq, scale, x, rows, n, ld, 4);
+    quantise_bytes(to, x, rows, n, ld, 4);
 }
 
-void cpl_quantise8_neon(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld)
+void cpl_quantise8_neon(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld)
 {
-    quantise_bytes(q, ldq, scale, x, rows, n, ld, 8);
+    quantise_bytes(to, x, rows, n, ld, 8);
 }
 
-static void quantise_words(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld)
+static void quantise_words(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld)
 {
+    const columns c = columns_of(to);
     for (size_t r = 0; r < rows; r++, x += ld) {
-        int16_t *out = (int16_t *)(void *)((char *)q + r * ldq);
+        int16_t *out = (int16_t *)(void *)((char *)to->q + r * to->ldq);
         float inverse;
-        scale[r] = cpl_i8_scale(row_most(x, n), &inverse);
-        if (!(inverse > 0)) {
-            memset(out, 0, n * sizeof *out);
-            continue;
-        }
+        to->scale[r] = cpl_i8_scale(row_most(&c, x, n), to->is_unsigned ? CPL_I8_UNSIGNED : CPL_I8_SIGNED, &inverse);
+        memset(out, 0, n * sizeof *out);
+        if (!(inverse > 0)) continue;
         const float32x4_t by = vdupq_n_f32(inverse);
-        size_t i = 0;
-        for (; i + 8 <= n; i += 8) vst1q_s16(out + i, to_int16(x + i, by));
-        for (; i < n; i++) out[i] = (int16_t)to_int32(x[i], inverse);
+        for (size_t i = 0; i < n; i += 8) {
+            int16_t eight[8];
+            vst1q_s16(eight, to_int16(&c, x, i, n, by, to->is_unsigned ? 0 : -128));
+            memcpy(out + i, eight, (n - i < 8 ? n - i : 8) * sizeof *out);
+        }
     }
 }
 
@@ -142,7 +158,7 @@ void cpl_i8_install_neon(cpl_kernels *k)
     k->i8_nr = NR;
     k->i8_group = 1;
     k->i8_bytes = 2;
-    k->i8_zero = 0;
+    k->i8_zero = k->i8_zero_unsigned = 0;
     k->tile_i8 = tile;
     k->quantise_i8 = quantise_words;
 }

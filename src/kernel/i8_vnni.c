@@ -20,43 +20,88 @@ CPL_INLINE __m512i magnitude(__m512 x)
     return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(INT32_MAX));
 }
 
-CPL_INLINE __m128i to_bytes(__m512 x, __m512 inverse)
+CPL_INLINE __mmask16 lanes(size_t left) { return left >= 16 ? 0xffff : cpl_mask16(left); }
+
+/* The factors of 16 columns, or those of all. */
+typedef struct columns {
+    const float *mul, *add;
+    __m512 one, up;
+} columns;
+
+CPL_INLINE __m512 moved(const columns *c, int each, const float *x, size_t i, __mmask16 m)
 {
-    const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
-    return _mm512_cvtusepi32_epi8(_mm512_add_epi32(q, _mm512_set1_epi32(ZERO)));
+    const __m512 v = _mm512_maskz_loadu_ps(m, x + i);
+    const __m512 mul = each ? _mm512_maskz_loadu_ps(m, c->mul + i) : c->one;
+    const __m512 add = each ? _mm512_maskz_loadu_ps(m, c->add + i) : c->up;
+    return _mm512_maskz_fmadd_ps(m, v, mul, add);
 }
 
-static void quantise(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld)
+CPL_INLINE uint32_t row_most(const columns *c, int each, const float *x, size_t n)
 {
-    const size_t whole = n / 64 * 64, padded = (n + GROUP - 1) / GROUP * GROUP;
+    const size_t whole = n / 64 * 64;
+    __m512i most[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+    size_t i = 0;
+    for (; i < whole; i += 64) {
+        CPL_UNROLL for (size_t j = 0; j < 4; j++) most[j] =
+            _mm512_max_epu32(most[j], magnitude(moved(c, each, x, i + 16 * j, 0xffff)));
+    }
+    for (; i < n; i += 16) most[0] = _mm512_max_epu32(most[0], magnitude(moved(c, each, x, i, lanes(n - i))));
+    return _mm512_reduce_max_epu32(
+        _mm512_max_epu32(_mm512_max_epu32(most[0], most[1]), _mm512_max_epu32(most[2], most[3])));
+}
+
+/* Nearest integers plus zero; what is below 0 then becomes 0. */
+CPL_INLINE __m128i to_bytes(__m512 x, __m512 inverse, __m512i zero)
+{
+    const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)), zero);
+    return _mm512_cvtusepi32_epi8(_mm512_max_epi32(q, _mm512_setzero_si512()));
+}
+
+CPL_INLINE void quantise_rows(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld, int each)
+{
+    const columns c = {to->mul, to->add, _mm512_set1_ps(1), _mm512_set1_ps(-to->floor)};
+    const int zero = to->is_unsigned ? 0 : ZERO;
+    const size_t whole = n / 16 * 16, padded = (n + GROUP - 1) / GROUP * GROUP;
     for (size_t r = 0; r < rows; r++, x += ld) {
-        uint8_t *out = (uint8_t *)q + r * ldq;
-        __m512i most[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
-                           _mm512_setzero_si512()};
-        size_t i = 0;
-        for (; i < whole; i += 64) {
-            CPL_UNROLL for (int j = 0; j < 4; j++) most[j] =
-                _mm512_max_epu32(most[j], magnitude(_mm512_loadu_ps(x + i + 16 * j)));
-        }
-        for (; i < n; i += 16) {
-            const __mmask16 m = n - i >= 16 ? 0xffff : cpl_mask16(n - i);
-            most[0] = _mm512_max_epu32(most[0], magnitude(_mm512_maskz_loadu_ps(m, x + i)));
-        }
-        const __m512i both = _mm512_max_epu32(_mm512_max_epu32(most[0], most[1]), _mm512_max_epu32(most[2], most[3]));
+        uint8_t *out = (uint8_t *)to->q + r * to->ldq;
         float inverse;
-        scale[r] = cpl_i8_scale(_mm512_reduce_max_epu32(both), &inverse);
+        to->scale[r] =
+            cpl_i8_scale(row_most(&c, each, x, n), to->is_unsigned ? CPL_I8_UNSIGNED : CPL_I8_SIGNED, &inverse);
         if (!(inverse > 0)) {
-            memset(out, ZERO, padded);
+            memset(out, zero, padded);
             continue;
         }
         const __m512 by = _mm512_set1_ps(inverse);
-        for (i = 0; i < whole; i += 16)
-            _mm_storeu_si128((__m128i *)(void *)(out + i), to_bytes(_mm512_loadu_ps(x + i), by));
-        for (; i < n; i += 16) { /* lanes beyond n are 0 and so become ZERO */
-            const __mmask16 m = n - i >= 16 ? 0xffff : cpl_mask16(n - i);
-            const __mmask16 store = padded - i >= 16 ? 0xffff : cpl_mask16(padded - i);
-            _mm_mask_storeu_epi8(out + i, store, to_bytes(_mm512_maskz_loadu_ps(m, x + i), by));
-        }
+        const __m512i offset = _mm512_set1_epi32(zero);
+        size_t i = 0;
+        for (; i < whole; i += 16)
+            _mm_storeu_si128((__m128i *)(void *)(out + i), to_bytes(moved(&c, each, x, i, 0xffff), by, offset));
+        if (i < padded) /* lanes beyond n are 0 and so become zero */
+            _mm_mask_storeu_epi8(out + i, lanes(padded - i), to_bytes(moved(&c, each, x, i, lanes(n - i)), by, offset));
+    }
+}
+
+static void quantise(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld)
+{
+    if (to->mul)
+        quantise_rows(to, x, rows, n, ld, 1);
+    else
+        quantise_rows(to, x, rows, n, ld, 0);
+}
+
+static void weights(int8_t *q, float *scale, const float *w, size_t n)
+{
+    const columns c = {NULL, NULL, _mm512_set1_ps(1), _mm512_setzero_ps()};
+    float inverse;
+    *scale = cpl_i8_scale(row_most(&c, 0, w, n), CPL_I8_SIGNED, &inverse);
+    const __m512 by = _mm512_set1_ps(inverse);
+    if (!(inverse > 0)) {
+        memset(q, 0, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i += 16) {
+        const __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(lanes(n - i), w + i), by));
+        _mm_mask_storeu_epi8(q + i, lanes(n - i), _mm512_cvtepi32_epi8(v));
     }
 }
 
@@ -143,6 +188,8 @@ void cpl_kernels_vnni(cpl_kernels *k)
     k->i8_group = GROUP;
     k->i8_bytes = 1;
     k->i8_zero = ZERO;
+    k->i8_zero_unsigned = 0;
     k->tile_i8 = tile;
     k->quantise_i8 = quantise;
+    k->weights_i8 = weights;
 }

@@ -62,8 +62,21 @@ typedef struct cpl_gemm_f32 {
     cpl_epilogue epilogue;
 } cpl_gemm_f32;
 
-/* The same with int8 factors. Row i of the quantised a holds qa[i][p] = nearest(a[i][p] / row_scale[i]) within +-127,
- * column j of b qb[p][j] likewise with column_scale[j]; the sum over p of qa qb is an exact int32 on every rung, and
+/* How rows become int8. x' = fma(x, mul, add), or x - floor without mul; then values nearest(x' / scale), ties to even,
+ * with scale the row's largest |x'| over 127, or over 255 where values are unsigned and what is below 0 becomes 0.
+ * A row with nothing above 1e-36 is all 0 with scale 0; one with an infinity or a NaN is all 0 with scale NaN, so that
+ * what comes of it is NaN. Each row is filled up with zeros to whole groups. */
+typedef struct cpl_rows_i8 {
+    void *q; /* rows ldq bytes apart */
+    size_t ldq;
+    float *scale;           /* one a row */
+    const float *mul, *add; /* one a column; both NULL: floor */
+    float floor;
+    int is_unsigned;
+} cpl_rows_i8;
+
+/* The same with int8 factors. Row i of the quantised a holds values qa[i][p] (cpl_rows_i8), column j of b weights
+ * qb[p][j] within +-127 with column_scale[j]; the sum over p of qa qb is an exact int32 on every rung, and
  * then c[i][j] = epilogue(fma(float(sum) * row_scale[i], column_scale[j], bias[j])), so all rungs give the same bits up
  * to the activation, which is each rung's own. */
 typedef struct cpl_tile_i8 {
@@ -72,7 +85,7 @@ typedef struct cpl_tile_i8 {
     const int8_t *b;           /* one packed panel */
     const float *row_scale;    /* m */
     const float *column_scale; /* i8_nr */
-    const int32_t *start;      /* i8_nr: what sums start from: -i8_zero times the column's sum */
+    const int32_t *start;      /* i8_nr: what sums start from: -i8_zero (or _unsigned) times the column's sum */
     float *c;                  /* m x i8_nr, rows ldc floats apart */
     size_t ldc;
     const float *bias;     /* i8_nr, or NULL with NONE */
@@ -106,50 +119,6 @@ typedef struct cpl_gemm_i8 {
     cpl_epilogue epilogue;
 } cpl_gemm_i8;
 
-/* Weights of 16 bits, bf16 or fp16; sums, bias and epilogue are fp32. Rows of a are fp32, each product one fused
- * multiply-add on the widened weight; or, where the slot has round_rows, rounded to the weights' format first, two
- * products at a time added in the instruction's own order (denormal factors and sums count as 0 there). */
-typedef struct cpl_tile_h16 {
-    const void *a; /* m rows of k elements, lda bytes apart */
-    size_t lda;
-    const uint16_t *b; /* one packed panel */
-    float *c;          /* m x nr, rows ldc floats apart */
-    size_t ldc;
-    const float *bias;     /* nr, or NULL with NONE */
-    const float *residual; /* m x nr, rows ldr floats apart; may be c itself */
-    size_t ldr;
-    const void *prefetch; /* hint: lines that will be wanted soon, one for every 4 groups; never NULL */
-    uint32_t m, groups;   /* groups of `group` elements in k, the last filled up with zeros */
-    cpl_epilogue epilogue;
-} cpl_tile_h16;
-
-/* c = epilogue(a b^T + bias) for panels [panel_begin, panel_end) of b; the rest as in cpl_gemm_f32. */
-typedef struct cpl_gemm_h16 {
-    const void *a; /* m x k, fp32 or as round_rows wrote it; rows lda bytes apart */
-    size_t lda;
-    const uint16_t *b; /* packed by cpl_gemm_h16_pack */
-    const float *bias;
-    float *c;
-    size_t ldc;
-    const float *residual;
-    size_t ldr;
-    uint32_t m, n, k;
-    uint32_t panel_begin, panel_end;
-    cpl_epilogue epilogue;
-} cpl_gemm_h16;
-
-typedef enum cpl_h16_format { CPL_H16_BF16, CPL_H16_FP16, CPL_H16_FORMATS } cpl_h16_format;
-
-/* What one of the two formats runs on. Panels of nr columns, b[k / group][nr][k % group]. */
-typedef struct cpl_h16 {
-    const char *isa; /* "fp32 avx2": converted in registers, multiplied as fp32; "avx512-vdpbf16ps" */
-    uint16_t mr, nr, group;
-    void (*tile)(const cpl_tile_h16 *t);
-    /* NULL: rows stay fp32. Else rows of n floats, ld apart, into rows ldq bytes apart: each value rounded to nearest
-     * even, denormals to 0, each row filled up with zeros to whole groups. */
-    void (*round_rows)(void *q, size_t ldq, const float *x, size_t rows, size_t n, size_t ld);
-} cpl_h16;
-
 /* Attention of one head of one sequence: out = softmax(scale * q k^T) v. */
 typedef struct cpl_attention_f32 {
     const float *q, *k, *v; /* rows q_stride / kv_stride floats apart, head_size floats each */
@@ -182,20 +151,21 @@ struct cpl_kernels {
     void (*tanh_f32)(float *x, size_t n);
 
     /* int8 GEMM: panels of i8_nr columns; in a panel, groups of i8_group consecutive k of one column lie side by side:
-     * b[k / group][nr][k % group]. Activations are i8_bytes wide (int8 or int16) with i8_zero standing for 0; what is
-     * called a value below is an element less i8_zero. i8_isa names the instructions that multiply. */
+     * b[k / group][nr][k % group]. Activations are i8_bytes wide (8 or 16 bits) with i8_zero standing for 0, or
+     * i8_zero_unsigned where values are unsigned; what is called a value is an element less that. i8_isa names the
+     * instructions that multiply. */
     const char *i8_isa;
     uint16_t i8_mr, i8_nr, i8_group, i8_bytes;
-    uint8_t i8_zero;
+    int16_t i8_zero, i8_zero_unsigned;
     void (*tile_i8)(const cpl_tile_i8 *t);
     void (*gemm_i8)(const cpl_kernels *k, const cpl_gemm_i8 *g);
-    /* Rows of n floats, ld apart, into rows ldq bytes apart: values nearest(x / scale) (ties to even), scale the row's
-     * largest magnitude over 127, each row filled up with zeros to whole groups. A row with nothing above 1e-36 is all
-     * 0 with scale 0; one with an infinity or a NaN is all 0 with scale NaN, so that what comes of it is NaN. */
-    void (*quantise_i8)(void *q, size_t ldq, float *scale, const float *x, size_t rows, size_t n, size_t ld);
-
-    /* 16-bit weights, by format. */
-    cpl_h16 h16[CPL_H16_FORMATS];
+    /* Rows of n floats, ld apart. */
+    void (*quantise_i8)(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld);
+    /* A column of n weights: q[i] = nearest(w[i] / scale), scale the largest magnitude over 127; 0 and NaN as with
+     * rows. */
+    void (*weights_i8)(int8_t *q, float *scale, const float *w, size_t n);
+    /* most[i] = the largest of most[i] and |x[r][i]|: rows of n floats, end to end. NaN is passed over. */
+    void (*magnitudes_f32)(float *most, const float *x, size_t rows, size_t n);
 
     /* out[c][r] = in[r][c]: rows of in and out ld_in and ld_out floats apart; no overlap. */
     void (*transpose_f32)(float *out, size_t ld_out, const float *in, size_t ld_in, size_t rows, size_t columns);
@@ -215,7 +185,6 @@ void cpl_kernels_ref(cpl_kernels *k);
 void cpl_kernels_avx2(cpl_kernels *k);
 void cpl_kernels_avx512(cpl_kernels *k);
 void cpl_kernels_vnni(cpl_kernels *k); /* int8 on AVX-512 with VNNI */
-void cpl_kernels_bf16(cpl_kernels *k); /* bf16 on AVX-512 with BF16 */
 void cpl_kernels_neon(cpl_kernels *k);
 void cpl_kernels_dotprod(cpl_kernels *k); /* int8 on NEON with sdot */
 void cpl_kernels_i8mm(cpl_kernels *k);    /* int8 on NEON with smmla */
@@ -235,20 +204,10 @@ uint32_t cpl_gemm_i8_panels(const cpl_kernels *k, uint32_t n);
 size_t cpl_gemm_i8_packed_bytes(const cpl_kernels *k, uint32_t n, uint32_t kk);
 /* Bytes of a row of n quantised activations, in whole groups. */
 size_t cpl_i8_row_bytes(const cpl_kernels *k, uint32_t n);
-/* Quantises output column `column`'s weights (kk floats) with a scale of their own, as quantise_i8 does a row, into its
- * place. *to is zeroed by the caller. */
-void cpl_gemm_i8_pack(const cpl_kernels *k, const cpl_packed_i8 *to, uint32_t column, uint32_t kk, const float *row);
-
-/* 16-bit weights. */
-uint32_t cpl_gemm_h16_panels(const cpl_h16 *h, uint32_t n);
-size_t cpl_gemm_h16_packed_bytes(const cpl_h16 *h, uint32_t n, uint32_t kk);
-/* Bytes of a row of n activations as the tile reads it. */
-size_t cpl_h16_row_bytes(const cpl_h16 *h, uint32_t n);
-/* Rounds output column `column`'s weights (kk floats) to the format, to nearest even (fp16: what is too large becomes
- * an infinity), into their place. The packed memory is zeroed by the caller. */
-void cpl_gemm_h16_pack(const cpl_kernels *k, cpl_h16_format format, uint16_t *packed, uint32_t column, uint32_t kk,
-                       const float *row);
-void cpl_gemm_h16_run(const cpl_h16 *h, const cpl_gemm_h16 *g);
+/* Puts output column `column`'s kk int8 weights and their scale in place, for factors of signed or unsigned values. *to
+ * is zeroed by the caller. */
+void cpl_gemm_i8_place(const cpl_kernels *k, const cpl_packed_i8 *to, uint32_t column, uint32_t kk, const int8_t *q,
+                       float scale, int is_unsigned);
 
 /* Drivers over tile_f32 and tile_i8 that any rung may put into its table (gemm_f32.c, gemm_i8.c, attention_f32.c). */
 void cpl_gemm_f32_tiled(const cpl_kernels *k, const cpl_gemm_f32 *g);

@@ -10,24 +10,6 @@
 #include "base/clock.h"
 #include "kernel/unroll.h"
 
-typedef enum unit_loop {
-    LOOP_NONE,
-    LOOP_REF,
-    LOOP_AVX2,
-    LOOP_VNNI,
-    LOOP_BF16,
-    LOOP_NEON,
-    LOOP_DOTPROD,
-    LOOP_I8MM
-} unit_loop;
-
-typedef struct block {
-    cpl_isa isa;
-    unit_loop unit;    /* NONE: fp32 */
-    const float *data; /* NULL: registers only */
-    uint64_t floats;
-} block;
-
 /* Enough chains for whatever vectors the compiler makes of plain C; without -ffast-math it can't shorten them. */
 static double run_ref(uint64_t rounds, float *sink)
 {
@@ -53,123 +35,162 @@ static double run_int8_ref(uint64_t rounds, float *sink)
     return 2.0 * CHAINS * (double)rounds;
 }
 
-static double run_block(const block *b, uint64_t rounds, float *sink)
+/* ---- which loop -------------------------------------------------------------------------------------------------- */
+
+/* Cores with AMX start two 512-bit multiply-adds a cycle; of other AVX-512 cores some start one, some two. */
+static double wide_per_cycle(const cpl_cpu *cpu) { return cpu->features & CPL_CPU_AMX_TILE ? 2 : 0; }
+
+static void choose_int8(cpl_peak_loop *out, cpl_isa isa, const cpl_cpu *cpu)
 {
+    (void)isa;
+    (void)cpu;
+    *out = (cpl_peak_loop){"int8, plain C", run_int8_ref, 2, 0, 0};
 #if defined(__x86_64__)
-    if (b->unit == LOOP_BF16) return cpl_peak_block_bf16(rounds, sink);
-    if (b->unit == LOOP_VNNI) return cpl_peak_block_int8_vnni(rounds, sink);
-    if (b->unit == LOOP_AVX2) return cpl_peak_block_int8_avx2(rounds, sink);
+    if (cpl_isa_vnni(isa, cpu))
+        *out = (cpl_peak_loop){"vpdpbusd", cpl_peak_block_int8_vnni, 128, wide_per_cycle(cpu), 1};
+    else if (isa >= CPL_ISA_AVX2) /* a multiply and an add each: Intel cores have three ports for the four */
+        *out = (cpl_peak_loop){"vpmaddwd", cpl_peak_block_int8_avx2, 32, wide_per_cycle(cpu) * 0.75, 0};
 #elif defined(__aarch64__)
-    if (b->unit == LOOP_I8MM) return cpl_peak_block_i8mm(rounds, sink);
-    if (b->unit == LOOP_DOTPROD) return cpl_peak_block_dotprod(rounds, sink);
-    if (b->unit == LOOP_NEON) return cpl_peak_block_int8_neon(rounds, sink);
+    if (isa == CPL_ISA_NEON_I8MM)
+        *out = (cpl_peak_loop){"smmla", cpl_peak_block_i8mm, 64, 0, 1};
+    else if (isa == CPL_ISA_NEON_DOTPROD)
+        *out = (cpl_peak_loop){"sdot", cpl_peak_block_dotprod, 32, 0, 1};
+    else if (isa == CPL_ISA_NEON)
+        *out = (cpl_peak_loop){"smlal", cpl_peak_block_int8_neon, 8, 0, 1};
 #endif
-    if (b->unit == LOOP_REF) return run_int8_ref(rounds, sink);
-#if defined(__x86_64__)
-    if (b->isa >= CPL_ISA_AVX512)
-        return b->data ? cpl_peak_block_l2_avx512(rounds, b->data, b->floats, sink)
-                       : cpl_peak_block_avx512(rounds, sink);
-    if (b->isa >= CPL_ISA_AVX2)
-        return b->data ? cpl_peak_block_l2_avx2(rounds, b->data, b->floats, sink) : cpl_peak_block_avx2(rounds, sink);
-#elif defined(__aarch64__)
-    if (b->isa != CPL_ISA_REF)
-        return b->data ? cpl_peak_block_l2_neon(rounds, b->data, b->floats, sink) : cpl_peak_block_neon(rounds, sink);
-#endif
-    return run_ref(rounds, sink);
 }
 
-static double rate(const block *b, uint32_t us, uint64_t rounds)
+static void choose_fp32(cpl_peak_loop *out, cpl_isa isa, const cpl_cpu *cpu)
+{
+    (void)isa;
+    (void)cpu;
+    *out = (cpl_peak_loop){"fp32, plain C", run_ref, 2, 0, 0};
+#if defined(__x86_64__)
+    if (isa >= CPL_ISA_AVX512)
+        *out = (cpl_peak_loop){"fp32 fma, 512 bits", cpl_peak_block_avx512, 32, wide_per_cycle(cpu), 1};
+    else if (isa >= CPL_ISA_AVX2)
+        *out = (cpl_peak_loop){"fp32 fma, 256 bits", cpl_peak_block_avx2, 16, 2, 1};
+#elif defined(__aarch64__)
+    if (isa != CPL_ISA_REF) *out = (cpl_peak_loop){"fp32 fmla, 128 bits", cpl_peak_block_neon, 8, 0, 1};
+#endif
+}
+
+void cpl_peak_choose(cpl_peak_loop *out, cpl_peak_unit unit, cpl_isa isa, const cpl_cpu *cpu)
+{
+    if (unit == CPL_PEAK_INT8)
+        choose_int8(out, isa, cpu);
+    else
+        choose_fp32(out, isa, cpu);
+}
+
+double cpl_peak_expected(const cpl_peak_loop *l, double per_cycle)
+{
+    if (l->per_cycle > 0 || l->step <= 0) return l->per_cycle;
+    const double steps = per_cycle / l->step;
+    return steps < 1 ? l->step : (double)(uint64_t)(steps + 0.5) * l->step;
+}
+
+/* ---- timing ------------------------------------------------------------------------------------------------------ */
+
+double cpl_peak_rate(const cpl_peak_loop *l, uint32_t us)
 {
     volatile float kept = 0;
-    for (;; rounds *= 2) {
+    for (uint64_t rounds = 64;; rounds *= 2) {
         float sink = 0;
         const uint64_t start = cpl_clock_ns();
-        const double flops = run_block(b, rounds, &sink);
+        const double ops = l->run(rounds, &sink);
         const uint64_t ns = cpl_clock_ns() - start;
         kept = sink;
         if (ns >= 500ull * us) { /* the doubled blocks together last about `us` */
             (void)kept;
-            return flops * 1e9 / (double)ns;
+            return ops * 1e9 / (double)ns;
         }
     }
 }
 
-double cpl_peak_fp32(cpl_isa isa, uint32_t us)
-{
-    const block b = {.isa = isa};
-    return rate(&b, us, 64);
-}
-
-static unit_loop choose_int8(cpl_isa isa)
+static double rate_of(cpl_peak_unit unit, cpl_isa isa, uint32_t us)
 {
     cpl_cpu cpu;
+    cpl_peak_loop l;
     cpl_cpu_detect(&cpu);
-    if (isa == CPL_ISA_REF) return LOOP_REF;
-    if (isa == CPL_ISA_NEON_I8MM) return LOOP_I8MM;
-    if (isa == CPL_ISA_NEON_DOTPROD) return LOOP_DOTPROD;
-    if (isa == CPL_ISA_NEON) return LOOP_NEON;
-    return cpl_isa_vnni(isa, &cpu) ? LOOP_VNNI : LOOP_AVX2;
+    cpl_peak_choose(&l, unit, isa, &cpu);
+    return cpl_peak_rate(&l, us);
 }
 
-double cpl_peak_int8(cpl_isa isa, uint32_t us)
-{
-    const block b = {.isa = isa, .unit = choose_int8(isa)};
-    return rate(&b, us, 64);
-}
+double cpl_peak_fp32(cpl_isa isa, uint32_t us) { return rate_of(CPL_PEAK_FP32, isa, us); }
+double cpl_peak_int8(cpl_isa isa, uint32_t us) { return rate_of(CPL_PEAK_INT8, isa, us); }
 
 const char *cpl_peak_int8_name(cpl_isa isa)
 {
-    static const char *const names[] = {
-        [LOOP_NONE] = "none",      [LOOP_REF] = "plain C", [LOOP_AVX2] = "vpmaddwd", [LOOP_VNNI] = "vpdpbusd",
-        [LOOP_BF16] = "vdpbf16ps", [LOOP_NEON] = "smlal",  [LOOP_DOTPROD] = "sdot",  [LOOP_I8MM] = "smmla",
-    };
-    return names[choose_int8(isa)];
-}
-
-static int multiplies_bf16(cpl_isa isa)
-{
     cpl_cpu cpu;
+    cpl_peak_loop l;
     cpl_cpu_detect(&cpu);
-    return cpl_isa_bf16(isa, &cpu);
+    cpl_peak_choose(&l, CPL_PEAK_INT8, isa, &cpu);
+    return l.name;
 }
 
-double cpl_peak_bf16(cpl_isa isa, uint32_t us)
+uint64_t cpl_peak_l2_floats(uint32_t l2_bytes) { return l2_bytes / 2 / sizeof(float) / 3072 * 3072; }
+
+double cpl_peak_l2_rounds(cpl_isa isa, uint64_t rounds, const float *data, uint64_t floats)
 {
-    const block b = {.isa = isa, .unit = multiplies_bf16(isa) ? LOOP_BF16 : LOOP_NONE};
-    return rate(&b, us, 64);
+    volatile float kept = 0;
+    float sink = 0;
+    double ops = 0;
+    (void)rounds;
+    (void)data;
+    (void)floats;
+#if defined(__x86_64__)
+    if (isa >= CPL_ISA_AVX512)
+        ops = cpl_peak_block_l2_avx512(rounds, data, floats, &sink);
+    else if (isa >= CPL_ISA_AVX2)
+        ops = cpl_peak_block_l2_avx2(rounds, data, floats, &sink);
+#elif defined(__aarch64__)
+    if (isa != CPL_ISA_REF) ops = cpl_peak_block_l2_neon(rounds, data, floats, &sink);
+#endif
+    kept = sink;
+    (void)kept;
+    return ops;
 }
-
-const char *cpl_peak_bf16_name(cpl_isa isa) { return multiplies_bf16(isa) ? "vdpbf16ps" : cpl_isa_name(isa); }
 
 double cpl_peak_fp32_l2(cpl_isa isa, uint32_t l2_bytes, uint32_t us)
 {
-    if (isa < CPL_ISA_AVX2) return 0;
-    const uint64_t floats = l2_bytes / 2 / sizeof(float) / 512 * 512;
+    if (isa == CPL_ISA_REF) return 0;
+    const uint64_t floats = cpl_peak_l2_floats(l2_bytes);
     float *data = NULL;
     if (!floats || posix_memalign((void **)&data, 4096, floats * sizeof(float))) return 0;
     for (uint64_t i = 0; i < floats; i++) data[i] = 0.25f;
-    const block b = {.isa = isa, .data = data, .floats = floats};
-    const double r = rate(&b, us, 1);
+    double rate = 0;
+    for (uint64_t rounds = 1; rate <= 0; rounds *= 2) {
+        const uint64_t start = cpl_clock_ns();
+        const double ops = cpl_peak_l2_rounds(isa, rounds, data, floats);
+        const uint64_t ns = cpl_clock_ns() - start;
+        if (ns >= 500ull * us) rate = ops * 1e9 / (double)ns;
+    }
     free(data);
-    return r;
+    return rate;
+}
+
+double cpl_peak_clock_rounds(uint64_t rounds)
+{
+    uint64_t x = 1;
+    const uint64_t start = cpl_clock_ns();
+    for (uint64_t r = 0; r < rounds; r++) {
+#if defined(__x86_64__)
+        __asm__ volatile(".rept 64\n\tadd %0, %0\n\t.endr" : "+r"(x));
+#elif defined(__aarch64__)
+        __asm__ volatile(".rept 64\n\tadd %0, %0, %0\n\t.endr" : "+r"(x));
+#else
+        for (int i = 0; i < 64; i++) __asm__ volatile("" : "+r"(x += x));
+#endif
+    }
+    return 64.0 * (double)rounds * 1e9 / (double)(cpl_clock_ns() - start + 1);
 }
 
 double cpl_peak_clock_hz(uint32_t us)
 {
-    for (uint64_t rounds = 256;; rounds *= 2) {
-        uint64_t x = 1;
+    for (uint64_t rounds = 128;; rounds *= 2) {
         const uint64_t start = cpl_clock_ns();
-        for (uint64_t r = 0; r < rounds; r++) {
-#if defined(__x86_64__)
-            __asm__ volatile(".rept 32\n\tadd %0, %0\n\t.endr" : "+r"(x));
-#elif defined(__aarch64__)
-            __asm__ volatile(".rept 32\n\tadd %0, %0, %0\n\t.endr" : "+r"(x));
-#else
-            for (int i = 0; i < 32; i++) x += x;
-            __asm__ volatile("" : "+r"(x));
-#endif
-        }
-        const uint64_t ns = cpl_clock_ns() - start;
-        if (ns >= 500ull * us) return 32.0 * (double)rounds * 1e9 / (double)ns;
+        const double hz = cpl_peak_clock_rounds(rounds);
+        if (cpl_clock_ns() - start >= 500ull * us) return hz;
     }
 }

@@ -11,6 +11,25 @@
 
 #include "kernel/cpu.h"
 
+/* What a peak is a peak of. bf16 products without an instruction of their own are fp32's. */
+typedef enum cpl_peak_unit { CPL_PEAK_FP32, CPL_PEAK_BF16, CPL_PEAK_INT8 } cpl_peak_unit;
+
+/* Independent multiply-adds of one kind of instruction, in registers. */
+typedef struct cpl_peak_loop {
+    const char *name;                            /* "vpdpbusd" */
+    double (*run)(uint64_t rounds, float *sink); /* returns operations done; a multiply-add counts 2 */
+    double ops;                                  /* operations of one instruction */
+    double per_cycle;                            /* instructions a core of this kind starts in a cycle; 0: not known */
+    double step;                                 /* then that is a multiple of this; 0: nothing is known */
+} cpl_peak_loop;
+
+/* The loop by the instructions that rung `isa`, which must run here, has for the unit. */
+void cpl_peak_choose(cpl_peak_loop *out, cpl_peak_unit unit, cpl_isa isa, const cpl_cpu *cpu);
+/* Operations/s over about `us` microseconds. */
+double cpl_peak_rate(const cpl_peak_loop *loop, uint32_t us);
+/* Instructions a cycle to hold a measured per_cycle against; 0: none is known. */
+double cpl_peak_expected(const cpl_peak_loop *loop, double per_cycle);
+
 /* FLOP/s (a multiply-add counts 2) of independent fp32 FMAs in registers, with the ISA's widest vectors; multiply and
  * add in plain C for ref. `isa` must run here. */
 double cpl_peak_fp32(cpl_isa isa, uint32_t us);
@@ -23,12 +42,15 @@ double cpl_peak_fp32_l2(cpl_isa isa, uint32_t l2_bytes, uint32_t us);
 double cpl_peak_int8(cpl_isa isa, uint32_t us);
 /* Names them: "vpdpbusd". */
 const char *cpl_peak_int8_name(cpl_isa isa);
-/* Operations/s of independent bf16 multiply-adds into fp32 in registers: vdpbf16ps where bf16 products of this rung use
- * it, else what they are computed with, fp32's. */
-double cpl_peak_bf16(cpl_isa isa, uint32_t us);
-const char *cpl_peak_bf16_name(cpl_isa isa);
 /* Clock in Hz, estimated by a chain of dependent integer adds (one a cycle on every x86-64 of interest). */
 double cpl_peak_clock_hz(uint32_t us);
+
+/* For probes that keep their buffer and their counts (cli/peak_team.h): one timed run each. */
+double cpl_peak_clock_rounds(uint64_t rounds); /* Hz over 64 adds a round */
+uint64_t cpl_peak_l2_floats(uint32_t l2_bytes);
+/* Operations done by `rounds` sweeps over the buffer, multiplying each value twice; 0 for ref, which has no such loop.
+ */
+double cpl_peak_l2_rounds(cpl_isa isa, uint64_t rounds, const float *data, uint64_t floats);
 
 /* Blocks of the ISA files: run `rounds` rounds, return the FLOPs done. `sink` keeps the work alive. */
 double cpl_peak_block_neon(uint64_t rounds, float *sink);
@@ -40,7 +62,6 @@ double cpl_peak_block_avx2(uint64_t rounds, float *sink);
 double cpl_peak_block_avx512(uint64_t rounds, float *sink);
 double cpl_peak_block_int8_avx2(uint64_t rounds, float *sink);
 double cpl_peak_block_int8_vnni(uint64_t rounds, float *sink);
-double cpl_peak_block_bf16(uint64_t rounds, float *sink);
 double cpl_peak_block_l2_avx2(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 double cpl_peak_block_l2_avx512(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 

@@ -10,17 +10,19 @@
 #include <stdint.h>
 #include <string.h>
 
-/* bits: the largest magnitude's. Returns the scale; *inverse is what values are multiplied by, or 0 when the whole row
- * is to be stored as zeros (kernels.h, quantise_i8). */
-static inline __attribute__((always_inline)) float cpl_i8_scale(uint32_t bits, float *inverse)
+enum { CPL_I8_SIGNED = 127, CPL_I8_UNSIGNED = 255 };
+
+/* bits: the largest magnitude's; steps: how many of them the scale divides it into. Returns the scale; *inverse is what
+ * values are multiplied by, or 0 when the whole row is to be stored as zeros (kernels.h, cpl_rows_i8). */
+static inline __attribute__((always_inline)) float cpl_i8_scale(uint32_t bits, float steps, float *inverse)
 {
     float most;
     memcpy(&most, &bits, sizeof most);
     *inverse = 0;
     if (bits >= 0x7f800000u) return NAN;
     if (!(most > 1e-36f)) return 0;
-    *inverse = 127.0f / most;
-    return most / 127.0f;
+    *inverse = steps / most;
+    return most / steps;
 }
 
 #endif

@@ -23,9 +23,13 @@ static void *gemm_open(cpl_arena *arena, const cpl_kernels *k, const cpl_timing_
     const cpl_packed_i8 b = {cpl_arena_take_zeroed(arena, cpl_gemm_i8_packed_bytes(k, s->b, s->c), 1),
                              cpl_arena_take_zeroed(arena, padded, sizeof(float)),
                              cpl_arena_take_zeroed(arena, padded, sizeof(int32_t))};
-    if (!g || !x || !w || !bias || !residual || !row_scale || !c || !q || !b.b || !b.scale || !b.start) return NULL;
-    for (uint32_t j = 0; j < s->b; j++) cpl_gemm_i8_pack(k, &b, j, s->c, w);
-    k->quantise_i8(q, ldq, row_scale, x, s->a, s->c, s->c);
+    int8_t *column = cpl_arena_take(arena, s->c, 1);
+    float scale;
+    if (!g || !x || !w || !bias || !residual || !row_scale || !c || !q || !b.b || !b.scale || !b.start || !column)
+        return NULL;
+    k->weights_i8(column, &scale, w, s->c);
+    for (uint32_t j = 0; j < s->b; j++) cpl_gemm_i8_place(k, &b, j, s->c, column, scale, 0);
+    k->quantise_i8(&(cpl_rows_i8){.q = q, .ldq = ldq, .scale = row_scale}, x, s->a, s->c, s->c);
     *g = (cpl_gemm_i8){.a = q,
                        .lda = ldq,
                        .row_scale = row_scale,
@@ -59,10 +63,9 @@ static const cpl_timing_kind gemm = {
 /* ---- quantised rows: a of b -------------------------------------------------------------------------------------- */
 
 typedef struct quantise_state {
-    void *q;
-    float *scale;
+    cpl_rows_i8 to;
     const float *x;
-    size_t ldq, ld;
+    size_t ld;
     uint32_t rows, n;
 } quantise_state;
 
@@ -70,18 +73,19 @@ static void *quantise_open(cpl_arena *arena, const cpl_kernels *k, const cpl_tim
 {
     quantise_state *q = CPL_ARENA_NEW(arena, quantise_state, 1);
     if (!q) return NULL;
+    float *scale = cpl_timing_floats(arena, s->a), *mul = cpl_timing_floats(arena, s->b);
     *q = (quantise_state){.rows = s->a, .n = s->b, .ld = cpl_row_stride(s->b)};
-    q->ldq = cpl_row_stride((cpl_i8_row_bytes(k, s->b) + 3) / 4) * 4;
-    q->q = cpl_arena_take(arena, q->rows * q->ldq, 4096);
-    q->scale = cpl_timing_floats(arena, q->rows);
+    q->to = (cpl_rows_i8){.ldq = cpl_row_stride((cpl_i8_row_bytes(k, s->b) + 3) / 4) * 4, .scale = scale};
+    q->to.q = cpl_arena_take(arena, q->rows * q->to.ldq, 4096);
     q->x = cpl_timing_floats(arena, q->rows * q->ld);
-    return q->q && q->scale && q->x ? q : NULL;
+    if (s->c) q->to.mul = q->to.add = mul;
+    return q->to.q && scale && mul && q->x ? q : NULL;
 }
 
 static void quantise_run(const cpl_kernels *k, void *state)
 {
     const quantise_state *q = state;
-    k->quantise_i8(q->q, q->ldq, q->scale, q->x, q->rows, q->n, q->ld);
+    k->quantise_i8(&q->to, q->x, q->rows, q->n, q->ld);
 }
 
 static const cpl_timing_kind quantise = {
@@ -99,6 +103,7 @@ const cpl_timing_row cpl_timing_rows_i8[] = {
     {&gemm, "84x384x1536 residual", {84, 384, 1536, CPL_EPILOGUE_RESIDUAL}},
     {&gemm, "1x384x384", {1, 384, 384, CPL_EPILOGUE_BIAS}},
     {&quantise, "84 x 384", {84, 384, 0, 0}},
+    {&quantise, "84 x 384 folded", {84, 384, 1, 0}},
     {&quantise, "84 x 1536", {84, 1536, 0, 0}},
     {0},
 };

@@ -159,12 +159,13 @@ cpl_status cpl_scorer_open(cpl_scorer **out, const char *dir, const cpl_open_opt
                                       .backend = o.backend,
                                       .precision = precision,
                                       .fallback = o.fallback != 0,
-                                      .max_length = o.max_length};
+                                      .max_length = o.max_length,
+                                      .count_stages = o.count_stages != 0};
     cpl_engine_options eo = {.models = &model,
                              .model_count = 1,
                              .workers = o.threads,
                              .tokenizer_threads = CPL_TOKENIZER_THREADS_AUTO,
-                             .policy = {.tokens_max = o.batch_tokens_max},
+                             .policy = {.tokens_max = o.batch_tokens_max, .team_max = o.team_max},
                              .plugin_dir = o.plugin_dir,
                              .log = o.log};
     st = cpl_engine_open(&s->engine, &eo, err);
@@ -374,4 +375,11 @@ cpl_status cpl_scorer_tokenize(cpl_scorer *s, cpl_text query, const cpl_text *do
                             type_ids, cap, count, err);
     return_caller(s, k);
     return st;
+}
+
+cpl_status cpl_scorer_stages(cpl_scorer *s, cpl_stage *stages, size_t cap, size_t *count, cpl_error *err)
+{
+    *count = cpl_engine_stages(s->engine, 0, stages, cap > UINT32_MAX ? UINT32_MAX : (uint32_t)cap);
+    if (*count) return CPL_OK;
+    return cpl_fail(err, CPL_UNSUPPORTED, "backend '%s' doesn't count time by stage", s->info.backend);
 }

@@ -110,6 +110,8 @@ const cpl_config_key cpl_config_keys[] = {
      .meaning = "sequences a forward pass may hold; 0: the engine's default"},
     /* threads */
     {"workers", CPL_CONFIG_INT, "0", 0, 4096, .meaning = "threads that run forward passes; 0: one a core"},
+    {"team_workers", CPL_CONFIG_INT, "0", 0, 4096,
+     .meaning = "workers that share a small forward pass while nothing waits; 0: up to 8; 1: none do"},
     {"net_threads", CPL_CONFIG_INT, "0", 0, 256,
      .meaning = "network threads; 0: one for every eight cores, at least one"},
     {"pin_workers", CPL_CONFIG_BOOL, "true", .meaning = "pin each worker to a core"},

@@ -47,6 +47,7 @@ static void choose_policy(cpl_batch_policy *p, const cpl_config *c, const char *
         .tokens_max = (uint32_t)cpl_config_int(c, "batching.max_batch_tokens"),
         .sequences_max = (uint32_t)cpl_config_int(c, "batching.max_batch_sequences"),
         .length_aware = cpl_config_bool(c, "batching.length_aware_batching"),
+        .team_max = (uint32_t)cpl_config_int(c, "team_workers"),
         .queue_tokens_max = (uint32_t)cpl_config_int(c, "server.limits.queue_tokens"),
         .queue_requests_max = (uint32_t)cpl_config_int(c, "server.limits.queue_requests"),
     };

@@ -9,8 +9,6 @@
  * bench). */
 #include "text/generator.h"
 
-#include <stdbool.h>
-
 #include "base/error.h"
 #include "base/random.h"
 
@@ -86,19 +84,18 @@ static const uint16_t query_quantiles[65] = {
     4, 4, 4, 5, 5, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 6,  6,  6,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7,  8,  8, 8,
     8, 8, 8, 8, 8, 8, 8, 8, 9, 9, 9, 9, 9, 9, 9, 9, 10, 10, 10, 10, 10, 10, 11, 11, 11, 11, 12, 12, 13, 13, 15, 20};
 
-static uint32_t below(cpl_text_generator *g, uint32_t n)
+uint32_t cpl_text_generator_below(cpl_text_generator *g, uint32_t n)
 {
     return (uint32_t)((cpl_random_next(&g->state) >> 32) * n >> 32);
 }
 
 static uint32_t draw(cpl_text_generator *g, const uint16_t quantiles[65])
 {
-    uint32_t at = below(g, 64), part = below(g, 256);
+    uint32_t at = cpl_text_generator_below(g, 64), part = cpl_text_generator_below(g, 256);
     return quantiles[at] + ((uint32_t)(quantiles[at + 1] - quantiles[at]) * part + 128) / 256;
 }
 
-/* The pair's name, three syllables for every 18 bits of its number; returns its tokens, roughly. */
-static uint32_t add_name(cpl_buf *out, uint64_t ordinal, bool capital)
+uint32_t cpl_text_generator_name(cpl_buf *out, uint64_t ordinal, bool capital)
 {
     size_t from = out->size;
     uint32_t parts = 0;
@@ -116,16 +113,17 @@ static uint32_t add_name(cpl_buf *out, uint64_t ordinal, bool capital)
 static uint32_t add_word(cpl_text_generator *g, cpl_buf *out, bool capital)
 {
     size_t from = out->size + 1;
-    uint32_t tokens = 1, kind = below(g, 64);
+    uint32_t tokens = 1, kind = cpl_text_generator_below(g, 64);
     cpl_buf_text(out, " ");
     if (kind < 5) {
-        cpl_buf_text(out, stems[below(g, 32)]);
-        cpl_buf_text(out, endings[below(g, 16)]);
+        cpl_buf_text(out, stems[cpl_text_generator_below(g, 32)]);
+        cpl_buf_text(out, endings[cpl_text_generator_below(g, 16)]);
         tokens = 3;
     } else if (kind < 6) {
-        cpl_buf_print(out, "%u", 1 + below(g, 99));
+        cpl_buf_print(out, "%u", 1 + cpl_text_generator_below(g, 99));
     } else {
-        uint32_t octave = below(g, 9), rank = (1u << octave) - 1 + below(g, 1u << octave);
+        uint32_t octave = cpl_text_generator_below(g, 9),
+                 rank = (1u << octave) - 1 + cpl_text_generator_below(g, 1u << octave);
         cpl_buf_text(out, words[rank]);
     }
     if (capital && !out->failed && out->data[from] >= 'a') out->data[from] = (char)(out->data[from] - 'a' + 'A');
@@ -134,16 +132,16 @@ static uint32_t add_word(cpl_text_generator *g, cpl_buf *out, bool capital)
 
 static void add_document(cpl_text_generator *g, cpl_buf *out, uint32_t budget)
 {
-    uint32_t tokens = add_name(out, g->ordinal, true), left = 6 + below(g, 16);
+    uint32_t tokens = cpl_text_generator_name(out, g->ordinal, true), left = 6 + cpl_text_generator_below(g, 16);
     bool capital = false;
     while (tokens + 1 < budget) {
         tokens += add_word(g, out, capital);
         capital = false;
-        uint32_t mark = below(g, 32);
+        uint32_t mark = cpl_text_generator_below(g, 32);
         if (!--left) {
             cpl_buf_text(out, ".");
             tokens++;
-            left = 7 + below(g, 20);
+            left = 7 + cpl_text_generator_below(g, 20);
             capital = true;
         } else if (mark < 2 && tokens + 2 < budget) {
             cpl_buf_text(out, ",");
@@ -158,9 +156,9 @@ void cpl_text_generator_init(cpl_text_generator *g, uint64_t seed) { *g = (cpl_t
 cpl_status cpl_text_generator_pair(cpl_text_generator *g, cpl_buf *query, cpl_buf *document, cpl_error *err)
 {
     uint32_t total = draw(g, pair_quantiles), asked = draw(g, query_quantiles), tokens = 2;
-    cpl_buf_text(query, openings[below(g, 16)]);
+    cpl_buf_text(query, openings[cpl_text_generator_below(g, 16)]);
     cpl_buf_text(query, " ");
-    tokens += add_name(query, g->ordinal, false);
+    tokens += cpl_text_generator_name(query, g->ordinal, false);
     while (tokens < asked) tokens += add_word(g, query, false);
     add_document(g, document, total - 3 - tokens);
     g->ordinal++;

@@ -8,6 +8,7 @@
 #ifndef CPL_TEXT_GENERATOR_H
 #define CPL_TEXT_GENERATOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/buf.h"
@@ -24,5 +25,11 @@ void cpl_text_generator_init(cpl_text_generator *g, uint64_t seed);
 /* Appends the next pair's query and document, ASCII without line breaks or tabs, to the two buffers (clear them
  * yourself). The only failure is CPL_NO_MEMORY; the generator has then moved on by one pair. */
 cpl_status cpl_text_generator_pair(cpl_text_generator *g, cpl_buf *query, cpl_buf *document, cpl_error *err);
+
+/* A number below n, n > 0; the state moves on. */
+uint32_t cpl_text_generator_below(cpl_text_generator *g, uint32_t n);
+/* Appends a made-up name, three syllables for every 18 bits of `ordinal`, another for each; returns its tokens in
+ * BERT's vocabulary, roughly. */
+uint32_t cpl_text_generator_name(cpl_buf *out, uint64_t ordinal, bool capital);
 
 #endif

@@ -24,7 +24,7 @@ void cpl_draft_deinit(cpl_draft *d)
     cpl_tokenizer_close(d->t);
     free(d->entries);
     free(d->added);
-    *d = (cpl_draft){0};
+    *d = (cpl_draft){.twins = d->twins};
 }
 
 const char *cpl_token_quote(cpl_quoted *q, const char *token, size_t size)
@@ -117,7 +117,10 @@ static cpl_status settle_words(cpl_draft *d, uint8_t *used, cpl_error *err)
     cpl_status st = cpl_vocab_sort(d->entries, d->entry_count, err);
     if (st) return st;
     for (size_t i = 0; i < d->entry_count; i++) {
-        if (i + 1 < d->entry_count && equal_words(&d->entries[i], &d->entries[i + 1])) continue;
+        if (i + 1 < d->entry_count && equal_words(&d->entries[i], &d->entries[i + 1])) {
+            d->twins = d->cut;
+            continue;
+        }
         uint32_t id = (uint32_t)d->entries[i].value;
         if (used[id / 8] & 1 << id % 8)
             return cpl_fail_file(err, CPL_CORRUPT, d->name, "id %u stands for \"%s\" and for another token", id,
@@ -126,7 +129,7 @@ static cpl_status settle_words(cpl_draft *d, uint8_t *used, cpl_error *err)
         d->entries[kept++] = d->entries[i];
     }
     d->entry_count = kept;
-    return CPL_OK;
+    return d->twins ? cpl_fail_file(err, CPL_CORRUPT, d->name, "a token is in the vocabulary twice") : CPL_OK;
 }
 
 static int compare_contents(const void *x, const void *y)

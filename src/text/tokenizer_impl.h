@@ -99,6 +99,8 @@ typedef struct cpl_draft {
     size_t entry_count, entry_cap;
     cpl_added_token *added; /* id as the file says, or -1: whatever it comes to */
     size_t added_count, added_cap;
+    bool cut;   /* the vocabulary's words are in already, the JSON has none of them (tokenizer_cut.c) */
+    bool twins; /* set when a cut draft fails because a word is there twice */
 } cpl_draft;
 
 /* A token as an error shows it: at most 60 bytes of it, cut between characters, on one line. */
@@ -115,7 +117,11 @@ cpl_status cpl_draft_add_token(cpl_draft *d, const cpl_added_token *token, cpl_e
 cpl_status cpl_draft_read_token(cpl_draft *d, const json_t *object, int64_t id, cpl_error *err);
 /* [CLS] A [SEP] and [CLS] A [SEP] B [SEP], type ids 0 and 1. */
 cpl_status cpl_draft_bert_templates(cpl_draft *d, int32_t cls, int32_t sep, cpl_error *err);
-/* Makes the tokenizer out of the draft. Whether it succeeds or fails, the draft is released; on failure d->t too. */
+/* The words of a tokenizer.json and, in *rest, the file with {} in their place. *cut false: it is one to read as a
+ * whole, nothing happened. */
+cpl_status cpl_draft_cut_vocab(cpl_draft *d, const char *json, size_t n, cpl_buf *rest, bool *cut, cpl_error *err);
+/* Makes the tokenizer out of the draft. Whether it succeeds or fails, the draft is released; on failure d->t too, and
+ * d->twins is left to see. */
 cpl_status cpl_draft_finish(cpl_draft *d, cpl_tokenizer **out, cpl_error *err);
 cpl_status cpl_draft_init(cpl_draft *d, const char *name, cpl_error *err);
 void cpl_draft_deinit(cpl_draft *d); /* for a draft that will not be finished */

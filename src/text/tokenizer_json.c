@@ -76,7 +76,7 @@ static cpl_status read_model(cpl_draft *d, const json_t *model, cpl_error *err)
                              "model needs vocab, unk_token, continuing_subword_prefix and max_input_chars_per_word");
     d->prefix_size = json_string_length(prefix);
     d->t->word_chars_max = (size_t)json_integer_value(chars);
-    return read_vocab(d, vocab, err);
+    return d->cut ? CPL_OK : read_vocab(d, vocab, err);
 }
 
 /* ---- post-processor ----------------------------------------------------------------------------------------- */
@@ -221,11 +221,11 @@ static cpl_status read_all(cpl_draft *d, const json_t *root, cpl_error *err)
     return st;
 }
 
-cpl_status cpl_tokenizer_parse(cpl_tokenizer **out, const char *name, const char *json, size_t n, cpl_error *err)
+/* The whole file through the library. */
+static cpl_status parse_whole(cpl_tokenizer **out, const char *name, const char *json, size_t n, cpl_error *err)
 {
     json_t *root = NULL;
     cpl_draft draft;
-    *out = NULL;
     cpl_status st = cpl_json_parse(&root, name, json, n, err);
     if (st) return st;
     st = cpl_draft_init(&draft, name, err);
@@ -238,6 +238,38 @@ cpl_status cpl_tokenizer_parse(cpl_tokenizer **out, const char *name, const char
     }
     json_decref(root);
     return st;
+}
+
+/* The same with the vocabulary cut out. *again: it has to be read as a whole. */
+static cpl_status parse_cut(cpl_tokenizer **out, const char *name, const char *json, size_t n, bool *again,
+                            cpl_error *err)
+{
+    json_t *root = NULL;
+    cpl_draft draft;
+    cpl_buf rest = {0};
+    *again = false;
+    cpl_status st = cpl_draft_init(&draft, name, err);
+    if (st) return st;
+    st = cpl_draft_cut_vocab(&draft, json, n, &rest, &draft.cut, err);
+    *again = !st && (!draft.cut || cpl_json_parse(&root, name, rest.data, rest.size, err));
+    if (!st && !*again) st = read_all(&draft, root, err);
+    if (st || *again) {
+        cpl_draft_deinit(&draft);
+    } else {
+        st = cpl_draft_finish(&draft, out, err);
+        *again = draft.twins;
+    }
+    json_decref(root);
+    cpl_buf_deinit(&rest);
+    return st;
+}
+
+cpl_status cpl_tokenizer_parse(cpl_tokenizer **out, const char *name, const char *json, size_t n, cpl_error *err)
+{
+    bool again;
+    *out = NULL;
+    cpl_status st = parse_cut(out, name, json, n, &again, err);
+    return again ? parse_whole(out, name, json, n, err) : st;
 }
 
 cpl_status cpl_tokenizer_open(cpl_tokenizer **out, const char *dir, cpl_error *err)

@@ -30,25 +30,40 @@ static int compare_entries(const void *x, const void *y)
 }
 
 typedef struct sort_key {
-    uint64_t first; /* kind (2 bits) and the first seven bytes, big-endian */
+    uint64_t first; /* kind and the first seven bytes, big-endian; or an id */
     const cpl_vocab_entry *entry;
 } sort_key;
 
 static int compare_keys(const void *x, const void *y)
 {
-    const sort_key *a = x, *b = y;
-    if (a->first != b->first) return a->first < b->first ? -1 : 1;
-    return compare_entries(a->entry, b->entry);
+    return compare_entries(((const sort_key *)x)->entry, ((const sort_key *)y)->entry);
+}
+
+/* By `first`, stably, a byte a pass; passes in which all agree are skipped. Leaves them in keys; spare has n too. */
+static void radix_sort(sort_key *keys, sort_key *spare, size_t n)
+{
+    sort_key *from = keys, *to = spare;
+    for (unsigned shift = 0; shift < 64; shift += 8) {
+        size_t starts[257] = {0};
+        for (size_t i = 0; i < n; i++) starts[(from[i].first >> shift & 0xFF) + 1]++;
+        if (starts[(from[0].first >> shift & 0xFF) + 1] == n) continue;
+        for (size_t k = 1; k < 257; k++) starts[k] += starts[k - 1];
+        for (size_t i = 0; i < n; i++) to[starts[from[i].first >> shift & 0xFF]++] = from[i];
+        sort_key *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != keys) memcpy(keys, from, n * sizeof *keys);
 }
 
 static cpl_status sort_all(cpl_vocab_entry *entries, size_t n, cpl_error *err)
 {
-    sort_key *keys = malloc(n * sizeof *keys);
+    sort_key *keys = malloc(n * 2 * sizeof *keys);
     cpl_vocab_entry *copy = malloc(n * sizeof *copy);
     if (!keys || !copy) {
         free(keys);
         free(copy);
-        return cpl_fail_memory(err, n * (sizeof *keys + sizeof *copy));
+        return cpl_fail_memory(err, n * (2 * sizeof *keys + sizeof *copy));
     }
     memcpy(copy, entries, n * sizeof *copy);
     for (size_t i = 0; i < n; i++) {
@@ -57,7 +72,11 @@ static cpl_status sort_all(cpl_vocab_entry *entries, size_t n, cpl_error *err)
             first |= (uint64_t)(uint8_t)copy[i].text[k] << (48 - 8 * k);
         keys[i] = (sort_key){first, &copy[i]};
     }
-    qsort(keys, n, sizeof *keys, compare_keys);
+    radix_sort(keys, keys + n, n);
+    for (size_t i = 0, end; i < n; i = end) { /* what agrees so far */
+        for (end = i + 1; end < n && keys[end].first == keys[i].first;) end++;
+        if (end - i > 1) qsort(keys + i, end - i, sizeof *keys, compare_keys);
+    }
     for (size_t i = 0; i < n; i++) entries[i] = *keys[i].entry;
     free(keys);
     free(copy);
@@ -263,12 +282,6 @@ static size_t characters(const cpl_vocab_entry *e)
     return n;
 }
 
-static int by_value(const void *x, const void *y)
-{
-    const cpl_vocab_entry *a = *(const cpl_vocab_entry *const *)x, *b = *(const cpl_vocab_entry *const *)y;
-    return a->value < b->value ? -1 : a->value > b->value;
-}
-
 static bool put_in_line(cpl_vocab_line *line, cpl_vocab_key key, uint32_t mark)
 {
     for (int i = 0; i < CPL_VOCAB_WAYS; i++) {
@@ -283,12 +296,12 @@ static bool put_in_line(cpl_vocab_line *line, cpl_vocab_key key, uint32_t mark)
 static cpl_status build_table(cpl_vocab *v, cpl_arena *arena, const cpl_vocab_entry *entries, size_t n,
                               size_t word_chars_max, cpl_error *err)
 {
-    const cpl_vocab_entry **order = malloc((n + 1) * sizeof(cpl_vocab_entry *));
-    if (!order) return cpl_fail_memory(err, n * sizeof(cpl_vocab_entry *));
+    sort_key *order = malloc((n + 1) * 2 * sizeof *order);
+    if (!order) return cpl_fail_memory(err, n * 2 * sizeof *order);
     size_t words = 0;
     for (size_t i = 0; i < n && entries[i].kind == CPL_VOCAB_WORD; i++)
         if (entries[i].size <= CPL_VOCAB_KEY_MAX && characters(&entries[i]) <= word_chars_max)
-            order[words++] = &entries[i];
+            order[words++] = (sort_key){(uint64_t)entries[i].value, &entries[i]};
     v->line_bits = 1;
     while ((size_t)3 << v->line_bits < words * 2) v->line_bits++; /* at most three of four ways full */
     cpl_vocab_line *lines = cpl_arena_take(arena, sizeof *lines << v->line_bits, 64);
@@ -297,12 +310,13 @@ static cpl_status build_table(cpl_vocab *v, cpl_arena *arena, const cpl_vocab_en
         return cpl_fail_memory(err, sizeof *lines << v->line_bits);
     }
     memset(lines, 0, sizeof *lines << v->line_bits);
-    qsort(order, words, sizeof(cpl_vocab_entry *), by_value);
+    if (words) radix_sort(order, order + words, words);
     for (size_t i = 0; i < words; i++) {
+        const cpl_vocab_entry *e = order[i].entry;
         cpl_vocab_key key = {{0, 0}};
-        memcpy(&key, order[i]->text, order[i]->size);
+        memcpy(&key, e->text, e->size);
         uint64_t hash = cpl_vocab_hash(key);
-        uint32_t mark = order[i]->size << 24 | (uint32_t)order[i]->value;
+        uint32_t mark = e->size << 24 | (uint32_t)e->value;
         size_t line = cpl_vocab_line_of(v, hash);
         if (!put_in_line(&lines[line], key, mark)) put_in_line(&lines[cpl_vocab_other_line(v, line, hash)], key, mark);
     }

@@ -81,6 +81,9 @@ static bool put_totals(Couplet__V1__StatsReply *m, cpl_arena *a, const cpl_engin
     m->tokens = s->tokens;
     m->passes = s->passes;
     m->busy_ns = s->busy_ns;
+    m->team_passes = s->team_passes;
+    m->team_members = s->team_members;
+    m->team_shares_late = s->team_shares_late;
     m->pass_sequences = put_histogram(a, &s->pass_sequences);
     m->pass_tokens = put_histogram(a, &s->pass_tokens);
     m->queue_ns = put_histogram(a, &s->queue_ns);

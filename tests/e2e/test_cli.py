@@ -212,7 +212,23 @@ class Others(Files):
                 self.assertGreater(r[key], 0, key)
             self.assertGreaterEqual(r["nominal_ops_per_s"], r["useful_ops_per_s"])
             self.assertEqual(r["precision"], {"requested": "fp32", "effective": "fp32"})
+            self.assertLessEqual(r["efficiency_min"], r["efficiency"])
+            self.assertLessEqual(r["samples_marked"], r["samples"])
+            self.assertGreater(r["cpu_share"], 0)
+            stages = {s["name"]: s for s in r["stages"]}
+            self.assertLessEqual({"embed", "qkv", "attention", "out", "ffn1", "ffn2", "norms", "head"}, set(stages))
+            self.assertAlmostEqual(sum(s["share"] for s in stages.values()), 1, places=6)
+            self.assertGreater(stages["ffn1"]["of_peak"], 0)
         self.assertIn("fp32", json.loads(out)["peak"])
+        check = json.loads(out)["peak_check"]
+        self.assertGreater(check["instructions_per_cycle"], 0)
+        if check["expected"]:
+            self.assertAlmostEqual(check["ratio"], check["instructions_per_cycle"] / check["expected"], places=9)
+            self.assertEqual(check["within_3_percent"], abs(check["ratio"] - 1) <= 0.03)
+        out, _ = run("bench", "engine", "--model", self.model("cross-encoder"), "--mix", "--no-stages", "--seconds", "0.1", "--json")
+        (mix,) = json.loads(out)["results"]
+        self.assertEqual(mix["length"], "mix")
+        self.assertNotIn("stages", mix)
         out, _ = run("bench", "engine", "--model", self.model("cross-encoder"), "--lengths", "30", "--seconds", "0.2", "--precision", "int8", "--json")
         self.assertIn("int8", json.loads(out)["peak"])
         self.assertEqual(json.loads(out)["results"][0]["precision"], {"requested": "int8", "effective": "int8"})

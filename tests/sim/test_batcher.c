@@ -582,6 +582,30 @@ static void idle_workers_share(void **state)
     assert_int_equal(b.waiting_requests, 0);
 }
 
+/* The rule for teams: never more than there are idle ones and the pass's own, never above the setting, one for eight
+ * tokens; more idle workers or tokens never make it smaller. */
+static void teams_follow_their_rule(void **state)
+{
+    (void)state;
+    for (uint32_t setting = 0; setting <= 12; setting++) {
+        cpl_batch_policy p = {.team_max = setting};
+        cpl_batch_policy_complete(&p, 0);
+        assert_in_range(p.team_max, 1, CPL_BATCH_TEAM_MAX);
+        for (uint32_t idle = 0; idle < 20; idle++) {
+            uint32_t before = 1;
+            for (uint64_t tokens = 1; tokens < 700; tokens++) {
+                uint32_t members = cpl_batch_team(&p, tokens, idle);
+                assert_in_range(members, before, idle + 1);
+                assert_true(members <= p.team_max && (uint64_t)(members - 1) * CPL_BATCH_TEAM_TOKENS < tokens);
+                assert_true(cpl_batch_team(&p, tokens, idle + 1) >= members);
+                before = members;
+            }
+            uint32_t most = setting && setting < CPL_BATCH_TEAM_MAX ? setting : CPL_BATCH_TEAM_MAX;
+            assert_int_equal(before, idle + 1 < most ? idle + 1 : most);
+        }
+    }
+}
+
 /* ---- several models ---------------------------------------------------------------------------------------------- */
 
 /* Equal estimated cost for both, whatever a token costs; an idle queue saves nothing up; a higher priority goes first.
@@ -640,6 +664,7 @@ int main(void)
         cmocka_unit_test(backlogged_share_equally),
         cmocka_unit_test(priorities_are_strict),
         cmocka_unit_test(idle_workers_share),
+        cmocka_unit_test(teams_follow_their_rule),
         cmocka_unit_test(picker_shares_by_cost),
         cmocka_unit_test(newcomers_wait_their_turn),
     };

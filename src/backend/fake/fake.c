@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,8 @@
 enum { BATCH_TOKENS = 512 };
 
 typedef struct settings {
-    unsigned long long fixed_us, per_token_ns, spin, fail_every, fail_load, fail_open, rectangles, wants, batch_tokens;
+    unsigned long long fixed_us, per_token_ns, spin, fail_every, fail_load, fail_open, rectangles, wants, batch_tokens,
+        team_stages;
 } settings;
 
 struct cpl_weights {
@@ -62,6 +64,7 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
                       .wants = 1u << CPL_WANT_LOGITS | 1u << CPL_WANT_POOLED | 1u << CPL_WANT_TOKENS,
                       .devices = 1,
                       .batch_tokens = BATCH_TOKENS,
+                      .teams = 1,
                       .isa = "fake",
                       .device = "nothing: rows are hashes"};
     for (int p = 0; p < CPL_PRECISION_COUNT; p++)
@@ -82,7 +85,8 @@ static cpl_status parse_setting(settings *s, const char *text, const cpl_host *h
                 {"fail_open", &s->fail_open},
                 {"rectangles", &s->rectangles},
                 {"wants", &s->wants},
-                {"batch_tokens", &s->batch_tokens}};
+                {"batch_tokens", &s->batch_tokens},
+                {"team_stages", &s->team_stages}};
     size_t n = strcspn(text, "=");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         if (strlen(keys[i].key) != n || strncmp(text, keys[i].key, n) != 0) continue;
@@ -95,7 +99,7 @@ static cpl_status parse_setting(settings *s, const char *text, const cpl_host *h
     }
     return host->fail(err, CPL_INVALID,
                       "fake: unknown setting '%s': fixed_us, per_token_ns, spin, fail_every, fail_load, fail_open, "
-                      "rectangles, wants and batch_tokens are known",
+                      "rectangles, wants, batch_tokens and team_stages are known",
                       text);
 }
 
@@ -258,18 +262,60 @@ static cpl_status run_rectangles(cpl_session *s, const cpl_batch *b, float *rows
     return CPL_OK;
 }
 
+/* One stage of a team: each member's share is the sequences of its turn, and what a stage costs. */
+typedef struct stage {
+    const cpl_weights *weights;
+    const cpl_batch *batch;
+    float *rows;
+    uint32_t members;
+    uint32_t *shares; /* times each member's share was done */
+} stage;
+
+static void do_share(void *arg, uint32_t member)
+{
+    const stage *t = arg;
+    const cpl_batch *b = t->batch;
+    uint32_t width = b->want == CPL_WANT_LOGITS ? t->weights->labels : t->weights->hidden;
+    spend(&t->weights->set, b->cu_seqlens[b->n] / t->members);
+    for (uint32_t i = member; i < b->n; i += t->members) {
+        size_t from = b->cu_seqlens[i], to = b->want == CPL_WANT_TOKENS ? from : i;
+        write_rows(t->weights, b->ids + from, b->type_ids + from, b->cu_seqlens[i + 1] - b->cu_seqlens[i], b->want,
+                   t->rows + to * width);
+    }
+    t->shares[member]++;
+}
+
+/* All rows in each of the stages; a share left out or done twice is found. */
+static cpl_status run_team(const cpl_weights *w, const cpl_batch *b, cpl_team *team, float *rows, cpl_error *err)
+{
+    enum { MEMBERS_MAX = 64 };
+    uint32_t shares[MEMBERS_MAX] = {0};
+    if (team->size < 2 || team->size > MEMBERS_MAX)
+        return w->host.fail(err, CPL_INVALID, "fake: a team of %u", team->size);
+    stage t = {w, b, rows, team->size, shares};
+    for (uint32_t k = 1; k <= w->set.team_stages; k++) {
+        team->parallel(team, do_share, &t);
+        for (uint32_t i = 0; i < team->size; i++)
+            if (shares[i] != k)
+                return w->host.fail(err, CPL_INTERNAL, "fake: share %u was done %u times in %u stages", i, shares[i],
+                                    k);
+    }
+    return CPL_OK;
+}
+
 static cpl_status run(cpl_session *s, const cpl_batch *b, cpl_team *team, float *rows, cpl_error *err)
 {
-    (void)team; /* a hash has nothing to share out */
     cpl_weights *w = s->weights;
     cpl_status st = check_batch(w, b, err);
     if (st) return st;
     uint64_t pass = atomic_fetch_add(&w->passes, 1) + 1;
-    spend(&w->set, b->cu_seqlens[b->n]);
+    bool shared = team && w->set.team_stages && !w->set.rectangles;
+    if (!shared) spend(&w->set, b->cu_seqlens[b->n]);
     if (w->set.fail_every && pass % w->set.fail_every == 0)
         return w->host.fail(err, CPL_INTERNAL, "fake: pass %llu fails, as fail_every asked for",
                             (unsigned long long)pass);
     if (w->set.rectangles) return run_rectangles(s, b, rows, err);
+    if (shared) return run_team(w, b, team, rows, err);
     uint32_t width = b->want == CPL_WANT_LOGITS ? w->labels : w->hidden;
     for (uint32_t i = 0; i < b->n; i++) {
         size_t from = b->cu_seqlens[i], to = b->want == CPL_WANT_TOKENS ? from : i;

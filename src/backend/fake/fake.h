@@ -9,6 +9,7 @@
  *     rectangles=1     works on padded rectangles through the host's helper
  *     wants=N          bit mask of 1 << CPL_WANT_...: others are refused
  *     batch_tokens=N   recommends that many tokens a pass for what it loaded, 512 at most
+ *     team_stages=N    a team shares out the rows in each of N stages, each at the cost above; 0: teams stay unused
  * Anything else is an error. */
 #ifndef CPL_BACKEND_FAKE_FAKE_H
 #define CPL_BACKEND_FAKE_FAKE_H

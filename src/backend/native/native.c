@@ -32,9 +32,6 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
     };
     for (int p = 0; p < CPL_PRECISION_COUNT; p++)
         if (!(out->precisions >> p & 1)) snprintf(out->reason[p], sizeof out->reason[p], "%s", CPL_NATIVE_REASON);
-    /* The rule of `auto`, the only place for it. */
-    out->automatic = CPL_PRECISION_FP32;
-    snprintf(out->automatic_rule, sizeof out->automatic_rule, "on the CPU fp32, until int8 meets its loss goals");
     snprintf(out->isa, sizeof out->isa, "%s", kernels.isa);
     const uint32_t cores = cpl_cpu_count();
     snprintf(out->device, sizeof out->device, "%u core%s of %s", cores, cores == 1 ? "" : "s", cpu.name);
@@ -83,7 +80,7 @@ static cpl_status read_settings(cpl_native_settings *out, const cpl_load_options
                                 cpl_error *err)
 {
     const char *isa_name = NULL;
-    *out = (cpl_native_settings){0};
+    *out = (cpl_native_settings){.stages = options->count_stages};
     for (const char *const *s = options->settings; s && *s; s++) {
         if (!strncmp(*s, "isa=", 4))
             isa_name = *s + 4;
@@ -149,6 +146,18 @@ static cpl_status run(cpl_session *s, const cpl_batch *batch, cpl_team *team, fl
     return path_of(s)->run(s, batch, team, rows, err);
 }
 
+static uint32_t count_stages(const cpl_session *s, cpl_stage *out, uint32_t cap)
+{
+    static const char *const names[CPL_NATIVE_STAGES] = {"embed", "qkv",   "attention", "out", "ffn1",
+                                                         "ffn2",  "norms", "quantise",  "head"};
+    uint64_t ns[CPL_NATIVE_STAGES] = {0};
+    double ops[CPL_NATIVE_STAGES] = {0};
+    path_of(s)->stages(s, ns, ops);
+    for (uint32_t i = 0; i < cap && i < CPL_NATIVE_STAGES; i++)
+        out[i] = (cpl_stage){names[i], (double)ns[i] * 1e-9, ops[i]};
+    return CPL_NATIVE_STAGES;
+}
+
 static void close_session(cpl_session *s)
 {
     if (s) path_of(s)->close(s);
@@ -168,6 +177,7 @@ const cpl_backend cpl_backend_native = {
     .load = load,
     .open = open_session,
     .run = run,
+    .stages = count_stages,
     .close = close_session,
     .unload = unload,
 };

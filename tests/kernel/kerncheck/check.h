@@ -32,10 +32,9 @@
     X(pool_mean_f32)                                                                                                   \
     X(pool_max_f32)                                                                                                    \
     X(quantise_i8)                                                                                                     \
-    X(gemm_i8)                                                                                                         \
-    X(round_bf16)                                                                                                      \
-    X(gemm_bf16)                                                                                                       \
-    X(gemm_fp16)
+    X(weights_i8)                                                                                                      \
+    X(magnitudes_f32)                                                                                                  \
+    X(gemm_i8)
 
 typedef struct check check;
 

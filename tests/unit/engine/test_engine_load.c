@@ -160,7 +160,7 @@ static void cancellation_and_deadlines_race(void **state)
 static void faults_and_a_small_queue(void **state)
 {
     (void)state;
-    const char *faulty[] = {"fail_every=7", "fixed_us=50", NULL};
+    const char *faulty[] = {"fail_every=7", "fixed_us=50", "team_stages=5", NULL};
     cpl_batch_policy small = {.queue_requests_max = 6, .queue_tokens_max = 9000, .tokens_max = 300};
     client sum = run_clients(faulty, small, 2, 1, (client){.rounds = 30, .cancels = true});
     print_message("%u ok, %u failed, %u cancelled, %u refused\n", sum.ok, sum.failed, sum.cancelled, sum.refused);

@@ -128,11 +128,37 @@ static void test_peak(void **state)
     assert_true(cpl_peak_clock_hz(200) > 1e6);
 }
 
+/* Every loop counts what it does, and theory is what is known, else the nearest step. */
+static void test_peak_loops(void **state)
+{
+    (void)state;
+    cpl_cpu cpu;
+    cpl_cpu_detect(&cpu);
+    for (int i = 0; i < CPL_ISA_COUNT; i++) {
+        if (!cpl_isa_runs((cpl_isa)i, &cpu)) continue;
+        for (int unit = CPL_PEAK_FP32; unit <= CPL_PEAK_INT8; unit++) {
+            cpl_peak_loop l;
+            float sink = 0;
+            cpl_peak_choose(&l, (cpl_peak_unit)unit, (cpl_isa)i, &cpu);
+            const double one = l.run(10, &sink), two = l.run(20, &sink);
+            assert_true(l.name && one > 0 && two == 2 * one);
+            const double instructions = one / 10 / l.ops; /* of a round: a whole number of them */
+            assert_true(instructions >= 1 && instructions == (double)(int)instructions);
+        }
+    }
+    const cpl_peak_loop known = {.per_cycle = 2, .step = 1}, stepped = {.step = 1}, unknown = {0};
+    assert_true(cpl_peak_expected(&known, 1.2) == 2);
+    assert_true(cpl_peak_expected(&stepped, 1.2) == 1 && cpl_peak_expected(&stepped, 1.96) == 2);
+    assert_true(cpl_peak_expected(&stepped, 0.3) == 1);
+    assert_true(cpl_peak_expected(&unknown, 1.2) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_detect),      cmocka_unit_test(test_feature_names),  cmocka_unit_test(test_choose),
         cmocka_unit_test(test_environment), cmocka_unit_test(test_table_is_whole), cmocka_unit_test(test_peak),
+        cmocka_unit_test(test_peak_loops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -221,6 +221,43 @@ static void refused(void **state)
     assert_int_equal(cpl_tokenizer_open(&t, "no/such/directory", NULL), CPL_NOT_FOUND);
 }
 
+/* The vocabulary is read out of the text where it is written plainly, else by the JSON library: the same words. */
+static void written_otherwise(void **state)
+{
+    (void)state;
+    static const char *const vocabs[][3] = {
+        /* vocabulary, text, ids */
+        {"{\"[UNK]\":0,\"a\\\"\":1,\"\\\\\":2,\"\\u0061\":3,\"\\u4e2D\":4}", "\\ a \xE4\xB8\xAD b", "2 3 4 0"},
+        {"{\"[UNK]\":0,\"\\ud83d\\ude00\":1,\"a\":2}", "a \xF0\x9F\x98\x80", "2 1"},
+        {"  {\n  \"[UNK]\" : 0 ,\t\"a\"\r:\n12}", "a b", "12 0"},
+        {"{\"[UNK]\":0,\"\\/\":1,\"\\u002f\\u002F\":2}", "/", "1"}};
+    static const char *const broken[][2] = {
+        {"{\"[UNK]\":0,}", "t.json"},           {"{\"[UNK]\":0 \"a\":1}", "t.json"},
+        {"{\"[UNK]\":00}", "t.json"},           {"{\"[UNK]\":0,\"\\x\":1}", "t.json"},
+        {"{\"[UNK]\":0,\"a\nb\":1}", "t.json"}, {"{\"[UNK]\":0,\"a\xFF\":1}", "t.json"},
+        {"{\"[UNK]\":0.5}", "not a whole"},     {"{\"[UNK]\":0,\"a\":1", "t.json"}};
+    for (size_t i = 0; i < sizeof vocabs / sizeof *vocabs; i++) {
+        cpl_tokenizer *t = NULL;
+        cpl_error err = {0};
+        cpl_buf model = {0};
+        cpl_buf_print(&model, WITH_VOCAB("%s"), vocabs[i][0]);
+        if (parse(&t, "null", NORMALIZER, SPLITTER, "null", model.data, &err)) fail_msg("%zu: %s", i, err.what);
+        expect_ids(t, vocabs[i][1], vocabs[i][2]);
+        cpl_tokenizer_close(t);
+        cpl_buf_deinit(&model);
+    }
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        cpl_tokenizer *t = NULL;
+        cpl_error err = {0};
+        cpl_buf model = {0};
+        cpl_buf_print(&model, WITH_VOCAB("%s"), broken[i][0]);
+        assert_int_equal(parse(&t, "null", NORMALIZER, SPLITTER, "null", model.data, &err), CPL_CORRUPT);
+        assert_null(t);
+        assert_non_null(strstr(err.what, broken[i][1]));
+        cpl_buf_deinit(&model);
+    }
+}
+
 /* ---- layouts ------------------------------------------------------------------------------------------------ */
 
 static void expect_layout(const cpl_tokenizer *t, const char *a, const char *b, size_t max_length, const char *want)
@@ -401,9 +438,9 @@ static void real_vocab_file(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(words),          cmocka_unit_test(added_tokens),
-                                       cmocka_unit_test(refused),        cmocka_unit_test(layouts),
-                                       cmocka_unit_test(room),           cmocka_unit_test(vocab_file),
-                                       cmocka_unit_test(real_vocab_file)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(words),      cmocka_unit_test(added_tokens),
+                                       cmocka_unit_test(refused),    cmocka_unit_test(written_otherwise),
+                                       cmocka_unit_test(layouts),    cmocka_unit_test(room),
+                                       cmocka_unit_test(vocab_file), cmocka_unit_test(real_vocab_file)};
     return cmocka_run_group_tests_name("tokenizer files", tests, setup, teardown);
 }
