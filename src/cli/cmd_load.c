@@ -3,6 +3,7 @@
  * table or as JSON. Threads: the main one. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -15,8 +16,14 @@
 static const cpl_flag flags[] = {
     {"target", CPL_FLAG_TEXT, "ADDRESS", "127.0.0.1:50051", "HOST:PORT or unix:PATH of the server"},
     {"dialect", CPL_FLAG_TEXT, "NAME", "couplet-grpc", "API the server speaks"},
-    {"scenario", CPL_FLAG_TEXT, "NAME", "closed", "when requests go out: closed keeps --concurrency in flight"},
-    {"concurrency", CPL_FLAG_COUNT, "N", "1", "requests in flight"},
+    {"scenario", CPL_FLAG_TEXT, "NAME", "closed",
+     "when requests go out: closed keeps --concurrency in flight; poisson and constant send --rate a second whatever "
+     "the server does, replay as --trace says"},
+    {"concurrency", CPL_FLAG_COUNT, "N", "1", "closed: requests in flight"},
+    {"rate", CPL_FLAG_NUMBER, "N", NULL, "poisson, constant: requests a second"},
+    {"trace", CPL_FLAG_TEXT, "FILE", NULL,
+     "replay: arrivals, one a line, in seconds or as {\"at_s\": seconds}; its end is followed by its start"},
+    {"slo", CPL_FLAG_NUMBER, "MS", NULL, "also count what was answered within this many milliseconds (goodput)"},
     {"connections", CPL_FLAG_COUNT, "N", NULL, "connections they share; not given: one each, at most 8"},
     {"pairs-per-request", CPL_FLAG_COUNT, "N", "1", "pairs in one request"},
     {"pairs", CPL_FLAG_TEXT, "FILE", NULL,
@@ -77,6 +84,7 @@ static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict
     const cpl_measure *m = &r->measure;
     cpl_json_writer w = {.out = out, .pretty = true};
     cpl_json_open(&w, NULL, '{');
+    cpl_json_text(&w, "scenario", r->scenario);
     cpl_json_int(&w, "concurrency", r->concurrency);
     cpl_json_int(&w, "connections", r->connections);
     cpl_json_int(&w, "pairs_per_request", r->pairs_per_request);
@@ -95,6 +103,16 @@ static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict
     cpl_json_double(&w, "pairs_per_s_window_p95", m->window_p95);
     cpl_json_double(&w, "window_s", m->window_s);
     write_latency(&w, &m->latency_ns);
+    if (r->open) {
+        cpl_json_double(&w, "offered_per_s", r->offered);
+        cpl_json_double(&w, "lag_ms_p50", ms((double)cpl_histogram_at(&r->lag_ns, 0.5)));
+        cpl_json_double(&w, "lag_ms_p99", ms((double)cpl_histogram_at(&r->lag_ns, 0.99)));
+    }
+    if (r->slo_ms > 0) {
+        cpl_json_double(&w, "slo_ms", r->slo_ms);
+        cpl_json_double(&w, "goodput_pairs_per_s", r->goodput);
+        cpl_json_double(&w, "within_slo", r->within_slo);
+    }
     cpl_json_double(&w, "in_flight_mean", m->in_flight_mean);
     cpl_json_int(&w, "in_flight_max", m->in_flight_max);
     cpl_json_double(&w, "client_cpu_cores", r->client_cpu_cores);
@@ -141,8 +159,12 @@ static void print_table(const cpl_load_result *r, const cpl_verdict *v, const ch
 {
     const cpl_measure *m = &r->measure;
     const cpl_histogram *h = &m->latency_ns;
-    printf("load         closed loop, %u in flight over %u connections, %u pairs a request\n", r->concurrency,
-           r->connections, r->pairs_per_request);
+    if (r->open)
+        printf("load         open loop (%s), %.1f requests/s offered over %u connections, %u pairs a request\n",
+               r->scenario, r->offered, r->connections, r->pairs_per_request);
+    else
+        printf("load         closed loop, %u in flight over %u connections, %u pairs a request\n", r->concurrency,
+               r->connections, r->pairs_per_request);
     printf("pairs        %s", source);
     if (r->repeats) printf("; %llu had been sent before", (unsigned long long)r->repeats);
     printf("\nrequests     %llu", (unsigned long long)(m->requests + m->failed));
@@ -150,12 +172,18 @@ static void print_table(const cpl_load_result *r, const cpl_verdict *v, const ch
     printf(" in %.2f s, %llu failed\n", m->seconds, (unsigned long long)m->failed);
     printf("throughput   %.1f pairs/s", m->pairs_per_s);
     if (m->throughput.known) printf(" (95 %%: %.1f to %.1f)", m->throughput.low, m->throughput.high);
-    printf(", %.1f requests/s; TP P95 %.1f over windows of %.3g s\n",
-           m->seconds > 0 ? (double)m->requests / m->seconds : 0.0, m->window_p95, m->window_s);
+    printf(", %.1f requests/s; TP P95 %.1f over windows of %.3g s\n", m->pairs_per_s / r->pairs_per_request,
+           m->window_p95, m->window_s);
     printf("latency ms   mean %.2f  p50 %.2f%s  p95 %.2f%s  p99 %.2f%s  max %.2f\n", ms(cpl_histogram_mean(h)),
            ms((double)cpl_histogram_at(h, 0.5)), v->p50 ? "" : "~", ms((double)cpl_histogram_at(h, 0.95)),
            v->p95 ? "" : "~", ms((double)cpl_histogram_at(h, 0.99)), v->p99 ? "" : "~",
            ms(h->count ? (double)h->max : 0));
+    if (r->open)
+        printf("sent late    p50 %.3f  p99 %.3f ms by the generator, which is part of the latency\n",
+               ms((double)cpl_histogram_at(&r->lag_ns, 0.5)), ms((double)cpl_histogram_at(&r->lag_ns, 0.99)));
+    if (r->slo_ms > 0)
+        printf("goodput      %.1f pairs/s within %g ms, %.2f %% of the requests\n", r->goodput, r->slo_ms,
+               r->within_slo * 100);
     printf("in flight    %.2f on average, %u at most; generator used %.3f cores\n", m->in_flight_mean, m->in_flight_max,
            r->client_cpu_cores);
     print_server(&r->server);
@@ -181,11 +209,28 @@ static cpl_status read_options(cpl_load_options *o, const cpl_args *args, const 
                             .warmup = cpl_args_count(args, "warmup"),
                             .duration_s = cpl_args_number(args, "duration"),
                             .timeout_s = cpl_args_number(args, "timeout"),
+                            .rate = cpl_args_number(args, "rate"),
+                            .trace = cpl_args_text(args, "trace"),
+                            .slo_ms = cpl_args_number(args, "slo"),
+                            .seed = cpl_args_count(args, "seed"),
                             .progress = on_progress};
     if (!o->requests && o->duration_s <= 0) o->requests = 1000;
     if (!cpl_args_given(args, "warmup")) o->warmup = o->concurrency > 10 ? o->concurrency : 10;
     cpl_status st = cpl_dialect_find(dialect, cpl_args_text(args, "dialect"), err);
-    return st ? st : cpl_scenario_find(&o->scenario, cpl_args_text(args, "scenario"), err);
+    if (!st) st = cpl_scenario_find(&o->scenario, cpl_args_text(args, "scenario"), err);
+    if (st) return st;
+    const bool replay = !strcmp(o->scenario->name, "replay");
+    if (o->scenario->open && cpl_args_given(args, "concurrency"))
+        return cpl_fail(err, CPL_INVALID, "--concurrency is of the closed loop: scenario '%s' sends by its schedule",
+                        o->scenario->name);
+    if (o->scenario->open) o->concurrency = 0;
+    if ((replay || !o->scenario->open) && cpl_args_given(args, "rate"))
+        return cpl_fail(err, CPL_INVALID, "--rate is of scenarios poisson and constant");
+    if (!replay && o->trace) return cpl_fail(err, CPL_INVALID, "--trace is of scenario replay");
+    if (o->scenario->open && !replay && !(o->rate > 0 && o->rate <= 1e7))
+        return cpl_fail(err, CPL_INVALID, "scenario '%s' needs --rate: requests a second, up to 10 million",
+                        o->scenario->name);
+    return CPL_OK;
 }
 
 static cpl_status open_workload(cpl_workload **w, cpl_pool **pool, const cpl_load_options *o,
@@ -249,6 +294,10 @@ const cpl_command cpl_command_load = {
         "Keeps --concurrency requests in flight, measures --requests of them (or for --duration seconds, whichever "
         "ends first) after a warm-up, and keeps the load up until the last measured one is answered. Pairs are not "
         "repeated before all have been sent once. Exit status 1 when no request was answered.\n\n"
+        "With --scenario poisson, constant or replay requests go out by a schedule that is fixed by rate and seed, and "
+        "latency counts from the moment a request was due. Such a run is VALID when the requests went out on time (the "
+        "generator's 99th percentile of delay is at most 1 ms, or a tenth of the median latency) and the last third of "
+        "them took at most 1.5 times as long as the first.\n\n"
         "A run is VALID when at most 1 request in 1,000 failed, the fastest third ran at most 10 % faster than the "
         "slowest, at least 90 % of the concurrency was really in flight and the generator used at most 90 % of its "
         "core. A percentile q needs ln 0.01 / ln q samples (459 for p99); ~ marks one that has fewer.",

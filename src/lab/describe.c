@@ -77,6 +77,7 @@ cpl_status cpl_lab_describe_plan(cpl_lab_result *r, const cpl_config *c, const c
     cpl_lab_batching_text(c, batching, sizeof batching);
     r->batching = o->target ? "as the server that was up has it" : cpl_lab_text(r, "%s", batching);
     r->seed = plan->seed;
+    r->scenario = plan->scenario->name;
     r->duration_s = plan->duration_s;
     r->requests_asked = plan->requests;
     r->warmup = plan->warmup;

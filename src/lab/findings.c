@@ -126,6 +126,55 @@ static void say_lines(const cpl_lab_result *r, bool along_concurrency, cpl_buf *
     }
 }
 
+/* Latency against load at one server and batch: the rows in the order of what was offered. */
+static void say_load(const cpl_lab_result *r, const cpl_lab_point *line, cpl_buf *out)
+{
+    const cpl_lab_point *least = NULL, *knee = NULL, *kept = NULL, *in_time = NULL;
+    for (size_t i = 0; i < r->point_count; i++) {
+        const cpl_lab_point *p = &r->points[i];
+        if (p->requests && on_line(p, line, true) && (!least || p->offered < least->offered)) least = p;
+    }
+    for (size_t i = 0; i < r->point_count; i++) {
+        const cpl_lab_point *p = &r->points[i];
+        if (!p->requests || !on_line(p, line, true)) continue;
+        const bool bent = p->latency_p95_ms > 2 * least->latency_p95_ms;
+        if (bent && (!knee || p->offered < knee->offered)) knee = p;
+        if (p->slo_ms > 0 && p->within_slo >= 0.99 && (!in_time || p->offered > in_time->offered)) in_time = p;
+    }
+    for (size_t i = 0; i < r->point_count; i++) {
+        const cpl_lab_point *p = &r->points[i];
+        if (p->requests && on_line(p, line, true) && (!knee || p->offered < knee->offered) &&
+            (!kept || p->offered > kept->offered))
+            kept = p;
+    }
+    cpl_buf_text(out, "- At ");
+    cpl_md_point(out, least);
+    cpl_buf_text(out, " the p95 is ");
+    cpl_md_sure(out, least->latency_p95_ms, least->p95_enough);
+    cpl_buf_print(out, " ms; it stays within twice that up to %.0f requests/s", kept->offered);
+    if (knee) {
+        cpl_buf_print(out, ", and at %.0f it is ", knee->offered);
+        cpl_md_sure(out, knee->latency_p95_ms, knee->p95_enough);
+        cpl_buf_text(out, " ms");
+    }
+    if (in_time)
+        cpl_buf_print(out, "; up to %.0f requests/s 99 %% are answered within %g ms", in_time->offered,
+                      in_time->slo_ms);
+    else if (least->slo_ms > 0)
+        cpl_buf_print(out, "; at no rate tried are 99 %% answered within %g ms", least->slo_ms);
+    cpl_buf_text(out, ".\n");
+}
+
+static void say_loads(const cpl_lab_result *r, cpl_buf *out)
+{
+    for (size_t i = 0; i < r->point_count; i++) {
+        bool first = r->points[i].requests > 0;
+        for (size_t k = 0; first && k < i; k++)
+            first = !(r->points[k].requests && on_line(&r->points[k], &r->points[i], true));
+        if (first) say_load(r, &r->points[i], out);
+    }
+}
+
 /* Swept server settings at one batch and concurrency: the best against the worst. */
 static void say_sweep(const cpl_lab_result *r, cpl_buf *out)
 {
@@ -174,10 +223,10 @@ static void say_batches(const cpl_lab_result *r, cpl_buf *out)
     }
     if (!known) return;
     cpl_buf_print(out, "- Batches formed: requests were joined in %zu of %zu rows, cut in %zu", joined, known, cut);
-    if (joined)
-        cpl_buf_print(out, "; most joined: %.1f sequences a pass for requests of %llu pair%s at concurrency %llu",
-                      most->pass_sequences_mean, (unsigned long long)most->batch, most->batch == 1 ? "" : "s",
-                      (unsigned long long)most->concurrency);
+    if (joined) {
+        cpl_buf_print(out, "; most joined: %.1f sequences a pass at ", most->pass_sequences_mean);
+        cpl_md_point(out, most);
+    }
     if (cut)
         cpl_buf_print(out, "; most cut: %.1f sequences (%.0f tokens) a pass for requests of %llu pairs",
                       least->pass_sequences_mean, least->pass_tokens_mean, (unsigned long long)least->batch);
@@ -231,8 +280,12 @@ void cpl_lab_findings(const cpl_lab_result *r, bool brief, cpl_buf *out)
         return;
     }
     say_best(r, out);
-    say_lines(r, true, out);
-    say_lines(r, false, out);
+    if (cpl_lab_best(r)->concurrency) {
+        say_lines(r, true, out);
+        say_lines(r, false, out);
+    } else {
+        say_loads(r, out);
+    }
     say_sweep(r, out);
     if (brief) return;
     say_batches(r, out);

@@ -48,8 +48,11 @@ void cpl_md_cell(cpl_buf *out, const char *text)
 
 void cpl_md_point(cpl_buf *out, const cpl_lab_point *p)
 {
-    cpl_buf_print(out, "batch %llu, concurrency %llu", (unsigned long long)p->batch,
-                  (unsigned long long)p->concurrency);
+    if (p->concurrency)
+        cpl_buf_print(out, "batch %llu, concurrency %llu", (unsigned long long)p->batch,
+                      (unsigned long long)p->concurrency);
+    else
+        cpl_buf_print(out, "batch %llu, %.0f requests/s offered", (unsigned long long)p->batch, p->offered);
     if (*p->server) cpl_buf_print(out, ", `%s`", p->server);
 }
 

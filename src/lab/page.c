@@ -16,7 +16,18 @@ static bool has_sweep(const cpl_lab_result *r)
     return false;
 }
 
+/* A result from before scenarios were written down is of a closed loop. */
+static bool is_open(const cpl_lab_result *r) { return *r->scenario && strcmp(r->scenario, "closed") != 0; }
+
 static unsigned long long u(uint64_t v) { return v; }
+
+static void put_level(cpl_buf *out, const cpl_lab_point *p)
+{
+    if (p->concurrency)
+        cpl_buf_print(out, "%llu", u(p->concurrency));
+    else
+        cpl_buf_print(out, "%.1f", p->offered);
+}
 
 static void head(const cpl_lab_result *r, cpl_buf *out)
 {
@@ -38,15 +49,17 @@ static void head(const cpl_lab_result *r, cpl_buf *out)
 static void rates(const cpl_lab_result *r, cpl_buf *out)
 {
     bool sweep = has_sweep(r);
-    cpl_buf_print(
-        out,
-        "## Results\n\n| %sBatch | Conc | Pairs | Time (s) | Lat Avg | P95 | P99 | TP Avg | TP P95 | TP 95 %% "
-        "interval | Verdict |\n|%s---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|\n",
-        sweep ? "Setting | " : "", sweep ? "---|" : "");
+    const char *level = is_open(r) ? "Offered/s" : "Conc";
+    cpl_buf_print(out,
+                  "## Results\n\n| %sBatch | %s | Pairs | Time (s) | Lat Avg | P95 | P99 | TP Avg | TP P95 | TP 95 %% "
+                  "interval | Verdict |\n|%s---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|\n",
+                  sweep ? "Setting | " : "", level, sweep ? "---|" : "");
     for (size_t i = 0; i < r->point_count; i++) {
         const cpl_lab_point *p = &r->points[i];
         if (sweep) cpl_buf_print(out, "| `%s` ", p->server);
-        cpl_buf_print(out, "| %llu | %llu | %llu | %.1f | ", u(p->batch), u(p->concurrency), u(p->pairs), p->seconds);
+        cpl_buf_print(out, "| %llu | ", u(p->batch));
+        put_level(out, p);
+        cpl_buf_print(out, " | %llu | %.1f | ", u(p->pairs), p->seconds);
         cpl_md_number(out, p->latency_mean_ms);
         cpl_buf_text(out, " | ");
         cpl_md_sure(out, p->latency_p95_ms, p->p95_enough);
@@ -94,17 +107,17 @@ static void server_columns(const cpl_lab_point *p, cpl_buf *out)
 static void inside(const cpl_lab_result *r, cpl_buf *out)
 {
     bool sweep = has_sweep(r);
-    cpl_buf_print(
-        out,
-        "## What went on\n\n| %sBatch | Conc | In flight (max) | Requests | Errors | Seq/pass | Tokens/pass | "
-        "Queue ms | Compute ms | Busy cores | Server cores | RSS MB | Client cores "
-        "|\n|%s---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
-        sweep ? "Setting | " : "", sweep ? "---|" : "");
+    cpl_buf_print(out,
+                  "## What went on\n\n| %sBatch | %s | In flight (max) | Requests | Errors | Seq/pass | Tokens/pass | "
+                  "Queue ms | Compute ms | Busy cores | Server cores | RSS MB | Client cores "
+                  "|\n|%s---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+                  sweep ? "Setting | " : "", is_open(r) ? "Offered/s" : "Conc", sweep ? "---|" : "");
     for (size_t i = 0; i < r->point_count; i++) {
         const cpl_lab_point *p = &r->points[i];
         if (sweep) cpl_buf_print(out, "| `%s` ", p->server);
-        cpl_buf_print(out, "| %llu | %llu | %.2f (%llu) | ", u(p->batch), u(p->concurrency), p->in_flight_mean,
-                      u(p->in_flight_max));
+        cpl_buf_print(out, "| %llu | ", u(p->batch));
+        put_level(out, p);
+        cpl_buf_print(out, " | %.2f (%llu) | ", p->in_flight_mean, u(p->in_flight_max));
         if (p->asked && p->requests + p->failed < p->asked)
             cpl_buf_print(out, "%llu of %llu | ", u(p->requests + p->failed), u(p->asked));
         else
@@ -146,7 +159,9 @@ static void remarks(const cpl_lab_result *r, cpl_buf *out)
              "latencies long, its fastest third "
              "ran at most 10 % faster than the slowest, at least 90 % of the concurrency was in flight, native workers "
              "had the CPU for at least 90 % of the time they were computing and the load generator used at most 90 % "
-             "of its core. A percentile q needs ln 0.01 / ln q samples.\n\n");
+             "of its core. In an open loop requests must have gone out on time instead (99th percentile of the "
+             "generator's delay at most 1 ms or a tenth of the median latency) and the last third must not have taken "
+             "more than 1.5 times as long as the first. A percentile q needs ln 0.01 / ln q samples.\n\n");
 }
 
 static void origin(const cpl_lab_result *r, cpl_buf *out)
@@ -168,10 +183,10 @@ static void origin(const cpl_lab_result *r, cpl_buf *out)
         cpl_buf_print(out, "| Model in memory | %.1f MB of weights, %llu workers, server ready in at most %llu ms |\n",
                       (double)r->weight_bytes / 1e6, u(r->workers), u(r->ready_ms_max));
     cpl_buf_print(out,
-                  "| Load | closed loop, %llu requests a row and round%s, warm-up of %llu (at least one a client), "
+                  "| Load | %s, %llu requests a row and round%s, warm-up of %llu (at least one a client), "
                   "seed %llu |\n",
-                  u(r->requests_asked), r->duration_s > 0 ? " or the time limit, whichever comes first" : "",
-                  u(r->warmup), u(r->seed));
+                  is_open(r) ? r->scenario : "closed loop", u(r->requests_asked),
+                  r->duration_s > 0 ? " or the time limit, whichever comes first" : "", u(r->warmup), u(r->seed));
     if (r->duration_s > 0) cpl_buf_print(out, "| Time limit | %g s a row and round |\n", r->duration_s);
     cpl_buf_print(out, "\n<details><summary>Effective configuration</summary>\n\n```yaml\n%s```\n\n</details>\n",
                   r->config);
@@ -198,15 +213,16 @@ void cpl_lab_table(const cpl_lab_result *r, cpl_buf *out)
     for (size_t i = 0; i < r->point_count; i++)
         if (strlen(r->points[i].server) > wide) wide = strlen(r->points[i].server);
     if (sweep) cpl_buf_print(out, "%-*s ", (int)wide, "Setting");
-    cpl_buf_print(out, "%6s %5s %8s %8s %9s %9s %9s %9s %9s %9s %8s %7s  %s\n", "Batch", "Conc", "Pairs", "Time (s)",
-                  "Lat Avg", "P95", "P99", "TP Avg", "TP P95", "In flight", "Seq/pass", "Errors", "Verdict");
+    cpl_buf_print(out, "%6s %9s %8s %8s %9s %9s %9s %9s %9s %9s %8s %7s  %s\n", "Batch",
+                  is_open(r) ? "Offered/s" : "Conc", "Pairs", "Time (s)", "Lat Avg", "P95", "P99", "TP Avg", "TP P95",
+                  "In flight", "Seq/pass", "Errors", "Verdict");
     for (size_t i = 0; i < r->point_count; i++) {
         const cpl_lab_point *p = &r->points[i];
         if (sweep) cpl_buf_print(out, "%-*s ", (int)wide, p->server);
-        cpl_buf_print(out, "%6llu %5llu %8llu %8.1f %9.2f %s%8.2f %s%8.2f %9.1f %9.1f %9.2f ", u(p->batch),
-                      u(p->concurrency), u(p->pairs), p->seconds, p->latency_mean_ms, p->p95_enough ? " " : "~",
-                      p->latency_p95_ms, p->p99_enough ? " " : "~", p->latency_p99_ms, p->throughput, p->throughput_p95,
-                      p->in_flight_mean);
+        cpl_buf_print(out, "%6llu %9.6g %8llu %8.1f %9.2f %s%8.2f %s%8.2f %9.1f %9.1f %9.2f ", u(p->batch),
+                      p->concurrency ? (double)p->concurrency : p->offered, u(p->pairs), p->seconds, p->latency_mean_ms,
+                      p->p95_enough ? " " : "~", p->latency_p95_ms, p->p99_enough ? " " : "~", p->latency_p99_ms,
+                      p->throughput, p->throughput_p95, p->in_flight_mean);
         if (p->server_known)
             cpl_buf_print(out, "%8.1f ", p->pass_sequences_mean);
         else

@@ -24,6 +24,23 @@ static cpl_status copy_list(cpl_lab_plan *p, const cpl_config *c, const char *ke
     return CPL_OK;
 }
 
+/* What is varied beside the batch size: how much is in flight, or how much is offered. */
+static cpl_status copy_levels(cpl_lab_plan *p, const cpl_config *c, cpl_error *err)
+{
+    static const uint32_t replay[] = {0};
+    const char *trace = cpl_config_text(c, "experiment.trace");
+    const bool is_replay = !strcmp(p->scenario->name, "replay");
+    p->slo_ms = cpl_config_float(c, "experiment.slo_ms");
+    if (!is_replay)
+        return copy_list(p, c, p->scenario->open ? "experiment.rate" : "experiment.concurrency_levels", &p->levels,
+                         &p->level_count, err);
+    if (!*trace) return cpl_fail(err, CPL_INVALID, "scenario 'replay' needs 'experiment.trace'");
+    p->trace = cpl_arena_copy(&p->arena, trace, strlen(trace));
+    p->levels = (uint32_t *)cpl_arena_copy(&p->arena, (const char *)replay, sizeof replay);
+    p->level_count = 1;
+    return p->trace && p->levels ? CPL_OK : cpl_fail_memory(err, 256);
+}
+
 static const char *plan_name(cpl_lab_plan *p, const cpl_config *c, const char *file)
 {
     const char *given = cpl_config_text(c, "experiment.name");
@@ -106,7 +123,7 @@ cpl_status cpl_lab_plan_open(cpl_lab_plan **out, const cpl_config *c, const char
     cpl_status st = p->name ? cpl_scenario_find(&p->scenario, cpl_config_text(c, "experiment.scenario"), err)
                             : cpl_fail_memory(err, 256);
     if (!st) st = copy_list(p, c, "experiment.batch_sizes", &p->batches, &p->batch_count, err);
-    if (!st) st = copy_list(p, c, "experiment.concurrency_levels", &p->levels, &p->level_count, err);
+    if (!st) st = copy_levels(p, c, err);
     if (!st) st = make_servers(p, c, err);
     if (st) {
         cpl_lab_plan_close(p);

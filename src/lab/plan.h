@@ -20,13 +20,15 @@ typedef struct cpl_lab_plan {
     size_t server_count;
     uint32_t *batches; /* pairs a request */
     size_t batch_count;
-    uint32_t *levels; /* requests in flight */
+    uint32_t *levels; /* closed: requests in flight; poisson, constant: requests a second; replay: one, 0 */
     size_t level_count;
     uint64_t requests, warmup; /* a row and round; warm-up at least one request a client */
     double duration_s;         /* a row and round; 0: no limit */
     uint32_t rounds, connections;
     uint64_t seed;
     const cpl_scenario *scenario;
+    const char *trace; /* NULL unless replay */
+    double slo_ms;
     cpl_arena arena;
 } cpl_lab_plan;
 

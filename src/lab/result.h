@@ -14,6 +14,10 @@ enum { CPL_LAB_ROUNDS_MAX = 20, CPL_LAB_PRECISIONS_MAX = 8 };
 typedef struct cpl_lab_point {
     const char *server; /* swept settings, "batching.timeout_ms=5"; "" when none */
     uint64_t batch, concurrency, connections, rounds;
+    uint64_t rate;              /* open loop: requests a second asked for, 0 for a trace; concurrency is 0 then */
+    double offered, lag_p99_ms; /* open loop: requests a second that were due; the generator's own delay */
+    double slo_ms, goodput,
+        within_slo; /* pairs/s of requests answered in time, and their part; slo_ms 0: not counted */
     uint64_t asked, requests, failed, pairs, repeats; /* asked and requests: measured ones */
     double seconds;
     double latency_mean_ms, latency_p50_ms, latency_p95_ms, latency_p99_ms, latency_max_ms;
@@ -61,6 +65,7 @@ typedef struct cpl_lab_result {
     const char *target; /* server that was up already; "" when started by the runner */
     const char *backend_asked, *backend, *device, *isa;
     const char *precision_requested, *precision_effective, *precision_reason;
+    const char *scenario; /* "" in results from before there was more than the closed loop */
     const char *model_asked, *model, *model_note, *batching;
     const char *pairs_source, *config;
     uint64_t seed, weight_bytes, workers, pass_tokens_max;

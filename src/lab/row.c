@@ -34,6 +34,12 @@ void cpl_lab_row_add(cpl_lab_row *row, const cpl_load_result *r)
     cpl_server_totals_merge(&row->server, &r->server);
     for (uint32_t i = 0; i < m->windows && row->windows < CPL_WINDOWS_MAX; i++)
         row->window_rate[row->windows++] = m->window_rate[i];
+    cpl_histogram_merge(&row->lag_ns, &r->lag_ns);
+    row->open = r->open;
+    row->slo_ms = r->slo_ms;
+    row->due += r->offered * m->seconds;
+    row->in_time_pairs += r->goodput * m->seconds;
+    row->within += r->within_slo * (double)(m->requests + m->failed);
     row->window_s = m->window_s;
     row->inside = m->throughput;
     if (row->rounds < CPL_LAB_ROUNDS_MAX) row->throughput[row->rounds++] = m->pairs_per_s;
@@ -117,6 +123,15 @@ void cpl_lab_row_finish(const cpl_lab_row *row, uint64_t batch, cpl_lab_point *o
     out->in_flight_mean = row->seconds > 0 ? row->in_flight_seconds / row->seconds : 0;
     out->in_flight_max = row->in_flight_max;
     out->client_cores = row->seconds > 0 ? row->client_cpu_s / row->seconds : 0;
+    if (row->open && row->seconds > 0) {
+        out->offered = row->due / row->seconds;
+        out->lag_p99_ms = ms((double)cpl_histogram_at(&row->lag_ns, 0.99));
+    }
+    if (row->slo_ms > 0 && row->seconds > 0 && row->requests + row->failed) {
+        out->slo_ms = row->slo_ms;
+        out->goodput = row->in_time_pairs / row->seconds;
+        out->within_slo = row->within / (double)(row->requests + row->failed);
+    }
     finish_latency(row, out);
     finish_throughput(row, out);
     finish_server(row, batch, out);

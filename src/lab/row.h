@@ -8,6 +8,9 @@
 
 typedef struct cpl_lab_row {
     cpl_histogram latency_ns; /* of all rounds: percentiles are never averaged */
+    cpl_histogram lag_ns;
+    bool open;
+    double due, slo_ms, in_time_pairs, within; /* requests due, pairs answered in time, requests so */
     cpl_server_totals server;
     double window_rate[CPL_WINDOWS_MAX];
     size_t windows;

@@ -70,6 +70,7 @@ static void on_progress(void *user, uint64_t measured, uint64_t asked)
 
 static uint64_t warmup_of(const cpl_lab_plan *plan, uint32_t level)
 {
+    if (plan->scenario->open) return plan->warmup;
     return plan->warmup > level ? plan->warmup : level; /* below one a client the window would open on the ramp */
 }
 
@@ -80,7 +81,11 @@ static cpl_status run_row(lab_job *job, cpl_lab_row *row, const char *target, ui
     lab_progress progress = {job, plan->duration_s, cpl_clock_ns()};
     cpl_load_options o = {.target = target,
                           .scenario = plan->scenario,
-                          .concurrency = level,
+                          .concurrency = plan->scenario->open ? 0 : level,
+                          .rate = level,
+                          .seed = plan->seed,
+                          .trace = plan->trace,
+                          .slo_ms = plan->slo_ms,
                           .connections = plan->connections,
                           .requests = plan->requests,
                           .warmup = warmup_of(plan, level),
@@ -260,7 +265,9 @@ static cpl_status make_points(lab_job *job, cpl_error *err)
         cpl_lab_point *p = &r->points[r->point_count++];
         p->server = plan->servers[i / (plan->batch_count * plan->level_count)].label;
         p->batch = plan->batches[i / plan->level_count % plan->batch_count];
-        p->concurrency = plan->levels[i % plan->level_count];
+        const uint32_t level = plan->levels[i % plan->level_count];
+        p->concurrency = plan->scenario->open ? 0 : level;
+        p->rate = plan->scenario->open ? level : 0;
         cpl_lab_row_finish(&job->rows[i], p->batch, p, r);
     }
     return CPL_OK;

@@ -21,6 +21,7 @@
 
 typedef struct load_slot {
     cpl_load *run;
+    struct load_slot *next; /* open loop: in the free list */
     uint32_t index;
     uint64_t due_ns;
     bool measured;
@@ -41,7 +42,9 @@ struct cpl_load {
     const cpl_dialect *dialect;
     cpl_client *client;
     cpl_load_result *result;
-    load_slot *slots;
+    load_slot **slots, *free_slots;
+    uint32_t slot_count, slot_cap;
+    void *scenario_state;
     load_edge from, to;
     cpl_sample *samples;
     size_t sample_count, sample_cap;
@@ -51,6 +54,12 @@ struct cpl_load {
 };
 
 uint32_t cpl_load_concurrency(const cpl_load *run) { return run->options->concurrency; }
+const cpl_load_options *cpl_load_options_of(const cpl_load *run) { return run->options; }
+void **cpl_load_scenario_state(cpl_load *run) { return &run->scenario_state; }
+void cpl_load_at(cpl_load *run, uint64_t when_ns, void (*fn)(void *user), void *user)
+{
+    cpl_client_timer(run->client, when_ns, fn, user);
+}
 
 static void fatal(cpl_load *run, cpl_status st, const cpl_error *e)
 {
@@ -60,7 +69,7 @@ static void fatal(cpl_load *run, cpl_status st, const cpl_error *e)
     cpl_client_stop(run->client);
 }
 
-static bool over(const cpl_load *run)
+bool cpl_load_over(const cpl_load *run)
 {
     return run->status || run->result->gave_up || (run->to.open && run->measured_done == run->measured_started);
 }
@@ -68,7 +77,7 @@ static bool over(const cpl_load *run)
 /* What is still in flight then is cool-down: the connections are closed on it. */
 static void stop_when_over(cpl_load *run)
 {
-    if (over(run) && (!run->to.open || run->to.answered)) cpl_client_stop(run->client);
+    if (cpl_load_over(run) && (!run->to.open || run->to.answered)) cpl_client_stop(run->client);
 }
 
 static void on_totals(void *user, const cpl_reply *reply)
@@ -170,33 +179,80 @@ static void on_reply(void *user, const cpl_reply *reply)
         run->failures_in_a_row = 0;
     } else {
         log_error(run, code, message);
-        uint64_t limit = 4 * (uint64_t)run->options->concurrency;
+        /* A server that is offered too much refuses many in a row and is not gone. */
+        uint64_t limit = run->scenario->open ? 10000 : 4 * (uint64_t)run->options->concurrency;
         if (++run->failures_in_a_row >= (limit > 100 ? limit : 100)) run->result->gave_up = true;
     }
     if (run->options->progress && slot->measured)
         run->options->progress(run->options->user, run->measured_done, run->options->requests);
-    if (!over(run)) run->scenario->done(run, slot->index);
+    if (!cpl_load_over(run)) run->scenario->done(run, slot->index);
     stop_when_over(run);
+}
+
+/* ---- slots --------------------------------------------------------------------------------------------------- */
+
+static bool add_slot(cpl_load *run)
+{
+    if (run->slot_count == run->slot_cap) {
+        const uint32_t cap = run->slot_cap ? run->slot_cap * 2 : 64;
+        load_slot **grown = realloc(run->slots, cap * sizeof *grown);
+        if (!grown) return false;
+        run->slots = grown;
+        run->slot_cap = cap;
+    }
+    load_slot *slot = calloc(1, sizeof *slot);
+    if (!slot) return false;
+    *slot = (load_slot){.run = run, .index = run->slot_count};
+    run->slots[run->slot_count++] = slot;
+    return true;
+}
+
+uint32_t cpl_load_slot_take(cpl_load *run)
+{
+    load_slot *slot = run->free_slots;
+    if (slot) {
+        run->free_slots = slot->next;
+        return slot->index;
+    }
+    cpl_error e;
+    if (run->slot_count == CPL_LOAD_IN_FLIGHT_MAX) {
+        run->result->gave_up = run->result->too_far_behind = true;
+        cpl_client_stop(run->client);
+    } else if (add_slot(run)) {
+        return run->slot_count - 1;
+    } else {
+        fatal(run, cpl_fail_memory(&e, sizeof *slot), &e);
+    }
+    return UINT32_MAX;
+}
+
+void cpl_load_slot_give(cpl_load *run, uint32_t index)
+{
+    load_slot *slot = run->slots[index];
+    slot->next = run->free_slots;
+    run->free_slots = slot;
 }
 
 void cpl_load_send(cpl_load *run, uint32_t index, uint64_t due_ns)
 {
-    if (over(run)) return;
-    load_slot *slot = &run->slots[index];
+    if (cpl_load_over(run)) return;
+    load_slot *slot = run->slots[index];
     slot->due_ns = due_ns;
     slot->measured = place_request(run, due_ns);
-    if (over(run)) return; /* the window closed with nothing left to wait for */
+    if (cpl_load_over(run)) return; /* the window closed with nothing left to wait for */
+    const uint32_t connection = run->scenario->open ? (uint32_t)run->started : index;
     cpl_text request = cpl_workload_request(run->workload, run->started++);
     run->measured_started += slot->measured;
     cpl_error e;
-    cpl_status st = cpl_client_call(run->client, index, run->dialect->path, request.data, request.size, NULL,
+    cpl_status st = cpl_client_call(run->client, connection, run->dialect->path, request.data, request.size, NULL,
                                     run->timeout_ns, on_reply, slot, &e);
     if (st) fatal(run, st, &e);
 }
 
 static cpl_status check_options(const cpl_load_options *o, cpl_error *err)
 {
-    if (!o->concurrency || o->concurrency > 100000)
+    const bool open = o->scenario && o->scenario->open;
+    if ((!open && !o->concurrency) || o->concurrency > 100000)
         return cpl_fail(err, CPL_INVALID, "concurrency is %u: it must be between 1 and 100000", o->concurrency);
     if (!o->requests && o->duration_s <= 0)
         return cpl_fail(err, CPL_INVALID, "a run needs an end: give a number of requests, a duration, or both");
@@ -208,17 +264,38 @@ static cpl_status open_run(cpl_load *run, cpl_error *err)
     const cpl_load_options *o = run->options;
     cpl_load_result *r = run->result;
     r->concurrency = o->concurrency;
-    r->connections = o->connections ? o->connections : o->concurrency < 8 ? o->concurrency : 8;
+    r->open = run->scenario->open;
+    r->scenario = run->scenario->name;
+    r->slo_ms = o->slo_ms;
+    r->connections = o->connections ? o->connections : o->concurrency < 8 && !r->open ? o->concurrency : 8;
     r->pairs_per_request = cpl_workload_pairs_per_request(run->workload);
     r->asked = o->requests;
     run->timeout_ns = (uint64_t)((o->timeout_s > 0 ? o->timeout_s : 120) * 1e9);
     run->sample_cap = (size_t)(o->requests ? o->requests + o->warmup : 65536) + 4 * (size_t)o->concurrency;
     run->samples = malloc(run->sample_cap * sizeof *run->samples);
-    run->slots = calloc(o->concurrency, sizeof *run->slots);
-    if (!run->samples || !run->slots) return cpl_fail_memory(err, run->sample_cap * sizeof *run->samples);
-    for (uint32_t i = 0; i < o->concurrency; i++) run->slots[i] = (load_slot){.run = run, .index = i};
+    if (!run->samples) return cpl_fail_memory(err, run->sample_cap * sizeof *run->samples);
+    for (uint32_t i = 0; i < o->concurrency && !r->open; i++)
+        if (!add_slot(run)) return cpl_fail_memory(err, o->concurrency * sizeof **run->slots);
     cpl_client_options c = {.target = o->target, .connections = r->connections, .log = o->log};
     return cpl_client_open(&run->client, &c, err);
+}
+
+/* What only the log tells: how late requests went out, and how many were answered in time. */
+static void measure_schedule(cpl_load *run, double seconds)
+{
+    cpl_load_result *r = run->result;
+    uint64_t measured = 0, within = 0;
+    for (size_t i = 0; i < run->sample_count; i++) {
+        const cpl_sample *s = &run->samples[i];
+        if (!s->measured) continue;
+        measured++;
+        if (r->open) cpl_histogram_add(&r->lag_ns, s->sent_ns - s->due_ns);
+        within += s->ok && (double)(s->done_ns - s->due_ns) <= r->slo_ms * 1e6;
+    }
+    if (seconds > 0 && r->open) r->offered = (double)measured / seconds;
+    if (!(r->slo_ms > 0) || !measured) return;
+    r->within_slo = (double)within / (double)measured;
+    if (seconds > 0) r->goodput = (double)(within * r->pairs_per_request) / seconds;
 }
 
 static cpl_status finish_run(cpl_load *run, cpl_error *err)
@@ -237,8 +314,9 @@ static cpl_status finish_run(cpl_load *run, cpl_error *err)
     run->from.totals.config = NULL;
     double seconds = (double)(run->to.at_ns - run->from.at_ns) / 1e9;
     if (seconds > 0) r->client_cpu_cores = (double)(run->to.cpu_ns - run->from.cpu_ns) / 1e9 / seconds;
+    measure_schedule(run, seconds);
     return cpl_measure_samples(&r->measure, run->samples, run->sample_count, run->from.at_ns, run->to.at_ns,
-                               r->pairs_per_request, err);
+                               r->pairs_per_request, r->open, err);
 }
 
 cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_options *options, const cpl_workload *workload,
@@ -261,7 +339,8 @@ cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_options *options, 
     run->result = r;
     st = open_run(run, err);
     if (!st) st = run->scenario->begin(run, err);
-    if (!st) cpl_client_run(run->client, UINT64_MAX, true);
+    if (!st) cpl_client_run(run->client, UINT64_MAX, !run->scenario->open);
+    if (run->scenario->end) run->scenario->end(run);
     if (!st && run->status) {
         st = run->status;
         if (err) *err = run->error;
@@ -270,6 +349,7 @@ cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_options *options, 
     cpl_client_close(run->client);
     cpl_server_totals_deinit(&run->from.totals);
     cpl_server_totals_deinit(&run->to.totals);
+    for (uint32_t i = 0; i < run->slot_count; i++) free(run->slots[i]);
     free(run->slots);
     free(run->samples);
     free(run);

@@ -15,13 +15,13 @@ typedef struct cpl_load cpl_load; /* a run under way; scenario.h */
 /* When requests go out. */
 typedef struct cpl_scenario {
     const char *name;
+    bool open; /* sends by a schedule, not by answers */
     /* Begins to send; cpl_load_send and cpl_load_finished tell it what it needs. */
     cpl_status (*begin)(cpl_load *run, cpl_error *err);
     /* A request came back; `slot` is what it was sent with. */
     void (*done)(cpl_load *run, uint32_t slot);
+    void (*end)(cpl_load *run); /* frees what begin made, also after it failed; may be NULL */
 } cpl_scenario;
-
-extern const cpl_scenario cpl_scenario_closed;
 
 /* One that is still to come is CPL_UNSUPPORTED by name; a wrong name lists the right ones. */
 cpl_status cpl_scenario_find(const cpl_scenario **out, const char *name, cpl_error *err);
@@ -29,12 +29,16 @@ cpl_status cpl_scenario_find(const cpl_scenario **out, const char *name, cpl_err
 typedef struct cpl_load_options {
     const char *target;           /* client.h */
     const cpl_scenario *scenario; /* NULL: closed */
-    uint32_t concurrency;         /* requests in flight */
+    uint32_t concurrency;         /* requests in flight; an open loop has no such number, 0 then */
     uint32_t connections;         /* 0: one for each in flight, at most 8 */
     uint64_t requests;            /* measured ones; 0: no limit */
     uint64_t warmup;              /* sent before, not measured */
     double duration_s;            /* of the measured window; 0: no limit. One of the two limits must be there */
     double timeout_s;             /* a request; 0: 120 */
+    double rate;                  /* open loops: requests a second */
+    uint64_t seed;                /* ... of their arrivals */
+    const char *trace;            /* replay: file of arrivals (schedule.h) */
+    double slo_ms;                /* goodput counts requests answered within; 0: not counted */
     void (*progress)(void *user, uint64_t measured, uint64_t asked); /* asked 0: limited by time only; may be NULL */
     void *user;
     const cpl_log *log;
@@ -51,12 +55,20 @@ typedef struct cpl_load_errors {
 
 typedef struct cpl_load_result {
     cpl_measure measure;
-    uint64_t asked;   /* measured requests asked for; 0: by time only */
-    uint64_t sent;    /* in all, warm-up and cool-down included */
-    uint64_t repeats; /* pairs among those sent that had been sent before */
-    bool cut_by_time; /* the duration ended the window before `asked` requests had been started */
-    bool gave_up;     /* too many failures in a row */
+    uint64_t asked;      /* measured requests asked for; 0: by time only */
+    uint64_t sent;       /* in all, warm-up and cool-down included */
+    uint64_t repeats;    /* pairs among those sent that had been sent before */
+    bool cut_by_time;    /* the duration ended the window before `asked` requests had been started */
+    bool gave_up;        /* too many failures in a row */
+    bool too_far_behind; /* open loop: as many in flight as can be */
+    bool open;
+    const char *scenario;
     uint32_t concurrency, connections, pairs_per_request;
+    double offered;          /* open loop: requests a second that were due in the window */
+    double slo_ms;           /* as asked; 0: none */
+    double goodput;          /* pairs/s of requests answered within it */
+    double within_slo;       /* part of the measured requests that were */
+    cpl_histogram lag_ns;    /* open loop, measured requests: from due to sent, the generator's own delay */
     double client_cpu_cores; /* of the generator's thread, over the window */
     cpl_load_errors errors[CPL_LOAD_ERROR_KINDS];
     uint32_t error_kinds;

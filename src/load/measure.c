@@ -89,6 +89,13 @@ uint64_t cpl_samples_needed(double q)
     return (uint64_t)ceil(log(0.01) / log(q));
 }
 
+/* A stretch of time that is cut into parts. */
+typedef struct span {
+    uint64_t from, to;
+    uint32_t pairs; /* a request */
+    bool at_end;    /* open loop: a request counts where it was answered, or a growing queue would look like work */
+} span;
+
 /* Seconds of [from, to) in which the request was in flight. */
 static double overlap_s(uint64_t start, uint64_t end, uint64_t from, uint64_t to)
 {
@@ -96,20 +103,21 @@ static double overlap_s(uint64_t start, uint64_t end, uint64_t from, uint64_t to
     return high > low ? (double)(high - low) / 1e9 : 0;
 }
 
-/* Adds each request's pairs to the n equal parts of the window in which it was in flight. */
-static void spread(double *parts, size_t n, const cpl_sample *s, size_t count, uint64_t from, uint64_t to,
-                   uint32_t pairs)
+/* Adds each request's pairs to the n equal parts of the window in which it was in flight; at_end: to the part in which
+ * it was answered. */
+static void spread(double *parts, size_t n, const cpl_sample *s, size_t count, const span *w)
 {
-    double width = (double)(to - from) / (double)n;
+    double width = (double)(w->to - w->from) / (double)n;
     memset(parts, 0, n * sizeof *parts);
     for (size_t i = 0; i < count; i++) {
-        if (!s[i].ok || s[i].done_ns <= from || s[i].due_ns >= to) continue;
-        double length = (double)(s[i].done_ns - s[i].due_ns) / 1e9;
-        double first = s[i].due_ns > from ? (double)(s[i].due_ns - from) / width : 0;
+        const uint64_t start = w->at_end ? s[i].done_ns - 1 : s[i].due_ns;
+        if (!s[i].ok || s[i].done_ns <= w->from || start >= w->to) continue;
+        double length = (double)(s[i].done_ns - start) / 1e9;
+        double first = start > w->from ? (double)(start - w->from) / width : 0;
         for (size_t p = (size_t)first; p < n; p++) {
-            uint64_t a = from + (uint64_t)((double)p * width), b = from + (uint64_t)((double)(p + 1) * width);
+            uint64_t a = w->from + (uint64_t)((double)p * width), b = w->from + (uint64_t)((double)(p + 1) * width);
             if (a >= s[i].done_ns) break;
-            parts[p] += length > 0 ? pairs * overlap_s(s[i].due_ns, s[i].done_ns, a, b) / length : pairs;
+            parts[p] += length > 0 ? w->pairs * overlap_s(start, s[i].done_ns, a, b) / length : w->pairs;
         }
     }
     for (size_t p = 0; p < n; p++) parts[p] /= width / 1e9;
@@ -159,37 +167,63 @@ static cpl_status in_flight(cpl_measure *out, const cpl_sample *s, size_t n, uin
 }
 
 /* One-second windows; where there are fewer than three whole seconds, ten shorter ones. */
-static void windows(cpl_measure *out, const cpl_sample *s, size_t n, uint64_t from, uint64_t to, uint32_t pairs)
+static void windows(cpl_measure *out, const cpl_sample *s, size_t n, const span *w)
 {
     double seconds = out->seconds;
     out->window_s = seconds >= 3 ? 1 : seconds / 10;
     size_t count = seconds >= 3 ? (size_t)seconds : 10;
     if (count > CPL_WINDOWS_MAX) count = CPL_WINDOWS_MAX; /* an hour and more: the rest would say nothing new */
-    uint64_t until = from + (uint64_t)((double)count * out->window_s * 1e9);
-    spread(out->window_rate, count, s, n, from, until < to ? until : to, pairs);
+    span whole = *w;
+    whole.to = w->from + (uint64_t)((double)count * out->window_s * 1e9);
+    if (whole.to > w->to) whole.to = w->to;
+    spread(out->window_rate, count, s, n, &whole);
     out->windows = (uint32_t)count;
     out->window_p95 = cpl_percentile(out->window_rate, count, 0.95);
 }
 
-static void stretches(cpl_measure *out, const cpl_sample *s, size_t n, uint64_t from, uint64_t to, uint32_t pairs)
+static void stretches(cpl_measure *out, const cpl_sample *s, size_t n, const span *w)
 {
     double parts[10], latency = cpl_histogram_mean(&out->latency_ns) / 1e9;
     double fit = latency > 0 ? out->seconds / (2 * latency) : 0;
     size_t count = fit > 10 ? 10 : (size_t)fit;
     if (count >= 3) {
-        spread(parts, count, s, n, from, to, pairs);
+        spread(parts, count, s, n, w);
         out->throughput = cpl_interval_of(parts, count);
     }
     out->throughput.mean = out->pairs_per_s;
     if (!out->throughput.known) out->throughput.low = out->throughput.high = out->pairs_per_s;
     if (count < 3) return;
-    spread(parts, 3, s, n, from, to, pairs);
+    spread(parts, 3, s, n, w);
     double low = fmin(parts[0], fmin(parts[1], parts[2])), high = fmax(parts[0], fmax(parts[1], parts[2]));
     out->drift_ratio = low > 0 ? high / low : 0;
 }
 
+/* By a schedule more may be sent than is answered: what counts as served is what came back in the window. */
+static uint64_t answered_within(const cpl_sample *s, size_t n, uint64_t from, uint64_t to)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < n; i++) count += s[i].ok && s[i].done_ns > from && s[i].done_ns <= to;
+    return count;
+}
+
+/* Thirds by the time requests were due; each needs enough of them that chance doesn't show as drift. */
+static double latency_drift(const cpl_sample *s, size_t n, uint64_t from, uint64_t to)
+{
+    enum { ENOUGH = 30 };
+    double sum[3] = {0};
+    uint64_t count[3] = {0};
+    for (size_t i = 0; i < n; i++) {
+        if (!s[i].measured || !s[i].ok || s[i].due_ns < from || s[i].due_ns >= to) continue;
+        const size_t third = (size_t)((s[i].due_ns - from) * 3 / (to - from));
+        sum[third] += (double)(s[i].done_ns - s[i].due_ns);
+        count[third]++;
+    }
+    if (count[0] < ENOUGH || count[2] < ENOUGH || sum[0] <= 0) return 0;
+    return sum[2] / (double)count[2] / (sum[0] / (double)count[0]);
+}
+
 cpl_status cpl_measure_samples(cpl_measure *out, const cpl_sample *samples, size_t n, uint64_t from_ns, uint64_t to_ns,
-                               uint32_t pairs_per_request, cpl_error *err)
+                               uint32_t pairs_per_request, bool open, cpl_error *err)
 {
     memset(out, 0, sizeof *out);
     for (size_t i = 0; i < n; i++) {
@@ -203,8 +237,11 @@ cpl_status cpl_measure_samples(cpl_measure *out, const cpl_sample *samples, size
     }
     if (to_ns <= from_ns) return CPL_OK;
     out->seconds = (double)(to_ns - from_ns) / 1e9;
-    out->pairs_per_s = (double)out->requests * pairs_per_request / out->seconds;
-    stretches(out, samples, n, from_ns, to_ns, pairs_per_request);
-    windows(out, samples, n, from_ns, to_ns, pairs_per_request);
+    const uint64_t answered = open ? answered_within(samples, n, from_ns, to_ns) : out->requests;
+    out->pairs_per_s = (double)answered * pairs_per_request / out->seconds;
+    out->latency_drift_ratio = latency_drift(samples, n, from_ns, to_ns);
+    const span whole = {from_ns, to_ns, pairs_per_request, open};
+    stretches(out, samples, n, &whole);
+    windows(out, samples, n, &whole);
     return in_flight(out, samples, n, from_ns, to_ns, err);
 }

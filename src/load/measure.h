@@ -41,7 +41,7 @@ enum { CPL_WINDOWS_MAX = 4096 };
 typedef struct cpl_measure {
     uint64_t requests, failed; /* of the measured ones: answered well, not so */
     double seconds;            /* length of the window */
-    double pairs_per_s;        /* pairs of the answered requests over it */
+    double pairs_per_s;        /* pairs of the answered requests over it; open loop: of those answered in it */
     cpl_interval throughput;   /* over equal stretches of the window, each at least two mean latencies long */
     cpl_histogram latency_ns;  /* due to done, answered requests only */
     double in_flight_mean;     /* time-weighted, sent to done, warm-up and cool-down requests included */
@@ -50,14 +50,15 @@ typedef struct cpl_measure {
     uint32_t windows;
     double window_rate[CPL_WINDOWS_MAX]; /* pairs/s in each */
     double window_p95;                   /* 95th percentile over the windows */
-    double drift_ratio; /* fastest third of the run over the slowest, throughput; 0 where there is too little */
+    double latency_drift_ratio; /* mean latency of the last third of the requests over the first's; 0: too few */
+    double drift_ratio;         /* fastest third of the run over the slowest, throughput; 0 where there is too little */
 } cpl_measure;
 
 /* [from_ns, to_ns) is the window: from the start of the first measured request to the start of the first one after
  * them, so the load is whole at both ends. A request's pairs are spread evenly over its time in flight wherever a part
  * of the window is looked at (windows, thirds, stretches), so requests longer than a window don't show as bursts.
- * Only CPL_NO_MEMORY can happen. */
+ * `open`: requests went out by a schedule. Only CPL_NO_MEMORY can happen. */
 cpl_status cpl_measure_samples(cpl_measure *out, const cpl_sample *samples, size_t n, uint64_t from_ns, uint64_t to_ns,
-                               uint32_t pairs_per_request, cpl_error *err);
+                               uint32_t pairs_per_request, bool open, cpl_error *err);
 
 #endif

@@ -12,6 +12,9 @@
 #define IN_FLIGHT_PART_MIN 0.90
 #define BUSY_PART_MIN      0.90
 #define CLIENT_CORES_MAX   0.90
+#define LAG_NS_MAX         1e6
+#define LAG_PART_MAX       0.10
+#define LATENCY_DRIFT_MAX  1.5
 
 static void add(char *out, size_t cap, const char *fmt, ...) CPL_PRINTF(3, 4);
 static void add(char *out, size_t cap, const char *fmt, ...)
@@ -39,6 +42,27 @@ void cpl_verdict_samples(cpl_verdict *out, uint64_t samples)
     }
 }
 
+static void judge_closed(char *why, size_t cap, const cpl_load_result *r)
+{
+    const cpl_measure *m = &r->measure;
+    if (m->drift_ratio <= 0) add(why, cap, "shorter than 6 mean latencies: too short to see whether it was stable");
+    if (m->drift_ratio > DRIFT_RATIO_MAX)
+        add(why, cap, "not stable: the fastest third ran %.2f times as fast as the slowest", m->drift_ratio);
+    if (m->in_flight_mean < IN_FLIGHT_PART_MIN * r->concurrency)
+        add(why, cap, "%.1f requests were in flight, not %u", m->in_flight_mean, r->concurrency);
+}
+
+static void judge_open(char *why, size_t cap, const cpl_load_result *r)
+{
+    const cpl_measure *m = &r->measure;
+    const double lag = (double)cpl_histogram_at(&r->lag_ns, 0.99), p50 = (double)cpl_histogram_at(&m->latency_ns, 0.5);
+    if (lag > LAG_NS_MAX && lag > LAG_PART_MAX * p50)
+        add(why, cap, "requests went out late: the generator's delay was %.1f ms at the 99th percentile", lag / 1e6);
+    if (m->latency_drift_ratio > LATENCY_DRIFT_MAX)
+        add(why, cap, "the queue grew: the last third of the requests took %.1f times as long as the first",
+            m->latency_drift_ratio);
+}
+
 void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r)
 {
     const cpl_measure *m = &r->measure;
@@ -50,13 +74,14 @@ void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r)
     if (!all) add(why, cap, "no request was measured");
     if (m->failed * 1000 > all)
         add(why, cap, "%llu of %llu requests failed", (unsigned long long)m->failed, (unsigned long long)all);
-    if (r->gave_up) add(why, cap, "given up after too many failures in a row");
-    if (all && m->drift_ratio <= 0)
-        add(why, cap, "shorter than 6 mean latencies: too short to see whether it was stable");
-    if (m->drift_ratio > DRIFT_RATIO_MAX)
-        add(why, cap, "not stable: the fastest third ran %.2f times as fast as the slowest", m->drift_ratio);
-    if (all && m->in_flight_mean < IN_FLIGHT_PART_MIN * r->concurrency)
-        add(why, cap, "%.1f requests were in flight, not %u", m->in_flight_mean, r->concurrency);
+    if (r->too_far_behind)
+        add(why, cap, "given up: %u requests were in flight, far more was offered than is answered", 65536u);
+    else if (r->gave_up)
+        add(why, cap, "given up after too many failures in a row");
+    if (r->open)
+        judge_open(why, cap, r);
+    else if (all)
+        judge_closed(why, cap, r);
     const cpl_server_totals *s = &r->server;
     if (s->known && !strcmp(s->backend, "native") && (double)s->cpu_ns < BUSY_PART_MIN * (double)s->busy_ns)
         add(why, cap, "other work had the machine: workers needed %.1f s of CPU time and the server got %.1f",

@@ -12,6 +12,10 @@
  *   - at least 90 % of the concurrency asked for was really in flight;
  *   - the native engine's workers had the CPU for at least 90 % of the time they were computing;
  *   - the generator used at most 90 % of its core.
+ * In an open loop the rate is the schedule's and neither thirds nor concurrency say anything; instead
+ *   - requests went out on time: the generator's 99th percentile of delay is at most 1 ms, or a tenth of the median
+ *     latency;
+ *   - the queue did not grow: the last third of the requests took at most 1.5 times as long as the first.
  * Each percentile stands or falls by itself as well: cpl_samples_needed. */
 typedef struct cpl_verdict {
     bool valid;

@@ -25,7 +25,7 @@ static cpl_measure *measure(const cpl_sample *s, size_t n, uint64_t from, uint64
 {
     cpl_measure *m = malloc(sizeof *m);
     assert_non_null(m);
-    assert_int_equal(cpl_measure_samples(m, s, n, from, to, pairs, NULL), CPL_OK);
+    assert_int_equal(cpl_measure_samples(m, s, n, from, to, pairs, false, NULL), CPL_OK);
     return m;
 }
 
