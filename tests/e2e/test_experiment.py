@@ -157,8 +157,13 @@ class Experiments(unittest.TestCase):
             self.assertIn("INVALID_ARGUMENT x", printed)
             _, error = run("load", "--target", address, "--dialect", "tei", status=1)
             self.assertIn("'tei' is not in this version", error)
-            _, error = run("load", "--target", address, "--scenario", "poisson", status=1)
-            self.assertIn("'poisson' is not in this version", error)
+            _, error = run("load", "--target", address, "--scenario", "poisson", status=2)
+            self.assertIn("'poisson' needs --rate", error)
+            out, _ = run("load", "--target", address, "--scenario", "poisson", "--rate", "200", "--requests", "60", "--slo",
+                         "100000", "--json")
+            result = json.loads(out)
+            self.assertEqual((result["scenario"], result["requests"], result["within_slo"]), ("poisson", 60, 1))
+            self.assertGreater(result["offered_per_s"], 0)
             env = {"COUPLET": PROGRAM, "TARGET": address}
             done = subprocess.run([os.path.join(ROOT, "run_client.sh"), "--experiment", "--config", plain, "--quick",
                                    *self.out()], env={**os.environ, **env}, capture_output=True, timeout=120)

@@ -182,8 +182,7 @@ static void test_what_is_not_there_is_refused(void **state)
     expect_error("models: [{name: a}, {name: b}]\n", "'models' with 2 entries is not supported", 1, 0);
     expect_error("experiment: {mode: tokenize}\n", "'experiment.mode: tokenize' is not supported in this version", 1,
                  0);
-    expect_error("experiment: {scenario: poisson}\n", "not supported in this version: use closed", 1, 0);
-    expect_error("experiment: {rate: 5}\n", "'experiment.rate' is not supported", 1, 0);
+    expect_error("experiment: {scenario: offline}\n", "not supported in this version: use closed", 1, 0);
     expect_error("model: {device: mps}\n", "'model.device' is 'mps' but 'model.backend' is 'native'", 1, 0);
     expect_error("server: {limits: {message_bytes: 200000000}}\n",
                  "'server.limits.request_bytes' is 268435456, too little for messages of "
