@@ -3,10 +3,11 @@
 # Files called *_avx2.c, *_neon.c, ... are compiled for that ISA, and only where the processor is of its family; they
 # must include no non-static inline function.
 
-set(CPL_ISAS_x86 avx2 avx512 vnni)
+set(CPL_ISAS_x86 avx2 avx512 vnni bf16)
 set(CPL_ISA_avx2 -mavx2 -mfma -mf16c)
 set(CPL_ISA_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c)
 set(CPL_ISA_vnni ${CPL_ISA_avx512} -mavx512vnni)
+set(CPL_ISA_bf16 ${CPL_ISA_avx512} -mavx512bf16)
 
 set(CPL_ISAS_arm neon dotprod i8mm)
 set(CPL_ISA_neon "") # every 64-bit ARM has it

@@ -78,6 +78,10 @@ typedef struct cpl_caps {
     int teams;             /* 1: run() shares its work out over a team */
     char isa[32];          /* kernel set or runtime version in use */
     char device[96];       /* for people: "2 cores of AMD EPYC" */
+    /* What `--precision auto` takes here, and the backend's rule that says so ("int8 where ..., else fp32"). An empty
+     * rule leaves it to the fixed order in precision.c. */
+    cpl_precision automatic;
+    char automatic_rule[112];
 } cpl_caps;
 
 /* How a model is to be loaded. Plain values only: the same struct reaches plug-ins. */

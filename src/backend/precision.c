@@ -2,9 +2,9 @@
 /* precision.c - names of precisions, and what runs when something is asked for.
  *
  * Two fixed tables, so that replicas with the same hardware agree: the order in which `auto` tries, and for each
- * precision what stands in for it, the more exact first. `auto` stays with formats that lose next to nothing; int8 and
- * below are a trade that somebody has to ask for (or `couplet tune` measures), so auto takes them only where nothing
- * else executes. Threads: none. */
+ * precision what stands in for it, the more exact first. A backend that knows its speeds and losses says itself what
+ * `auto` means on it, in words that are printed (caps.automatic_rule); for the others `auto` stays with formats that
+ * lose next to nothing, and takes int8 and below only where nothing else executes. Threads: none. */
 #include "backend/precision.h"
 
 #include <stdio.h>
@@ -55,6 +55,11 @@ static int runs(const cpl_caps *caps, unsigned p) { return (caps->precisions >> 
 static cpl_status resolve_auto(cpl_precision *effective, char *reason, size_t cap, const char *backend,
                                const cpl_caps *caps, cpl_error *err)
 {
+    if (caps->automatic_rule[0] && runs(caps, caps->automatic)) {
+        *effective = caps->automatic;
+        snprintf(reason, cap, "auto: %s (%s)", names[*effective], caps->automatic_rule);
+        return CPL_OK;
+    }
     for (int i = 0; i < CPL_PRECISION_COUNT; i++) {
         if (!runs(caps, auto_order[i])) continue;
         *effective = (cpl_precision)auto_order[i];

@@ -83,6 +83,20 @@ static cpl_status examine(findings *f, const cpl_args *a, const cpl_log *log, cp
 
 static bool runs(const backend_row *r, cpl_precision p) { return r->available && (r->caps.precisions >> p & 1); }
 
+/* What auto means on each backend here. */
+static void print_auto(const findings *f)
+{
+    char reason[160];
+    cpl_precision p;
+    for (size_t i = 0; i < f->count; i++) {
+        const backend_row *r = &f->backends[i];
+        if (!r->available ||
+            cpl_precision_resolve(&p, reason, sizeof reason, CPL_PRECISION_AUTO, 0, r->name, &r->caps, NULL))
+            continue;
+        printf("%s %s\n", r->name, reason);
+    }
+}
+
 static void print_text(const findings *f)
 {
     printf("machine    %s, %u usable cores\n", f->cpu.name, f->cores);
@@ -108,6 +122,7 @@ static void print_text(const findings *f)
             if (!runs(r, (cpl_precision)p) && r->caps.reason[p][0])
                 printf("%s %s: %s\n", r->name, cpl_precision_name((cpl_precision)p), r->caps.reason[p]);
     }
+    print_auto(f);
 }
 
 static void add_backend(const backend_row *r, cpl_json_writer *w)
@@ -127,6 +142,11 @@ static void add_backend(const backend_row *r, cpl_json_writer *w)
     for (int p = 0; r->available && p < CPL_PRECISION_COUNT; p++)
         if (!runs(r, (cpl_precision)p)) cpl_json_text(w, cpl_precision_name((cpl_precision)p), r->caps.reason[p]);
     cpl_json_close(w, '}');
+    char reason[160] = "";
+    cpl_precision p = CPL_PRECISION_AUTO;
+    if (r->available) cpl_precision_resolve(&p, reason, sizeof reason, CPL_PRECISION_AUTO, 0, r->name, &r->caps, NULL);
+    cpl_json_text(w, "auto", p == CPL_PRECISION_AUTO ? "" : cpl_precision_name(p));
+    cpl_json_text(w, "auto_rule", reason);
     cpl_json_close(w, '}');
 }
 

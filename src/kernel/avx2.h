@@ -7,5 +7,6 @@
 
 void cpl_tile_install_avx2(cpl_kernels *k);
 void cpl_i8_install_avx2(cpl_kernels *k);
+void cpl_h16_install_avx2(cpl_kernels *k);
 
 #endif

@@ -6,5 +6,6 @@
 #include "kernel/kernels.h"
 
 void cpl_tile_install_avx512(cpl_kernels *k);
+void cpl_h16_install_avx512(cpl_kernels *k);
 
 #endif

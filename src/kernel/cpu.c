@@ -172,6 +172,11 @@ int cpl_isa_vnni(cpl_isa isa, const cpl_cpu *cpu)
     return isa >= CPL_ISA_AVX512 && (cpu->features & CPL_CPU_AVX512_VNNI) != 0;
 }
 
+int cpl_isa_bf16(cpl_isa isa, const cpl_cpu *cpu)
+{
+    return isa >= CPL_ISA_AVX512 && (cpu->features & CPL_CPU_AVX512_BF16) != 0;
+}
+
 cpl_isa cpl_isa_best(const cpl_cpu *cpu)
 {
     cpl_isa best = CPL_ISA_REF;

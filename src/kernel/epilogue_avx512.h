@@ -9,6 +9,30 @@
 #include "kernel/kernels.h"
 #include "kernel/math_avx512.h"
 
+/* Where a tile's sums go. */
+typedef struct cpl_store_avx512 {
+    float *c;
+    size_t ldc;
+    const float *bias, *residual;
+    size_t ldr;
+    cpl_epilogue epilogue;
+} cpl_store_avx512;
+
+/* Row i of a tile: bias and residual added, stored; activations come after the whole tile. */
+CPL_INLINE void cpl_store_row_avx512(const cpl_store_avx512 *s, uint32_t i, __m512 y0, __m512 y1)
+{
+    if (s->epilogue != CPL_EPILOGUE_NONE) {
+        y0 = _mm512_add_ps(y0, _mm512_loadu_ps(s->bias));
+        y1 = _mm512_add_ps(y1, _mm512_loadu_ps(s->bias + 16));
+    }
+    if (s->epilogue == CPL_EPILOGUE_RESIDUAL) {
+        y0 = _mm512_add_ps(y0, _mm512_loadu_ps(s->residual + i * s->ldr));
+        y1 = _mm512_add_ps(y1, _mm512_loadu_ps(s->residual + i * s->ldr + 16));
+    }
+    _mm512_storeu_ps(s->c + i * s->ldc, y0);
+    _mm512_storeu_ps(s->c + i * s->ldc + 16, y1);
+}
+
 CPL_INLINE void cpl_activate_avx512(float *c, size_t ldc, uint32_t m, cpl_epilogue epilogue)
 {
 #define EACH(f)                                                                                                        \

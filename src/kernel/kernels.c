@@ -18,6 +18,7 @@ void cpl_kernels_choose(cpl_kernels *k, cpl_isa isa)
     cpl_cpu cpu;
     cpl_cpu_detect(&cpu);
     if (cpl_isa_vnni(isa, &cpu)) cpl_kernels_vnni(k);
+    if (cpl_isa_bf16(isa, &cpu)) cpl_kernels_bf16(k);
 #elif defined(__aarch64__)
     cpl_kernels_neon(k);
     if (isa >= CPL_ISA_NEON_DOTPROD) cpl_kernels_dotprod(k);

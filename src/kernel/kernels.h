@@ -119,6 +119,50 @@ typedef struct cpl_gemm_i8 {
     cpl_epilogue epilogue;
 } cpl_gemm_i8;
 
+/* Weights of 16 bits, bf16 or fp16; sums, bias and epilogue are fp32. Rows of a are fp32, each product one fused
+ * multiply-add on the widened weight; or, where the slot has round_rows, rounded to the weights' format first, two
+ * products at a time added in the instruction's own order (denormal factors and sums count as 0 there). */
+typedef struct cpl_tile_h16 {
+    const void *a; /* m rows of k elements, lda bytes apart */
+    size_t lda;
+    const uint16_t *b; /* one packed panel */
+    float *c;          /* m x nr, rows ldc floats apart */
+    size_t ldc;
+    const float *bias;     /* nr, or NULL with NONE */
+    const float *residual; /* m x nr, rows ldr floats apart; may be c itself */
+    size_t ldr;
+    const void *prefetch; /* hint: lines that will be wanted soon, one for every 4 groups; never NULL */
+    uint32_t m, groups;   /* groups of `group` elements in k, the last filled up with zeros */
+    cpl_epilogue epilogue;
+} cpl_tile_h16;
+
+/* c = epilogue(a b^T + bias) for panels [panel_begin, panel_end) of b; the rest as in cpl_gemm_f32. */
+typedef struct cpl_gemm_h16 {
+    const void *a; /* m x k, fp32 or as round_rows wrote it; rows lda bytes apart */
+    size_t lda;
+    const uint16_t *b; /* packed by cpl_gemm_h16_pack */
+    const float *bias;
+    float *c;
+    size_t ldc;
+    const float *residual;
+    size_t ldr;
+    uint32_t m, n, k;
+    uint32_t panel_begin, panel_end;
+    cpl_epilogue epilogue;
+} cpl_gemm_h16;
+
+typedef enum cpl_h16_format { CPL_H16_BF16, CPL_H16_FP16, CPL_H16_FORMATS } cpl_h16_format;
+
+/* What one of the two formats runs on. Panels of nr columns, b[k / group][nr][k % group]. */
+typedef struct cpl_h16 {
+    const char *isa; /* "fp32 avx2": converted in registers, multiplied as fp32; "avx512-vdpbf16ps" */
+    uint16_t mr, nr, group;
+    void (*tile)(const cpl_tile_h16 *t);
+    /* NULL: rows stay fp32. Else rows of n floats, ld apart, into rows ldq bytes apart: each value rounded to nearest
+     * even, denormals to 0, each row filled up with zeros to whole groups. */
+    void (*round_rows)(void *q, size_t ldq, const float *x, size_t rows, size_t n, size_t ld);
+} cpl_h16;
+
 /* Attention of one head of one sequence: out = softmax(scale * q k^T) v. */
 typedef struct cpl_attention_f32 {
     const float *q, *k, *v; /* rows q_stride / kv_stride floats apart, head_size floats each */
@@ -167,6 +211,9 @@ struct cpl_kernels {
     /* most[i] = the largest of most[i] and |x[r][i]|: rows of n floats, end to end. NaN is passed over. */
     void (*magnitudes_f32)(float *most, const float *x, size_t rows, size_t n);
 
+    /* 16-bit weights, by format. */
+    cpl_h16 h16[CPL_H16_FORMATS];
+
     /* out[c][r] = in[r][c]: rows of in and out ld_in and ld_out floats apart; no overlap. */
     void (*transpose_f32)(float *out, size_t ld_out, const float *in, size_t ld_in, size_t rows, size_t columns);
 
@@ -185,6 +232,7 @@ void cpl_kernels_ref(cpl_kernels *k);
 void cpl_kernels_avx2(cpl_kernels *k);
 void cpl_kernels_avx512(cpl_kernels *k);
 void cpl_kernels_vnni(cpl_kernels *k); /* int8 on AVX-512 with VNNI */
+void cpl_kernels_bf16(cpl_kernels *k); /* bf16 on AVX-512 with BF16 */
 void cpl_kernels_neon(cpl_kernels *k);
 void cpl_kernels_dotprod(cpl_kernels *k); /* int8 on NEON with sdot */
 void cpl_kernels_i8mm(cpl_kernels *k);    /* int8 on NEON with smmla */
@@ -208,6 +256,17 @@ size_t cpl_i8_row_bytes(const cpl_kernels *k, uint32_t n);
  * is zeroed by the caller. */
 void cpl_gemm_i8_place(const cpl_kernels *k, const cpl_packed_i8 *to, uint32_t column, uint32_t kk, const int8_t *q,
                        float scale, int is_unsigned);
+
+/* 16-bit weights. */
+uint32_t cpl_gemm_h16_panels(const cpl_h16 *h, uint32_t n);
+size_t cpl_gemm_h16_packed_bytes(const cpl_h16 *h, uint32_t n, uint32_t kk);
+/* Bytes of a row of n activations as the tile reads it. */
+size_t cpl_h16_row_bytes(const cpl_h16 *h, uint32_t n);
+/* Rounds output column `column`'s weights (kk floats) to the format, to nearest even (fp16: what is too large becomes
+ * an infinity), into their place. The packed memory is zeroed by the caller. */
+void cpl_gemm_h16_pack(const cpl_kernels *k, cpl_h16_format format, uint16_t *packed, uint32_t column, uint32_t kk,
+                       const float *row);
+void cpl_gemm_h16_run(const cpl_h16 *h, const cpl_gemm_h16 *g);
 
 /* Drivers over tile_f32 and tile_i8 that any rung may put into its table (gemm_f32.c, gemm_i8.c, attention_f32.c). */
 void cpl_gemm_f32_tiled(const cpl_kernels *k, const cpl_gemm_f32 *g);

@@ -81,6 +81,10 @@ void cpl_peak_choose(cpl_peak_loop *out, cpl_peak_unit unit, cpl_isa isa, const 
         choose_int8(out, isa, cpu);
     else
         choose_fp32(out, isa, cpu);
+#if defined(__x86_64__)
+    if (unit == CPL_PEAK_BF16 && cpl_isa_bf16(isa, cpu))
+        *out = (cpl_peak_loop){"vdpbf16ps", cpl_peak_block_bf16, 64, 0, 1};
+#endif
 }
 
 double cpl_peak_expected(const cpl_peak_loop *l, double per_cycle)
@@ -118,16 +122,20 @@ static double rate_of(cpl_peak_unit unit, cpl_isa isa, uint32_t us)
 }
 
 double cpl_peak_fp32(cpl_isa isa, uint32_t us) { return rate_of(CPL_PEAK_FP32, isa, us); }
+double cpl_peak_bf16(cpl_isa isa, uint32_t us) { return rate_of(CPL_PEAK_BF16, isa, us); }
 double cpl_peak_int8(cpl_isa isa, uint32_t us) { return rate_of(CPL_PEAK_INT8, isa, us); }
 
-const char *cpl_peak_int8_name(cpl_isa isa)
+static const char *name_of(cpl_peak_unit unit, cpl_isa isa)
 {
     cpl_cpu cpu;
     cpl_peak_loop l;
     cpl_cpu_detect(&cpu);
-    cpl_peak_choose(&l, CPL_PEAK_INT8, isa, &cpu);
+    cpl_peak_choose(&l, unit, isa, &cpu);
     return l.name;
 }
+
+const char *cpl_peak_bf16_name(cpl_isa isa) { return name_of(CPL_PEAK_BF16, isa); }
+const char *cpl_peak_int8_name(cpl_isa isa) { return name_of(CPL_PEAK_INT8, isa); }
 
 uint64_t cpl_peak_l2_floats(uint32_t l2_bytes) { return l2_bytes / 2 / sizeof(float) / 3072 * 3072; }
 

@@ -42,6 +42,10 @@ double cpl_peak_fp32_l2(cpl_isa isa, uint32_t l2_bytes, uint32_t us);
 double cpl_peak_int8(cpl_isa isa, uint32_t us);
 /* Names them: "vpdpbusd". */
 const char *cpl_peak_int8_name(cpl_isa isa);
+/* Operations/s of independent bf16 multiply-adds into fp32 in registers: vdpbf16ps where bf16 products of this rung use
+ * it, else what they are computed with, fp32's. */
+double cpl_peak_bf16(cpl_isa isa, uint32_t us);
+const char *cpl_peak_bf16_name(cpl_isa isa);
 /* Clock in Hz, estimated by a chain of dependent integer adds (one a cycle on every x86-64 of interest). */
 double cpl_peak_clock_hz(uint32_t us);
 
@@ -62,6 +66,7 @@ double cpl_peak_block_avx2(uint64_t rounds, float *sink);
 double cpl_peak_block_avx512(uint64_t rounds, float *sink);
 double cpl_peak_block_int8_avx2(uint64_t rounds, float *sink);
 double cpl_peak_block_int8_vnni(uint64_t rounds, float *sink);
+double cpl_peak_block_bf16(uint64_t rounds, float *sink);
 double cpl_peak_block_l2_avx2(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 double cpl_peak_block_l2_avx512(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 

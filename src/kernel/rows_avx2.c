@@ -170,6 +170,7 @@ void cpl_kernels_avx2(cpl_kernels *k)
     k->isa = "avx2";
     cpl_tile_install_avx2(k);
     cpl_i8_install_avx2(k);
+    cpl_h16_install_avx2(k);
     k->layernorm_f32 = layernorm;
     k->softmax_f32 = softmax;
     k->gelu_f32 = gelu;

@@ -194,6 +194,7 @@ void cpl_kernels_avx512(cpl_kernels *k)
 {
     k->isa = "avx512";
     cpl_tile_install_avx512(k);
+    cpl_h16_install_avx512(k);
     k->layernorm_f32 = layernorm;
     k->softmax_f32 = softmax;
     k->gelu_f32 = gelu;

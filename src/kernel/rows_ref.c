@@ -100,4 +100,5 @@ void cpl_kernels_ref(cpl_kernels *k)
         .pool_max_f32 = pool_max,
     };
     cpl_i8_install_ref(k);
+    cpl_h16_install_ref(k);
 }

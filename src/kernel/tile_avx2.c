@@ -37,28 +37,8 @@ CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
             acc[i][1] = _mm256_fmadd_ps(x, b1, acc[i][1]);
         }
     }
-    __m256 bias0 = _mm256_setzero_ps(), bias1 = bias0;
-    if (t->epilogue != CPL_EPILOGUE_NONE) {
-        bias0 = _mm256_loadu_ps(t->bias);
-        bias1 = _mm256_loadu_ps(t->bias + 8);
-        CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
-        {
-            acc[i][0] = _mm256_add_ps(acc[i][0], bias0);
-            acc[i][1] = _mm256_add_ps(acc[i][1], bias1);
-        }
-    }
-    if (t->epilogue == CPL_EPILOGUE_RESIDUAL) {
-        CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
-        {
-            acc[i][0] = _mm256_add_ps(acc[i][0], _mm256_loadu_ps(t->residual + i * t->ldr));
-            acc[i][1] = _mm256_add_ps(acc[i][1], _mm256_loadu_ps(t->residual + i * t->ldr + 8));
-        }
-    }
-    CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
-    {
-        _mm256_storeu_ps(t->c + i * t->ldc, acc[i][0]);
-        _mm256_storeu_ps(t->c + i * t->ldc + 8, acc[i][1]);
-    }
+    const cpl_store_avx2 s = {t->c, t->ldc, t->bias, t->residual, t->ldr, t->epilogue};
+    CPL_UNROLL for (uint32_t i = 0; i < rows; i++) cpl_store_row_avx2(&s, i, acc[i][0], acc[i][1]);
     cpl_activate_avx2(t->c, t->ldc, rows, t->epilogue);
 }
 

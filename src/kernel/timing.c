@@ -11,7 +11,7 @@
 
 enum { SAMPLE_NS = 2000000, PEAK_US = 400, SAMPLES_MIN = 3 };
 
-static const cpl_timing_row *const lists[] = {cpl_timing_rows_f32, cpl_timing_rows_i8};
+static const cpl_timing_row *const lists[] = {cpl_timing_rows_f32, cpl_timing_rows_i8, cpl_timing_rows_h16};
 
 /* NULL beyond the last. */
 static const cpl_timing_row *row_at(size_t i)

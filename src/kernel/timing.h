@@ -57,7 +57,7 @@ typedef struct cpl_timing_row {
 } cpl_timing_row;
 
 /* Rows of each file, ended by {0}. */
-extern const cpl_timing_row cpl_timing_rows_f32[], cpl_timing_rows_i8[];
+extern const cpl_timing_row cpl_timing_rows_f32[], cpl_timing_rows_i8[], cpl_timing_rows_h16[];
 
 /* n floats at a page's start, in a fixed pattern within +-1; NULL when memory is out. */
 float *cpl_timing_floats(cpl_arena *arena, size_t n);

@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "backend/precision.h"
 #include "backend/registry.h"
 #include "golden/golden.h"
 #include "kernel/cpu.h"
@@ -102,7 +103,9 @@ static void open_fixture(fixture *f, const char *name, cpl_isa isa, cpl_precisio
     assert_true(report.weight_bytes > 0);
     if (isa > CPL_ISA_AVX2 && isa != CPL_ISA_AVX512) return;
     assert_memory_equal(report.kernels, cpl_isa_name(isa), strlen(cpl_isa_name(isa)));
-    assert_int_equal(precision == CPL_PRECISION_INT8, strstr(report.kernels, "int8 products") != NULL);
+    char products[32];
+    snprintf(products, sizeof products, "%s products", cpl_precision_name(precision));
+    assert_int_equal(precision != CPL_PRECISION_FP32, strstr(report.kernels, products) != NULL);
 }
 
 static void close_fixture(fixture *f)
@@ -152,6 +155,8 @@ static const struct tolerance {
 } tolerances[CPL_PRECISION_COUNT] = {
     [CPL_PRECISION_FP32] = {1e-4, 1e-4, 0.999999},
     [CPL_PRECISION_INT8] = {0.28, 0.35, 0.987},
+    [CPL_PRECISION_BF16] = {0.1, 0.1, 0.9997},
+    [CPL_PRECISION_FP16] = {0.02, 0.01, 0.99999},
 };
 
 static void check_values(const fixture *f, const char *name, cpl_isa isa, cpl_precision precision)
@@ -174,7 +179,7 @@ static void check_values(const fixture *f, const char *name, cpl_isa isa, cpl_pr
     }
     free(rows);
     print_message("%-22s %-7s %s max abs: logits %.2e, elements %.2e; min cosine %.9f\n", name, cpl_isa_name(isa),
-                  precision == CPL_PRECISION_INT8 ? "int8" : "fp32", worst_logit, worst, least);
+                  cpl_precision_name(precision), worst_logit, worst, least);
     assert_true(worst_logit <= allowed->logit);
     assert_true(worst <= allowed->element);
     assert_true(least >= allowed->cosine);
@@ -262,8 +267,10 @@ static void test_model(void **state)
             continue; /* minutes in plain C with every load checked */
         int passes = models[i].needs && isa == CPL_ISA_REF ? 0 : models[i].passes; /* the small ones do for ref */
         if (SANITIZED) passes = isa == CPL_ISA_REF || models[i].needs ? 1 : passes / 3;
-        check_model(i, (cpl_isa)isa, CPL_PRECISION_FP32, passes);
-        check_model(i, (cpl_isa)isa, CPL_PRECISION_INT8, passes);
+        for (int p = 0; p < CPL_PRECISION_COUNT; p++)
+            /* Plain C takes minutes over a real model: fp32 speaks for the rest there. */
+            if (tolerances[p].logit > 0 && !(models[i].needs && isa == CPL_ISA_REF && p != CPL_PRECISION_FP32))
+                check_model(i, (cpl_isa)isa, (cpl_precision)p, passes);
     }
 }
 
@@ -276,8 +283,9 @@ static void test_threads(void **state)
     float alone[8], together[8];
     cpl_team team = {.size = 3, .parallel = parallel_on_threads};
     cpl_cpu_detect(&cpu);
-    for (int int8 = 0; int8 < 2; int8++) {
-        open_fixture(&f, "cross-encoder-3-labels", cpl_isa_best(&cpu), int8 ? CPL_PRECISION_INT8 : CPL_PRECISION_FP32);
+    for (int p = 0; p < CPL_PRECISION_COUNT; p++) {
+        if (!(tolerances[p].logit > 0)) continue;
+        open_fixture(&f, "cross-encoder-3-labels", cpl_isa_best(&cpu), (cpl_precision)p);
         for (size_t i = 0; i < f.golden.count; i += 3) {
             run_one(&f, &f.golden.cases[i], CPL_WANT_LOGITS, NULL, alone);
             run_one(&f, &f.golden.cases[i], CPL_WANT_LOGITS, &team, together);

@@ -52,62 +52,11 @@ static void each_member(const pass *p, cpl_native_stage stage, double flops, voi
 
 /* ---- stages ------------------------------------------------------------------------------------------------ */
 
-/* c = epilogue(a m^T + bias). In int8, a is the session's quantised rows instead (quantise). */
-typedef struct product {
-    const cpl_native_matrix *m;
-    const float *a;
-    size_t lda;
-    float *c; /* and the residual */
-    size_t ldc;
-    uint32_t rows, panels;
-    cpl_epilogue epilogue;
-} product;
-
 typedef struct gemm_stage {
     const pass *p;
-    product product[3];
+    cpl_native_product product[3];
     uint32_t count;
 } gemm_stage;
-
-static void multiply_panels(const pass *p, const product *x, uint32_t from, uint32_t to)
-{
-    const cpl_kernels *k = &p->w->kernels;
-    const cpl_native_matrix *m = x->m;
-    if (m->b) {
-        const cpl_gemm_f32 g = {.a = x->a,
-                                .lda = x->lda,
-                                .b = m->b,
-                                .bias = m->bias,
-                                .c = x->c,
-                                .ldc = x->ldc,
-                                .residual = x->c,
-                                .ldr = x->ldc,
-                                .m = x->rows,
-                                .n = m->n,
-                                .k = m->k,
-                                .panel_begin = from,
-                                .panel_end = to,
-                                .epilogue = x->epilogue};
-        k->gemm_f32(k, &g);
-    } else {
-        const cpl_gemm_i8 g = {.a = p->s->quantised,
-                               .lda = p->s->quant_stride,
-                               .row_scale = p->s->quant_scale,
-                               .b = m->b8,
-                               .bias = m->bias,
-                               .c = x->c,
-                               .ldc = x->ldc,
-                               .residual = x->c,
-                               .ldr = x->ldc,
-                               .m = x->rows,
-                               .n = m->n,
-                               .k = m->k,
-                               .panel_begin = from,
-                               .panel_end = to,
-                               .epilogue = x->epilogue};
-        k->gemm_i8(k, &g);
-    }
-}
 
 static void gemm_member(void *arg, uint32_t member)
 {
@@ -119,59 +68,54 @@ static void gemm_member(void *arg, uint32_t member)
     for (uint32_t i = 0; i < g->count; i++) {
         const uint32_t end = first + g->product[i].panels;
         const uint32_t lo = from > first ? from : first, hi = to < end ? to : end;
-        if (lo < hi) multiply_panels(g->p, &g->product[i], lo - first, hi - first);
+        if (lo < hi)
+            cpl_native_multiply(&g->p->w->kernels, &g->product[i], &g->p->s->converted, lo - first, hi - first);
         first = end;
     }
 }
 
-typedef struct quantise_stage {
+typedef struct convert_stage {
     const pass *p;
-    const product *x;
-} quantise_stage;
+    const cpl_native_product *x;
+} convert_stage;
 
-static void quantise_member(void *arg, uint32_t member)
+static void convert_member(void *arg, uint32_t member)
 {
-    const quantise_stage *q = arg;
-    const cpl_session *s = q->p->s;
-    const product *x = q->x;
+    const convert_stage *c = arg;
+    const cpl_native_product *x = c->x;
     uint32_t from, to;
-    if (member >= q->p->members) return;
-    share(x->rows, q->p->members, member, &from, &to);
-    cpl_rows_i8 rows = x->m->input;
-    rows.q = (char *)s->quantised + from * s->quant_stride;
-    rows.ldq = s->quant_stride;
-    rows.scale = s->quant_scale + from;
-    q->p->w->kernels.quantise_i8(&rows, x->a + from * x->lda, to - from, x->m->k, x->lda);
+    if (member >= c->p->members) return;
+    share(x->rows, c->p->members, member, &from, &to);
+    cpl_native_convert(&c->p->w->kernels, x->m, &c->p->s->converted, from, x->a + from * x->lda, to - from, x->lda);
 }
 
-/* All products of a stage have the same a. int8: at most block_rows rows. */
+/* All products of a stage have the same a. Kinds that convert: at most block_rows rows. */
 static void run_gemms(const pass *p, cpl_native_stage stage, gemm_stage *g)
 {
-    const product *x = &g->product[0];
+    const cpl_native_product *x = &g->product[0];
     double flops = 0;
-    if (!x->m->b) {
-        quantise_stage q = {p, x};
-        each_member(p, CPL_NATIVE_QUANTISE, 0, quantise_member, &q);
+    if (cpl_native_converts(&p->w->kernels, x->m->kind)) {
+        convert_stage c = {p, x};
+        each_member(p, CPL_NATIVE_CONVERT, 0, convert_member, &c);
     }
     for (uint32_t i = 0; i < g->count; i++) flops += 2.0 * x[i].rows * x[i].m->n * x[i].m->k;
     each_member(p, stage, flops, gemm_member, g);
 }
 
-static product make_product(const pass *p, const cpl_native_matrix *m, const float *a, size_t lda, uint32_t rows,
-                            float *c, size_t ldc, cpl_epilogue epilogue)
+static cpl_native_product make_product(const pass *p, const cpl_native_matrix *m, const float *a, size_t lda,
+                                       uint32_t rows, float *c, size_t ldc, cpl_epilogue epilogue)
 {
-    const cpl_kernels *k = &p->w->kernels;
-    return (product){.m = m,
-                     .a = a,
-                     .lda = lda,
-                     .c = c,
-                     .ldc = ldc,
-                     .rows = rows,
-                     .panels = m->b ? cpl_gemm_f32_panels(k, m->n) : cpl_gemm_i8_panels(k, m->n),
-                     .epilogue = epilogue};
+    return (cpl_native_product){.m = m,
+                                .a = a,
+                                .lda = lda,
+                                .c = c,
+                                .ldc = ldc,
+                                .rows = rows,
+                                .panels = cpl_native_panels(&p->w->kernels, m),
+                                .epilogue = epilogue};
 }
 
-/* int8: at most block_rows rows. */
+/* Kinds that convert: at most block_rows rows. */
 static void multiply(const pass *p, cpl_native_stage stage, const cpl_native_matrix *m, const float *a, size_t lda,
                      uint32_t rows, float *c, size_t ldc, cpl_epilogue epilogue)
 {
@@ -368,7 +312,7 @@ static void layer_forward_cls(const pass *p, const cpl_native_layer *y)
     const uint32_t *cu = p->batch->cu_seqlens, n = p->batch->n;
     const size_t ld = s->hidden_stride;
     for (uint32_t i = 0; i < n; i++) memcpy(s->cls + i * ld, s->x + cu[i] * ld, p->w->arch.hidden * sizeof(float));
-    const uint32_t step = y->q.b ? n : block_size(p, n); /* int8 quantises at most block_rows rows at a time */
+    const uint32_t step = block_size(p, n);
     for (uint32_t from = 0; from < n; from += step)
         multiply(p, CPL_NATIVE_QKV, &y->q, s->cls + from * ld, ld, n - from < step ? n - from : step,
                  s->cls_q + from * ld, ld, CPL_EPILOGUE_BIAS);

@@ -32,6 +32,9 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
     };
     for (int p = 0; p < CPL_PRECISION_COUNT; p++)
         if (!(out->precisions >> p & 1)) snprintf(out->reason[p], sizeof out->reason[p], "%s", CPL_NATIVE_REASON);
+    /* The rule of `auto`, the only place for it. */
+    out->automatic = CPL_PRECISION_FP32;
+    snprintf(out->automatic_rule, sizeof out->automatic_rule, "on the CPU fp32, until int8 meets its loss goals");
     snprintf(out->isa, sizeof out->isa, "%s", kernels.isa);
     const uint32_t cores = cpl_cpu_count();
     snprintf(out->device, sizeof out->device, "%u core%s of %s", cores, cores == 1 ? "" : "s", cpu.name);

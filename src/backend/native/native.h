@@ -10,12 +10,14 @@
 enum { CPL_NATIVE_TEAM_MAX = 8 };
 
 /* Tokens a pass: enough that weights cross from L3 a few times only, short enough that nothing waits long behind a
- * pass. fp32 computes so slowly that its weights cost nothing to stream again: half as many (60 ms at 100 GFLOP/s). */
+ * pass. What computes in fp32 is so slow that its weights cost nothing to stream again: half as many (60 ms at 100
+ * GFLOP/s). */
 enum { CPL_NATIVE_BATCH_TOKENS = 512, CPL_NATIVE_BATCH_TOKENS_FP32 = 256 };
 
 /* What has kernels, on every rung, and what is said of the rest. */
-#define CPL_NATIVE_PRECISIONS (1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_INT8)
-#define CPL_NATIVE_REASON     "the native backend runs fp32 and int8 only in this version"
+#define CPL_NATIVE_PRECISIONS                                                                                          \
+    (1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_BF16 | 1u << CPL_PRECISION_FP16 | 1u << CPL_PRECISION_INT8)
+#define CPL_NATIVE_REASON "the native backend runs fp32, bf16, fp16 and int8 in this version"
 
 /* Parts of a pass, for those who count them (cpl_load_options.count_stages, setting stages=1). */
 typedef enum cpl_native_stage {
@@ -26,7 +28,7 @@ typedef enum cpl_native_stage {
     CPL_NATIVE_UP,
     CPL_NATIVE_DOWN,
     CPL_NATIVE_NORM,
-    CPL_NATIVE_QUANTISE,
+    CPL_NATIVE_CONVERT,
     CPL_NATIVE_HEAD,
     CPL_NATIVE_STAGES
 } cpl_native_stage;
@@ -69,13 +71,36 @@ cpl_native_limits cpl_native_limits_of(const cpl_model *model, const cpl_load_op
 cpl_status cpl_native_check_batch(const cpl_native_limits *limits, const cpl_arch *arch, const cpl_batch *batch,
                                   cpl_error *err);
 
-/* A matrix in panels (kernels.h) of fp32 (b) or of int8 (b8; b is NULL), with its bias padded to whole panels. */
+/* What a matrix is stored as; the kernels say what that is computed with (cpl_native_arithmetic). */
+typedef enum cpl_native_kind { CPL_NATIVE_F32, CPL_NATIVE_BF16, CPL_NATIVE_FP16, CPL_NATIVE_I8 } cpl_native_kind;
+
+/* A matrix in its kind's panels (kernels.h), with its bias padded to whole panels. */
 typedef struct cpl_native_matrix {
-    float *b, *bias;
-    cpl_packed_i8 b8;
-    cpl_rows_i8 input; /* how factors become int8; q, ldq and scale are the session's */
+    cpl_native_kind kind;
+    void *b;
+    float *bias;
+    cpl_packed_i8 b8;  /* I8 */
+    cpl_rows_i8 input; /* I8: how factors become int8; q, ldq and scale are the session's */
     uint32_t n, k;
 } cpl_native_matrix;
+
+/* Rows in the form that kinds with cpl_native_converts need them in. */
+typedef struct cpl_native_operand {
+    void *at;
+    size_t stride; /* bytes */
+    float *scale;  /* one a row; I8 */
+} cpl_native_operand;
+
+/* c = epilogue(a m^T + bias); with kinds that convert, a is what the converted rows were made of. */
+typedef struct cpl_native_product {
+    const cpl_native_matrix *m;
+    const float *a;
+    size_t lda;
+    float *c; /* and the residual */
+    size_t ldc;
+    uint32_t rows, panels;
+    cpl_epilogue epilogue;
+} cpl_native_product;
 
 typedef struct cpl_native_norm {
     float *gamma, *beta;
@@ -92,7 +117,8 @@ struct cpl_weights {
     cpl_native_head head;
     cpl_host host;
     cpl_kernels kernels;
-    cpl_precision precision; /* INT8: the layers' six matrices are int8, everything else is fp32 */
+    cpl_precision precision;
+    cpl_native_kind kind; /* of the layers' six matrices; everything else is fp32 */
     cpl_arch arch;
     cpl_pooling pooling;
     cpl_native_limits limits; /* a session's scratch is made for */
@@ -114,14 +140,12 @@ struct cpl_session {
     cpl_native_head head;
     const cpl_weights *weights;
     size_t hidden_stride, mid_stride;
-    size_t quant_stride; /* bytes */
-    float *x;            /* tokens_max x hidden: the residual stream */
-    float *q, *k, *v;    /* rows of one group of sequences; attention's output replaces q */
-    float *mid;          /* block_rows x intermediate */
-    float *cls, *cls_q;  /* sequences_max x hidden: rows of the [CLS]-only last layer */
+    float *x;           /* tokens_max x hidden: the residual stream */
+    float *q, *k, *v;   /* rows of one group of sequences; attention's output replaces q */
+    float *mid;         /* block_rows x intermediate */
+    float *cls, *cls_q; /* sequences_max x hidden: rows of the [CLS]-only last layer */
     float *attention[CPL_NATIVE_TEAM_MAX];
-    void *quantised;    /* int8: block_rows rows, the factor of the product at hand */
-    float *quant_scale; /* their scales */
+    cpl_native_operand converted; /* block_rows of them, the factor of the product at hand; for kinds that convert */
 
     uint64_t stage_ns[CPL_NATIVE_STAGES]; /* CPU time of the calling thread: neighbours on its core do not count */
     double stage_flops[CPL_NATIVE_STAGES];
@@ -139,6 +163,30 @@ typedef struct cpl_native_bump {
 } cpl_native_bump;
 
 float *cpl_native_take(cpl_native_bump *b, size_t floats);
+
+/* matrix.c */
+cpl_native_kind cpl_native_kind_of(cpl_precision precision);
+/* "avx512-vdpbf16ps", "fp32 avx2": what products of the kind run on. */
+const char *cpl_native_arithmetic(const cpl_kernels *k, cpl_native_kind kind);
+/* Room for n columns of kk weights. */
+void cpl_native_matrix_take(cpl_native_matrix *m, cpl_native_kind kind, cpl_native_bump *b, const cpl_kernels *k,
+                            uint32_t n, uint32_t kk);
+/* Everything zero, as packing needs it. */
+void cpl_native_matrix_clear(cpl_native_matrix *m, const cpl_kernels *k);
+/* row: m->k floats of scratch. Not for I8, whose columns come from a fold (weights.c). */
+void cpl_native_matrix_fill(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight,
+                            const cpl_tensor *bias, float *row);
+uint32_t cpl_native_panels(const cpl_kernels *k, const cpl_native_matrix *m);
+/* 1 when rows are converted before a product. */
+int cpl_native_converts(const cpl_kernels *k, cpl_native_kind kind);
+/* From row to row of converted rows of n; 0 when nothing is converted. */
+size_t cpl_native_row_bytes(const cpl_kernels *k, cpl_native_kind kind, uint32_t n);
+/* `rows` rows of m->k floats at x, ld apart, into to's rows from `from` on. */
+void cpl_native_convert(const cpl_kernels *k, const cpl_native_matrix *m, const cpl_native_operand *to, uint32_t from,
+                        const float *x, uint32_t rows, size_t ld);
+/* Panels [from, to) of x. */
+void cpl_native_multiply(const cpl_kernels *k, const cpl_native_product *x, const cpl_native_operand *converted,
+                         uint32_t from, uint32_t to);
 
 /* The row path's parts, gathered in cpl_native_rows. */
 cpl_status cpl_native_rows_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,

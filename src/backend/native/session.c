@@ -25,9 +25,9 @@ static void lay_out(cpl_session *s, cpl_native_bump *b)
     for (int i = 0; i < CPL_NATIVE_TEAM_MAX; i++)
         s->attention[i] =
             cpl_native_take(b, cpl_attention_f32_scratch(&w->kernels, w->limits.max_length, w->arch.head_size));
-    if (w->precision != CPL_PRECISION_INT8) return;
-    s->quantised = cpl_native_take(b, w->block_rows * s->quant_stride / sizeof(float));
-    s->quant_scale = cpl_native_take(b, w->block_rows);
+    if (!s->converted.stride) return;
+    s->converted.at = cpl_native_take(b, w->block_rows * s->converted.stride / sizeof(float));
+    s->converted.scale = cpl_native_take(b, w->block_rows);
 }
 
 cpl_status cpl_native_rows_open(cpl_session **out, cpl_weights *w, cpl_error *err)
@@ -40,7 +40,7 @@ cpl_status cpl_native_rows_open(cpl_session **out, cpl_weights *w, cpl_error *er
     s->hidden_stride = cpl_row_stride(w->arch.hidden);
     s->mid_stride = cpl_row_stride(w->arch.intermediate);
     const uint32_t widest = w->arch.intermediate > w->arch.hidden ? w->arch.intermediate : w->arch.hidden;
-    s->quant_stride = cpl_row_stride((cpl_i8_row_bytes(&w->kernels, widest) + 3) / sizeof(float)) * sizeof(float);
+    s->converted.stride = cpl_native_row_bytes(&w->kernels, w->kind, widest);
     cpl_native_bump count = {NULL, 0};
     lay_out(s, &count);
     s->block = w->host.allocate(count.used, 4096);
@@ -64,7 +64,7 @@ void cpl_native_rows_stages(const cpl_session *s, uint64_t *ns, double *ops)
 static void log_stages(const cpl_session *s)
 {
     static const char *const names[CPL_NATIVE_STAGES] = {"embedding", "qkv",   "attention", "output", "ffn up",
-                                                         "ffn down",  "norms", "quantise",  "head"};
+                                                         "ffn down",  "norms", "rows",      "head"};
     double total = 0;
     for (int i = 0; i < CPL_NATIVE_STAGES; i++) total += (double)s->stage_ns[i];
     if (total <= 0) return;
@@ -72,7 +72,7 @@ static void log_stages(const cpl_session *s)
     int used = snprintf(line, sizeof line, "native stages, %.3f s in %llu passes of %llu tokens:", total * 1e-9,
                         (unsigned long long)s->passes, (unsigned long long)s->tokens);
     for (int i = 0; i < CPL_NATIVE_STAGES; i++) {
-        if (i == CPL_NATIVE_QUANTISE && s->weights->precision != CPL_PRECISION_INT8) continue;
+        if (i == CPL_NATIVE_CONVERT && !s->converted.stride) continue;
         used += snprintf(line + used, sizeof line - (size_t)used, " %s %.1f %%", names[i],
                          100 * (double)s->stage_ns[i] / total);
         if (s->stage_flops[i] > 0)

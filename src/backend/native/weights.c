@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* weights.c - load: every matrix packed once into the chosen kernels' panels, in one block on huge pages; in int8 the
- * layers' matrices quantised on the way.
+/* weights.c - load: every matrix packed once into the chosen kernels' panels, in one block on huge pages; the layers'
+ * matrices in the kind of the precision (matrix.c).
  *
  * The idea: the layout is described once (lay_out) and walked twice, first to count, then to hand out the pieces; so
  * size and use can't disagree, and unload frees one block. The word table is copied as stored (half the memory for
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/precision.h"
 #include "base/error.h"
 
 enum { ALIGN = 64, BLOCK_ALIGN = 4096 };
@@ -23,31 +24,6 @@ float *cpl_native_take(cpl_native_bump *b, size_t floats)
     float *p = b->base ? (float *)(void *)(b->base + b->used) : NULL;
     b->used += (floats * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
     return p;
-}
-
-static void take_matrix(cpl_native_matrix *m, cpl_native_bump *b, const cpl_kernels *k, uint32_t n, uint32_t kk)
-{
-    m->n = n;
-    m->k = kk;
-    m->b = cpl_native_take(b, cpl_gemm_f32_packed_count(k, n, kk));
-    m->bias = cpl_native_take(b, (size_t)cpl_gemm_f32_panels(k, n) * k->nr);
-}
-
-/* One of a layer's matrices, in the precision of the load. */
-static void take_layer_matrix(const cpl_weights *w, cpl_native_matrix *m, cpl_native_bump *b, uint32_t n, uint32_t kk)
-{
-    const cpl_kernels *k = &w->kernels;
-    if (w->precision != CPL_PRECISION_INT8) {
-        take_matrix(m, b, k, n, kk);
-        return;
-    }
-    const size_t padded = (size_t)cpl_gemm_i8_panels(k, n) * k->i8_nr;
-    m->n = n;
-    m->k = kk;
-    m->b8.b = (int8_t *)cpl_native_take(b, (cpl_gemm_i8_packed_bytes(k, n, kk) + 3) / sizeof(float));
-    m->b8.scale = cpl_native_take(b, padded);
-    m->b8.start = (int32_t *)(void *)cpl_native_take(b, padded);
-    m->bias = cpl_native_take(b, padded);
 }
 
 static void take_norm(cpl_native_norm *norm, cpl_native_bump *b, uint32_t n)
@@ -68,19 +44,19 @@ static void lay_out(cpl_weights *w, cpl_native_bump *b)
     const uint32_t h = a->hidden, f = a->intermediate;
     for (uint32_t l = 0; l < a->layers; l++) {
         cpl_native_layer *y = &w->layers[l];
-        take_layer_matrix(w, &y->q, b, h, h);
-        take_layer_matrix(w, &y->k, b, h, h);
-        take_layer_matrix(w, &y->v, b, h, h);
-        take_layer_matrix(w, &y->out, b, h, h);
+        cpl_native_matrix_take(&y->q, w->kind, b, k, h, h);
+        cpl_native_matrix_take(&y->k, w->kind, b, k, h, h);
+        cpl_native_matrix_take(&y->v, w->kind, b, k, h, h);
+        cpl_native_matrix_take(&y->out, w->kind, b, k, h, h);
         take_norm(&y->attention_norm, b, h);
-        take_layer_matrix(w, &y->up, b, f, h);
-        take_layer_matrix(w, &y->down, b, h, f);
+        cpl_native_matrix_take(&y->up, w->kind, b, k, f, h);
+        cpl_native_matrix_take(&y->down, w->kind, b, k, h, f);
         take_norm(&y->output_norm, b, h);
         for (int i = 0; w->precision == CPL_PRECISION_INT8 && i < 4; i++) y->input[i] = cpl_native_take(b, h);
     }
     if (a->head == CPL_HEAD_POOLER_CLASSIFIER) {
-        take_matrix(&w->pooler, b, k, h, h);
-        take_matrix(&w->classifier, b, k, a->labels, h);
+        cpl_native_matrix_take(&w->pooler, CPL_NATIVE_F32, b, k, h, h);
+        cpl_native_matrix_take(&w->classifier, CPL_NATIVE_F32, b, k, a->labels, h);
     }
     take_norm(&w->embedding_norm, b, h);
     w->position = cpl_native_take(b, (size_t)a->positions * h);
@@ -100,12 +76,8 @@ static void fill_norm(cpl_native_norm *to, const cpl_tensor *gamma, const cpl_te
 static void fill_matrix_i8(cpl_native_matrix *m, const cpl_kernels *k, const cpl_fold *fold, uint32_t layer,
                            cpl_fold_matrix which, float *row)
 {
-    const size_t padded = (size_t)cpl_gemm_i8_panels(k, m->n) * k->i8_nr;
     int8_t *q = (int8_t *)(void *)(row + m->k);
-    memset(m->b8.b, 0, cpl_gemm_i8_packed_bytes(k, m->n, m->k));
-    memset(m->b8.scale, 0, padded * sizeof(float));
-    memset(m->b8.start, 0, padded * sizeof(int32_t));
-    memset(m->bias, 0, padded * sizeof(float));
+    cpl_native_matrix_clear(m, k);
     for (uint32_t n = 0; n < m->n; n++) {
         float scale;
         cpl_fold_column(fold, layer, which, n, row, q, &scale, &m->bias[n]);
@@ -127,25 +99,6 @@ static void fill_layer_i8(cpl_native_layer *y, const cpl_kernels *k, const cpl_f
     for (int i = 0; i < CPL_FOLD_MATRICES; i++) fill_matrix_i8(all[i], k, fold, layer, (cpl_fold_matrix)i, row);
 }
 
-static void fill_matrix_f32(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight, float *row)
-{
-    const size_t padded = (size_t)cpl_gemm_f32_panels(k, m->n) * k->nr;
-    if (padded != m->n) memset(m->b, 0, cpl_gemm_f32_packed_count(k, m->n, m->k) * sizeof(float));
-    memset(m->bias, 0, padded * sizeof(float));
-    for (uint32_t n = 0; n < m->n; n++) {
-        cpl_tensor_read_f32(weight, (size_t)n * m->k, m->k, row);
-        cpl_gemm_f32_pack(k, m->b, n, m->k, row);
-    }
-}
-
-/* row: m->k floats of scratch. */
-static void fill_matrix(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight, const cpl_tensor *bias,
-                        float *row)
-{
-    fill_matrix_f32(m, k, weight, row);
-    if (bias->data) fill(m->bias, bias);
-}
-
 static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, const cpl_fold *fold, float *row)
 {
     const cpl_kernels *k = &w->kernels;
@@ -158,16 +111,16 @@ static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, const cpl_
             fill_layer_i8(y, k, fold, l, row);
             continue;
         }
-        fill_matrix(&y->q, k, &s->q_weight, &s->q_bias, row);
-        fill_matrix(&y->k, k, &s->k_weight, &s->k_bias, row);
-        fill_matrix(&y->v, k, &s->v_weight, &s->v_bias, row);
-        fill_matrix(&y->out, k, &s->out_weight, &s->out_bias, row);
-        fill_matrix(&y->up, k, &s->up_weight, &s->up_bias, row);
-        fill_matrix(&y->down, k, &s->down_weight, &s->down_bias, row);
+        cpl_native_matrix_fill(&y->q, k, &s->q_weight, &s->q_bias, row);
+        cpl_native_matrix_fill(&y->k, k, &s->k_weight, &s->k_bias, row);
+        cpl_native_matrix_fill(&y->v, k, &s->v_weight, &s->v_bias, row);
+        cpl_native_matrix_fill(&y->out, k, &s->out_weight, &s->out_bias, row);
+        cpl_native_matrix_fill(&y->up, k, &s->up_weight, &s->up_bias, row);
+        cpl_native_matrix_fill(&y->down, k, &s->down_weight, &s->down_bias, row);
     }
     if (w->arch.head == CPL_HEAD_POOLER_CLASSIFIER) {
-        fill_matrix(&w->pooler, k, &from->pooler_weight, &from->pooler_bias, row);
-        fill_matrix(&w->classifier, k, &from->classifier_weight, &from->classifier_bias, row);
+        cpl_native_matrix_fill(&w->pooler, k, &from->pooler_weight, &from->pooler_bias, row);
+        cpl_native_matrix_fill(&w->classifier, k, &from->classifier_weight, &from->classifier_bias, row);
     }
     fill_norm(&w->embedding_norm, &from->embedding_norm_weight, &from->embedding_norm_bias);
     fill(w->position, &from->position_embedding);
@@ -215,6 +168,7 @@ static void set_up(cpl_weights *w, const cpl_model *model, const cpl_load_option
     w->head.path = &cpl_native_rows;
     w->host = *host;
     w->precision = options->precision;
+    w->kind = cpl_native_kind_of(w->precision);
     w->arch = model->arch;
     w->pooling = model->pooling;
     w->limits = cpl_native_limits_of(model, options);
@@ -241,11 +195,13 @@ cpl_status cpl_native_rows_load(cpl_weights **out, const cpl_model *model, const
     }
     report->weight_bytes = w->block_bytes;
     report->precision = w->precision;
-    report->batch_tokens = w->precision == CPL_PRECISION_FP32 ? CPL_NATIVE_BATCH_TOKENS_FP32 : CPL_NATIVE_BATCH_TOKENS;
-    if (w->precision == CPL_PRECISION_INT8)
-        snprintf(report->kernels, sizeof report->kernels, "%s, int8 products %s", w->kernels.isa, w->kernels.i8_isa);
-    else
+    report->batch_tokens =
+        cpl_native_converts(&w->kernels, w->kind) ? CPL_NATIVE_BATCH_TOKENS : CPL_NATIVE_BATCH_TOKENS_FP32;
+    if (w->kind == CPL_NATIVE_F32)
         snprintf(report->kernels, sizeof report->kernels, "%s", w->kernels.isa);
+    else
+        snprintf(report->kernels, sizeof report->kernels, "%s, %s products %s", w->kernels.isa,
+                 cpl_precision_name(w->precision), cpl_native_arithmetic(&w->kernels, w->kind));
     *out = w;
     return CPL_OK;
 }

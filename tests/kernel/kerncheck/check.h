@@ -34,7 +34,10 @@
     X(quantise_i8)                                                                                                     \
     X(weights_i8)                                                                                                      \
     X(magnitudes_f32)                                                                                                  \
-    X(gemm_i8)
+    X(gemm_i8)                                                                                                         \
+    X(round_bf16)                                                                                                      \
+    X(gemm_bf16)                                                                                                       \
+    X(gemm_fp16)
 
 typedef struct check check;
 

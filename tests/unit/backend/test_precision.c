@@ -83,6 +83,23 @@ static void auto_follows_a_fixed_order(void **state)
     assert_int_equal(resolve(&p, reason, CPL_PRECISION_AUTO, 1, 0, &err), CPL_UNSUPPORTED);
 }
 
+static void a_backends_own_rule_comes_first(void **state)
+{
+    (void)state;
+    char reason[160];
+    cpl_precision p;
+    cpl_caps caps = {.precisions = BIT(FP32) | BIT(BF16) | BIT(INT8), .automatic = CPL_PRECISION_INT8};
+    assert_int_equal(cpl_precision_resolve(&p, reason, sizeof reason, CPL_PRECISION_AUTO, 0, "x", &caps, NULL), CPL_OK);
+    assert_int_equal(p, CPL_PRECISION_BF16); /* no rule */
+    snprintf(caps.automatic_rule, sizeof caps.automatic_rule, "whenever it rains");
+    assert_int_equal(cpl_precision_resolve(&p, reason, sizeof reason, CPL_PRECISION_AUTO, 0, "x", &caps, NULL), CPL_OK);
+    assert_int_equal(p, CPL_PRECISION_INT8);
+    assert_string_equal(reason, "auto: int8 (whenever it rains)");
+    caps.automatic = CPL_PRECISION_FP16; /* what doesn't run is never taken */
+    assert_int_equal(cpl_precision_resolve(&p, reason, sizeof reason, CPL_PRECISION_AUTO, 0, "x", &caps, NULL), CPL_OK);
+    assert_int_equal(p, CPL_PRECISION_BF16);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -90,6 +107,7 @@ int main(void)
         cmocka_unit_test(what_runs_is_what_was_asked),
         cmocka_unit_test(nothing_is_replaced_unasked),
         cmocka_unit_test(auto_follows_a_fixed_order),
+        cmocka_unit_test(a_backends_own_rule_comes_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -234,12 +234,12 @@ static void failures_name_what_and_leave_nothing(void **state)
     cpl_open_options o = CPL_OPTIONS(cpl_open_options);
     o.precision = "int9";
     assert_int_equal(cpl_scorer_open(&s, CROSS_ENCODER, &o, &e), CPL_INVALID);
-    o.precision = "bf16";
+    o.precision = "fp8";
     assert_int_equal(cpl_scorer_open(&s, CROSS_ENCODER, &o, &e), CPL_UNSUPPORTED);
     o.fallback = 1;
     assert_int_equal(cpl_scorer_open(&s, CROSS_ENCODER, &o, &e), CPL_OK);
-    assert_string_equal(cpl_scorer_describe(s)->precision_effective, "fp32");
-    assert_non_null(strstr(cpl_scorer_describe(s)->precision_reason, "bf16 requested"));
+    assert_string_equal(cpl_scorer_describe(s)->precision_effective, "int8");
+    assert_non_null(strstr(cpl_scorer_describe(s)->precision_reason, "fp8 requested"));
     cpl_pair bad[200];
     for (int i = 0; i < 200; i++) bad[i] = pairs[i];
     bad[150].document = cpl_text_of("caf\xE9");
