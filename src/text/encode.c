@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/utf8.h"
 #include "text/encoder.h"
@@ -199,6 +200,7 @@ cpl_status cpl_tokenizer_set_tables(cpl_tokenizer *t, cpl_error *err)
     }
     k->lower = t->lower ? 0x20 : 0;
     t->scan = cpl_scan_best();
+    t->identity = (cpl_clock_ns() + 1) * 0x9E3779B97F4A7C15u ^ (uint64_t)(uintptr_t)t;
     cpl_tokenizer_scratch *scratch = NULL;
     cpl_status st = cpl_tokenizer_scratch_open(&scratch, err);
     if (!st) st = cpl_tokenizer_set_pages(t, scratch, err);
@@ -230,12 +232,22 @@ void cpl_tokenizer_set_matches(cpl_tokenizer *t)
 cpl_status cpl_tokenizer_scratch_open(cpl_tokenizer_scratch **out, cpl_error *err)
 {
     *out = calloc(1, sizeof **out);
-    return *out ? CPL_OK : cpl_fail_memory(err, sizeof **out);
+    if (!*out) return cpl_fail_memory(err, sizeof **out);
+    size_t bytes = sizeof(cpl_cut) << CPL_CUT_BITS;
+    (*out)->cuts = aligned_alloc(64, bytes);
+    if ((*out)->cuts) {
+        memset((*out)->cuts, 0, bytes);
+        return CPL_OK;
+    }
+    free(*out);
+    *out = NULL;
+    return cpl_fail_memory(err, bytes);
 }
 
 void cpl_tokenizer_scratch_close(cpl_tokenizer_scratch *s)
 {
     if (!s) return;
+    free(s->cuts);
     free(s->word);
     free(s->text);
     free(s->run);

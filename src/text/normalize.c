@@ -184,62 +184,79 @@ static size_t step(cpl_encoder *e, const char *data, size_t n, size_t at)
     return at;
 }
 
-/* The jamo of a syllable, three bytes each. */
+/* The jamo of a syllable, three bytes each: U+1100 and on, U+1161 and on, U+11A8 and on. */
 static inline size_t write_hangul(char *to, uint32_t c)
 {
     uint32_t at = c - 0xAC00, lead = at / 588, vowel = at % 588 / 28, tail = at % 28;
-    uint32_t jamo[3] = {0x1100 + lead, 0x1161 + vowel, 0x11A7 + tail};
-    for (int i = 0; i < 3; i++) {
-        uint32_t bytes = 0x8080E1u | (jamo[i] >> 6 & 0x3F) << 8 | (jamo[i] & 0x3F) << 16;
-        memcpy(to + 3 * i, &bytes, sizeof bytes);
-    }
+    uint32_t first = 0x8084E1 + (lead << 16), second = 0xA185E1 + (vowel << 16);
+    uint32_t third = tail < 25 ? 0xA786E1 + (tail << 16) : 0x8087E1 + ((tail - 25) << 16);
+    memcpy(to, &first, 4);
+    memcpy(to + 3, &second, 4);
+    memcpy(to + 6, &third, 4);
     return tail ? 9 : 6;
+}
+
+/* The four bytes at `at`, zeros behind the text. */
+static inline uint32_t four_bytes(const char *data, size_t n, size_t at)
+{
+    uint32_t x = 0;
+    if (__builtin_expect(n - at >= 4, 1))
+        memcpy(&x, data + at, 4);
+    else
+        for (size_t i = 0; i < n - at; i++) x |= (uint32_t)(uint8_t)data[at + i] << 8 * i;
+    return x;
+}
+
+/* The page of the character that begins x, and its size; page 0, which says STEPS, for all but two and three bytes. */
+static inline uint32_t page_of(uint32_t x, size_t *size)
+{
+    if ((x & 0xC0C0F0) == 0x8080E0) {
+        uint32_t page = (x & 0x0F) << 6 | (x >> 8 & 0x3F);
+        *size = 3;
+        return page < 32 ? 0 : page;
+    }
+    *size = 2;
+    return (x & 0xC0E0) == 0x80C0 ? x & 0x1F : 0; /* 0 and 1 are overlong; their pages say STEPS too */
 }
 
 /* Characters that are no plain ASCII, as far as they go and the window has room; returns where they end. */
 static size_t take_others(cpl_encoder *e, const char *data, size_t n, size_t at)
 {
     const cpl_tokenizer *t = e->t;
-    while (at < n && e->used + STEP_BYTES <= CPL_WINDOW_BYTES) {
-        uint32_t x = 0, size, page;
-        memcpy(&x, data + at, n - at < 4 ? n - at : 4);
+    const uint32_t(*pages)[64] = t->pages;
+    char *to = e->s->window + e->used, *last = e->s->window + CPL_WINDOW_BYTES - STEP_BYTES;
+    while (at < n && to <= last) {
+        uint32_t x = four_bytes(data, n, at);
         if (!(x & 0x80)) {
-            if (t->classes.of[x & 0xFF] != CPL_ASCII_DROP) return at;
+            if (t->classes.of[x & 0xFF] != CPL_ASCII_DROP) break;
             at++;
             continue;
         }
-        if ((x & 0xC0E0) == 0x80C0) {
-            size = 2;
-            page = x & 0x1F; /* 0 and 1 are overlong; their pages say STEPS */
-        } else if ((x & 0xC0C0F0) == 0x8080E0) {
-            size = 3;
-            page = (x & 0x0F) << 6 | (x >> 8 & 0x3F);
-            if (page < 32) page = 0;
-        } else {
-            size = page = 0;
-        }
-        uint32_t low = size == 2 ? x >> 8 & 0x3F : x >> 16 & 0x3F, entry = t->pages[t->page_of[page]][low];
-        char *to = e->s->window + e->used;
-        if (entry & (STEPS | HANGUL)) {
+        size_t size;
+        uint32_t page = page_of(x, &size), low = size == 2 ? x >> 8 & 0x3F : x >> 16 & 0x3F;
+        uint32_t entry = pages[t->page_of[page]][low];
+        if (__builtin_expect(entry & (STEPS | HANGUL), 0)) {
             if (entry & HANGUL) {
-                e->used += write_hangul(to, page << 6 | low);
+                to += write_hangul(to, page << 6 | low);
                 at += 3;
                 continue;
             }
+            e->used = (size_t)(to - e->s->window);
             at = step(e, data, n, at);
             if (cpl_encoder_done(e)) return at;
+            to = e->s->window + e->used;
             continue;
         }
         size_t spaced = entry & SPACED ? 1 : 0;
         uint32_t bytes = entry & COPY ? x : entry;
         *to = ' ';
-        to += spaced;
-        memcpy(to, &bytes, sizeof bytes);
-        to += entry >> 24 & 3;
+        memcpy(to + spaced, &bytes, sizeof bytes);
+        to += spaced + (entry >> 24 & 3);
         *to = ' ';
-        e->used = (size_t)(to - e->s->window) + spaced;
+        to += spaced;
         at += size;
     }
+    e->used = (size_t)(to - e->s->window);
     return at;
 }
 

@@ -37,6 +37,7 @@ struct cpl_tokenizer {
     cpl_arena arena; /* everything below lives here, the struct apart */
     cpl_vocab vocab;
     uint32_t vocab_size;
+    uint64_t identity; /* no other tokenizer of this process has it, also no earlier one */
     int32_t unk_id;
     size_t word_chars_max;
     bool clean, cjk, strip, lower;
@@ -58,7 +59,17 @@ typedef struct cpl_nonstarter {
     uint32_t combining_class;
 } cpl_nonstarter;
 
+enum { CPL_CUT_IDS = 10, CPL_CUT_BITS = 11 };
+
+/* A word that was cut lately, and its ids: one cache line. */
+typedef struct cpl_cut {
+    cpl_vocab_key key; /* its first half mixed with the tokenizer's identity */
+    uint32_t size, count;
+    int32_t ids[CPL_CUT_IDS];
+} cpl_cut;
+
 struct cpl_tokenizer_scratch {
+    cpl_cut *cuts;                                  /* 2^CPL_CUT_BITS of them, each where its word's hash says */
     char window[CPL_WINDOW_BYTES + CPL_SCAN_SLACK]; /* normalised text, as far as it is not ids yet */
     uint16_t starts[CPL_WINDOW_BYTES + CPL_SCAN_SLACK], ends[CPL_WINDOW_BYTES + CPL_SCAN_SLACK]; /* of its words */
     uint64_t hashes[CPL_WINDOW_BYTES];

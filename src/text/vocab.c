@@ -341,25 +341,6 @@ cpl_status cpl_vocab_build(cpl_vocab *v, cpl_arena *arena, cpl_vocab_entry *entr
     return st ? st : build_table(v, arena, entries, n, word_chars_max, err);
 }
 
-size_t cpl_vocab_longest(const cpl_vocab *v, cpl_vocab_kind kind, const char *text, size_t n, int32_t *value)
-{
-    const cpl_vocab_unit *units = v->units;
-    uint32_t at = (uint32_t)kind, best = 0;
-    size_t best_size = 0;
-    for (size_t i = 0; i < n;) {
-        uint32_t next = units[at].base >> 1 ^ (uint8_t)text[i];
-        if (units[next].parent != at) break;
-        at = next;
-        i++;
-        if (units[at].base & 1) {
-            best = at;
-            best_size = i;
-        }
-    }
-    if (best_size) *value = v->values[best];
-    return best_size;
-}
-
 int cpl_vocab_begins(const cpl_vocab *v, cpl_vocab_kind kind, unsigned char byte)
 {
     return v->units[v->units[kind].base >> 1 ^ byte].parent == (uint32_t)kind;

@@ -41,11 +41,12 @@ typedef struct cpl_vocab_key {
     uint64_t half[2];
 } cpl_vocab_key;
 
-/* One cache line of the table. mark: size << 24 | id, 0: empty. */
+/* One cache line of the table. mark: size << 24 | id, 0: empty. full: a word of this line had to go to its other one.
+ */
 typedef struct cpl_vocab_line {
     struct {
         cpl_vocab_key key;
-        uint32_t mark, unused[3];
+        uint32_t mark, full, unused[2]; /* full: of way 0 */
     } way[CPL_VOCAB_WAYS];
 } cpl_vocab_line;
 
@@ -64,12 +65,29 @@ cpl_status cpl_vocab_sort(cpl_vocab_entry *entries, size_t n, cpl_error *err);
 cpl_status cpl_vocab_build(cpl_vocab *v, cpl_arena *arena, cpl_vocab_entry *entries, size_t n, size_t word_chars_max,
                            cpl_error *err);
 
-/* Bytes of the longest entry of `kind` that text begins with, its value in *value; 0: none. */
-size_t cpl_vocab_longest(const cpl_vocab *v, cpl_vocab_kind kind, const char *text, size_t n, int32_t *value);
 /* 1: an entry of `kind` begins with this byte. */
 int cpl_vocab_begins(const cpl_vocab *v, cpl_vocab_kind kind, unsigned char byte);
 
-/* ---- the table, inline because it is looked at for every word ------------------------------------------------- */
+/* ---- look-ups, inline because they are made for every word ----------------------------------------------------- */
+
+/* Bytes of the longest entry of `kind` that text begins with, its value in *value; 0: none. */
+static inline size_t cpl_vocab_longest(const cpl_vocab *v, cpl_vocab_kind kind, const char *text, size_t n,
+                                       int32_t *value)
+{
+    const cpl_vocab_unit *units = v->units;
+    uint32_t at = (uint32_t)kind, base = units[at].base, best = 0;
+    size_t best_size = 0;
+    for (size_t i = 0; i < n;) {
+        uint32_t next = base >> 1 ^ (uint8_t)text[i++];
+        if (units[next].parent != at) break;
+        at = next;
+        base = units[at].base;
+        best = base & 1 ? at : best;
+        best_size = base & 1 ? i : best_size;
+    }
+    if (best_size) *value = v->values[best];
+    return best_size;
+}
 
 static inline uint64_t cpl_vocab_hash(cpl_vocab_key key)
 {

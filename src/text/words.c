@@ -56,6 +56,32 @@ static inline cpl_vocab_key key_of(const char *word, size_t n)
     return key;
 }
 
+/* A word of the window that is not in the table: cut, unless that was done lately. */
+static __attribute__((noinline)) void cut_again(cpl_encoder *e, const char *word, size_t n, uint64_t hash)
+{
+    const cpl_tokenizer *t = e->t;
+    cpl_vocab_key key = key_of(word, n);
+    cpl_cut *cut = &e->s->cuts[hash >> 8 & ((1u << CPL_CUT_BITS) - 1)];
+    key.half[0] ^= t->identity;
+    if (!((cut->key.half[0] ^ key.half[0]) | (cut->key.half[1] ^ key.half[1]) | (cut->size ^ n))) {
+        if (e->count + CPL_CUT_IDS <= e->room) {
+            memcpy(e->ids + e->count, cut->ids, sizeof cut->ids);
+            e->count += cut->count;
+        } else {
+            for (uint32_t i = 0; i < cut->count; i++) cpl_encoder_put(e, cut->ids[i]);
+        }
+        return;
+    }
+    size_t before = e->count;
+    cut_short_enough(e, word, n);
+    size_t count = e->count - before;
+    if (count > CPL_CUT_IDS || e->count > e->room) return;
+    memcpy(cut->ids, e->ids + before, count * sizeof *cut->ids);
+    cut->key = key;
+    cut->size = (uint32_t)n;
+    cut->count = (uint32_t)count;
+}
+
 /* Words of the window, the first of them number `from`. */
 static void look_up(cpl_encoder *e, size_t from, size_t n)
 {
@@ -78,9 +104,10 @@ static void look_up(cpl_encoder *e, size_t from, size_t n)
         size_t line = cpl_vocab_line_of(v, s->hashes[i]);
         int32_t id = cpl_vocab_in_line(v, line, key, size);
         if (__builtin_expect(id < 0, 0)) {
-            id = cpl_vocab_in_line(v, cpl_vocab_other_line(v, line, s->hashes[i]), key, size);
+            if (v->lines[line].way[0].full)
+                id = cpl_vocab_in_line(v, cpl_vocab_other_line(v, line, s->hashes[i]), key, size);
             if (id < 0) {
-                cut_short_enough(e, word, size);
+                cut_again(e, word, size, s->hashes[i]);
                 continue;
             }
         }
