@@ -238,6 +238,21 @@ class Others(Files):
     def quality(self, *args):
         return json.loads(run("bench", "quality", *args, "--json")[0])
 
+    def test_bench_tokenizer(self):
+        args = ("bench", "tokenizer", "--model", self.model("cross-encoder"), "--seconds", "0.05", "--json")
+        for threads in "1", "3":
+            got = json.loads(run(*args, "--megabytes", "0.1", "--threads", threads)[0])
+            self.assertEqual([r["text"] for r in got["results"]], ["english", "accented", "cjk", "hangul"])
+            for r in got["results"]:
+                self.assertTrue(1e5 <= r["bytes"] < 1.02e5 and 0 < r["ids"] < r["bytes"])
+                self.assertTrue(0 < r["mb_per_s_min"] <= r["mb_per_s"] <= r["mb_per_s_max"] and r["repeats"] >= 5)
+        path = os.path.join(self.dir, "text.txt")
+        run("bench", "tokenizer", "--text", "cjk", "--megabytes", "0.1", "--write", path)
+        written = json.loads(run(*args, "--input", path)[0])["results"][0]
+        self.assertEqual((written["bytes"], written["ids"]), (got["results"][2]["bytes"], got["results"][2]["ids"]))
+        for wrong in ("--text", "greek"), ("--threads", "0"), ("--megabytes", "0"), ("--write", path), ("--input", path, "--text", "cjk"):
+            run(*args, *wrong, status=2)
+
     def test_bench_kernel(self):
         out, _ = run("bench", "kernel", "--isa", "all", "--kernel", "gemm", "--seconds", "0.001", "--json")
         results = json.loads(out)["results"]
