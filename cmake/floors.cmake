@@ -13,6 +13,11 @@ set(CPL_ISAS_arm neon dotprod i8mm)
 set(CPL_ISA_neon "") # every 64-bit ARM has it
 set(CPL_ISA_dotprod -march=armv8.2-a+dotprod)
 set(CPL_ISA_i8mm -march=armv8.2-a+dotprod+i8mm)
+if(CMAKE_C_COMPILER_ID STREQUAL GNU) # it would move loads up until the tiles' sums no longer fit into registers
+  foreach(isa IN LISTS CPL_ISAS_arm)
+    list(APPEND CPL_ISA_${isa} -fno-schedule-insns)
+  endforeach()
+endif()
 
 set(CPL_FAMILY other)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
