@@ -37,8 +37,10 @@ static double run_int8_ref(uint64_t rounds, float *sink)
 
 /* ---- which loop -------------------------------------------------------------------------------------------------- */
 
+#if defined(__x86_64__)
 /* Cores with AMX start two 512-bit multiply-adds a cycle; of other AVX-512 cores some start one, some two. */
 static double wide_per_cycle(const cpl_cpu *cpu) { return cpu->features & CPL_CPU_AMX_TILE ? 2 : 0; }
+#endif
 
 static void choose_int8(cpl_peak_loop *out, cpl_isa isa, const cpl_cpu *cpu)
 {
