@@ -75,6 +75,16 @@ function(cpl_floor name)
       WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}/proto DEPENDS ${published_paths} ${CMAKE_SOURCE_DIR}/cmake/embed.cmake
       VERBATIM)
     list(APPEND sources ${gen}/descriptors.c)
+    # Pages that the program serves.
+    file(GLOB pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.html)
+    foreach(page IN LISTS pages)
+      get_filename_component(stem ${page} NAME_WE)
+      add_custom_command(OUTPUT ${gen}/${stem}_html.c
+        COMMAND ${CMAKE_COMMAND} -DINPUT=${page} -DOUTPUT=${gen}/${stem}_html.c -DNAME=cpl_${stem}_html
+                -P ${CMAKE_SOURCE_DIR}/cmake/embed.cmake
+        DEPENDS ${page} ${CMAKE_SOURCE_DIR}/cmake/embed.cmake VERBATIM)
+      list(APPEND sources ${gen}/${stem}_html.c)
+    endforeach()
   endif()
   if(NOT sources)
     file(WRITE ${CMAKE_BINARY_DIR}/empty_${name}.c "typedef int cpl_empty_${name};\n")

@@ -356,7 +356,10 @@ void cpl_call_abort(cpl_call *call, cpl_grpc_code code, const char *message)
 void cpl_call_refuse(cpl_call *call, int http_status, const char *message)
 {
     if (call->finished) return;
-    cpl_plain_fail(call, http_status, message);
+    if (call->streaming)
+        cpl_plain_end(call, false);
+    else
+        cpl_plain_fail(call, http_status, message);
     end_service(call);
 }
 
@@ -446,7 +449,9 @@ cpl_status cpl_call_send(cpl_call *call, const void *message, size_t n)
 void cpl_call_finish(cpl_call *call, cpl_grpc_code code, const char *message)
 {
     CPL_ASSERT(call->service_has);
-    if (!call->finished && call->plain) {
+    if (!call->finished && call->streaming) {
+        cpl_plain_end(call, code == CPL_GRPC_OK);
+    } else if (!call->finished && call->plain) {
         cpl_plain_fail(call, cpl_http_status_of_grpc(code), message);
     } else if (!call->finished) {
         cpl_call_decide(call, code, message);

@@ -297,6 +297,7 @@ static const char *reason_of(int http_status)
     return "Other";
 }
 
+/* n: the body's length; SIZE_MAX: not known. */
 static void write_head(cpl_buf *out, const cpl_call *call, int http_status, const char *content_type, size_t n,
                        bool close)
 {
@@ -306,8 +307,11 @@ static void write_head(cpl_buf *out, const cpl_call *call, int http_status, cons
     const time_t now = time(NULL);
     struct tm t;
     gmtime_r(&now, &t);
-    cpl_buf_print(out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n", http_status,
-                  reason_of(http_status), content_type, n);
+    cpl_buf_print(out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n", http_status, reason_of(http_status), content_type);
+    if (n < SIZE_MAX)
+        cpl_buf_print(out, "Content-Length: %zu\r\n", n);
+    else if (call->conn->http1->parser.http_minor > 0)
+        cpl_buf_text(out, "Transfer-Encoding: chunked\r\n");
     cpl_buf_print(out, "Date: %s, %02d %s %d %02d:%02d:%02d GMT\r\n", days[t.tm_wday], t.tm_mday, months[t.tm_mon],
                   1900 + t.tm_year, t.tm_hour, t.tm_min, t.tm_sec);
     cpl_record r;
@@ -335,4 +339,39 @@ void cpl_http1_reply(cpl_call *call, int http_status, const char *content_type, 
     if (!call->head && n) cpl_channel_write(&c->channel, body, n);
     cpl_buf_deinit(&head);
     if (close) end_after_writing(c);
+}
+
+/* HTTP/1.0 knows no chunks: there the connection's end is the reply's. */
+void cpl_http1_stream(cpl_call *call, const char *content_type)
+{
+    cpl_connection *c = call->conn;
+    cpl_http1 *h = c->http1;
+    if (h->parser.http_minor == 0) h->keep_alive = false;
+    cpl_buf head = {0};
+    write_head(&head, call, 200, content_type, SIZE_MAX, !h->keep_alive || c->draining);
+    cpl_channel_write(&c->channel, head.data, head.size);
+    cpl_buf_deinit(&head);
+}
+
+void cpl_http1_piece(cpl_call *call, const void *data, size_t n)
+{
+    cpl_connection *c = call->conn;
+    const bool chunked = c->http1->parser.http_minor > 0;
+    char size[24];
+    const int size_n = snprintf(size, sizeof size, "%zx\r\n", n);
+    if (c->channel.unsent.size - c->channel.unsent_at > CPL_UNREAD_BYTES_MAX) {
+        cpl_channel_end(&c->channel, "the client doesn't read the stream it asked for");
+        return;
+    }
+    if (chunked) cpl_channel_write(&c->channel, size, (size_t)size_n);
+    cpl_channel_write(&c->channel, data, n);
+    if (chunked) cpl_channel_write(&c->channel, "\r\n", 2);
+}
+
+void cpl_http1_stream_end(cpl_call *call, bool whole)
+{
+    cpl_connection *c = call->conn;
+    call->stream_open = false;
+    if (whole && c->http1->parser.http_minor > 0 && !call->head) cpl_channel_write(&c->channel, "0\r\n\r\n", 5);
+    if (!whole || !c->http1->keep_alive || c->draining) end_after_writing(c);
 }

@@ -32,6 +32,8 @@ void cpl_loop_post(cpl_loop *loop, cpl_post *post)
     if (!head) uv_async_send(&loop->wake);
 }
 
+bool cpl_loop_timer_start(cpl_loop *loop, cpl_deadline *timer) { return cpl_deadline_add(&loop->deadlines, timer); }
+void cpl_loop_timer_stop(cpl_loop *loop, cpl_deadline *timer) { cpl_deadline_remove(&loop->deadlines, timer); }
 void **cpl_loop_user(cpl_loop *loop) { return &loop->user; }
 
 static void run_posts(cpl_loop *loop)

@@ -90,8 +90,14 @@ static ssize_t read_body(nghttp2_session *session, int32_t stream_id, uint8_t *b
     if (n > length) n = length;
     if (n) memcpy(buf, call->out.data + call->out_at, n);
     call->out_at += n;
-    if (call->out_at == call->out.size) *data_flags |= NGHTTP2_DATA_FLAG_EOF;
-    return (ssize_t)n;
+    if (call->out_at < call->out.size) return (ssize_t)n;
+    if (!call->streaming || call->finished) {
+        *data_flags |= NGHTTP2_DATA_FLAG_EOF;
+        return (ssize_t)n;
+    }
+    cpl_buf_clear(&call->out);
+    call->out_at = 0;
+    return n ? (ssize_t)n : NGHTTP2_ERR_DEFERRED;
 }
 
 static nghttp2_nv pair_of(const char *name, const char *value)
@@ -121,6 +127,19 @@ static void reply_http2(cpl_call *call, int http_status, const char *content_typ
     cpl_channel_touch(&call->conn->channel);
 }
 
+static void stream_http2(cpl_call *call, const char *content_type)
+{
+    nghttp2_nv nva[CPL_REPLY_PAIRS_MAX];
+    nva[0] = pair_of(":status", "200");
+    nva[1] = pair_of("content-type", content_type);
+    const size_t count = cpl_record_pairs(nva, 2, &call->initial);
+    nghttp2_data_provider provider = {.source = {.ptr = call}, .read_callback = read_body};
+    nghttp2_session *session = call->conn->channel.session;
+    if (nghttp2_submit_response(session, call->stream_id, nva, count, call->head ? NULL : &provider))
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_INTERNAL_ERROR);
+    cpl_channel_touch(&call->conn->channel);
+}
+
 /* ---- both ---------------------------------------------------------------------------------------------------- */
 
 void cpl_plain_reply(cpl_call *call, int http_status, const char *content_type, const void *body, size_t n)
@@ -146,4 +165,48 @@ void cpl_plain_fail(cpl_call *call, int http_status, const char *message)
     cpl_plain_reply(call, http_status, json ? "application/json" : "text/plain; charset=utf-8", body.data,
                     body.failed ? 0 : body.size);
     cpl_buf_deinit(&body);
+}
+
+/* ---- replies in pieces --------------------------------------------------------------------------------------- */
+
+void cpl_call_stream(cpl_call *call, const char *content_type)
+{
+    CPL_ASSERT(call->service_has && call->plain);
+    if (call->finished || call->responded) return;
+    call->responded = call->streaming = true;
+    if (call->conn->http1)
+        cpl_http1_stream(call, content_type);
+    else
+        stream_http2(call, content_type);
+}
+
+void cpl_call_write(cpl_call *call, const void *data, size_t n)
+{
+    CPL_ASSERT(call->plain);
+    if (call->finished || !call->streaming || call->head || !n) return;
+    if (call->conn->http1) {
+        cpl_http1_piece(call, data, n);
+        return;
+    }
+    cpl_buf_add(&call->out, data, n);
+    if (call->out.failed || cpl_call_unread(call) > CPL_UNREAD_BYTES_MAX)
+        nghttp2_submit_rst_stream(call->conn->channel.session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
+    else
+        nghttp2_session_resume_data(call->conn->channel.session, call->stream_id);
+    cpl_channel_touch(&call->conn->channel);
+}
+
+void cpl_plain_end(cpl_call *call, bool whole)
+{
+    cpl_call_decide(call, CPL_GRPC_OK, NULL);
+    if (call->conn->http1) {
+        cpl_http1_stream_end(call, whole);
+        return;
+    }
+    nghttp2_session *session = call->conn->channel.session;
+    if (!whole)
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
+    else if (!call->head)
+        nghttp2_session_resume_data(session, call->stream_id);
+    cpl_channel_touch(&call->conn->channel);
 }

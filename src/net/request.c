@@ -6,7 +6,7 @@
  * budget has room; past it they are owed (call->unconsumed) and a poll every THIRST_NS pays when there is room again.
  * Partial requests alone can fill the budget and wait for each other, so one that has starved for STARVED_NS_MAX is
  * answered RESOURCE_EXHAUSTED; and since windows already granted may overshoot, past 5/4 of the budget a call that
- * brings more bytes is answered at once. A stream's replies count too, and end it once UNREAD_BYTES_MAX of them wait:
+ * brings more bytes is answered at once. A stream's replies count too, and end it once 1 MiB of them waits:
  * a few bytes of request can ask for thousands of reply.
  *
  * Codes are those of gRPC's own table (doc/statuscodes.md), but for a message cut short, which is the client's doing
@@ -20,8 +20,7 @@
 
 static const uint64_t THIRST_NS = 5000000, STARVED_NS_MAX = 10000000000;
 enum {
-    HEADER_OVERHEAD = 32,           /* a field's, as HTTP/2 counts header lists */
-    UNREAD_BYTES_MAX = 1024 * 1024, /* of a stream's replies */
+    HEADER_OVERHEAD = 32, /* a field's, as HTTP/2 counts header lists */
 };
 
 int cpl_request_begin(nghttp2_session *session, const nghttp2_frame *frame, void *user)
@@ -188,7 +187,7 @@ static void feed(cpl_call *call, const uint8_t *data, size_t n)
             cpl_call_abort(call, CPL_GRPC_UNIMPLEMENTED, "the method takes one request message and more were sent");
             return;
         }
-        if (call->method->streams_in && cpl_call_unread(call) > UNREAD_BYTES_MAX) {
+        if (call->method->streams_in && cpl_call_unread(call) > CPL_UNREAD_BYTES_MAX) {
             cpl_call_abort(call, CPL_GRPC_RESOURCE_EXHAUSTED, "the client sends on and doesn't read the replies");
             return;
         }

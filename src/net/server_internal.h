@@ -14,6 +14,8 @@ typedef struct cpl_server_loop cpl_server_loop;
 
 typedef struct cpl_http1 cpl_http1;
 
+enum { CPL_UNREAD_BYTES_MAX = 1024 * 1024 }; /* of a stream's replies */
+
 typedef struct cpl_connection {
     cpl_channel channel; /* first: events find the connection by it */
     cpl_http1 *http1;    /* not NULL: it speaks HTTP/1.1, and the channel has no session */
@@ -51,6 +53,7 @@ struct cpl_call {
     void *user;
     bool plain;          /* plain HTTP, not gRPC */
     bool head;           /* ... and the reply's body is not wanted */
+    bool streaming;      /* ... and the reply comes in pieces */
     bool stream_open;    /* nghttp2 knows the stream; HTTP/1.1: the reply isn't written yet */
     bool has_message;    /* unary: `unary` is filled */
     bool half_closed;    /* END_STREAM came */
@@ -165,7 +168,9 @@ void cpl_plain_data(cpl_call *call, const uint8_t *data, size_t n);
 void cpl_plain_whole(cpl_call *call); /* the request's end */
 /* Decides the call and answers; it must not be finished. On HTTP/1.1 the caller drops it. */
 void cpl_plain_reply(cpl_call *call, int http_status, const char *content_type, const void *body, size_t n);
-/* The same with the method's error_body. */
+/* A streamed reply's end; whole: in good order. Decides the call. */
+void cpl_plain_end(cpl_call *call, bool whole);
+/* As cpl_plain_reply, with the method's error_body. */
 void cpl_plain_fail(cpl_call *call, int http_status, const char *message);
 bool cpl_server_has_room(const cpl_server *s, uint64_t quarters); /* request.c's */
 
@@ -176,6 +181,10 @@ void cpl_http1_close(cpl_http1 *h); /* NULL is fine */
 void cpl_http1_received(cpl_connection *c, const uint8_t *data, size_t n);
 /* Writes the reply; the connection goes on with the next request once the call is gone. */
 void cpl_http1_reply(cpl_call *call, int http_status, const char *content_type, const void *body, size_t n);
+/* A reply in pieces: its head, one piece, and its end, after which the connection goes on or, if not whole, ends. */
+void cpl_http1_stream(cpl_call *call, const char *content_type);
+void cpl_http1_piece(cpl_call *call, const void *data, size_t n);
+void cpl_http1_stream_end(cpl_call *call, bool whole);
 /* A call has gone: the next request, if one waits. May end the connection. */
 void cpl_http1_call_gone(cpl_connection *c);
 /* No new request; ends the connection unless one is being answered. */

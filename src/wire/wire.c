@@ -45,6 +45,8 @@ static void fill_methods(cpl_wire *w)
          .error_body = cpl_tei_error_body},
         {.path = "/health", .verb = CPL_VERB_GET, .message = cpl_tei_health, .error_body = cpl_tei_error_body},
         {.path = "/info", .verb = CPL_VERB_GET, .message = cpl_tei_info, .error_body = cpl_tei_error_body},
+        {.path = "/", .verb = CPL_VERB_GET, .message = cpl_live_page},
+        {.path = "/live", .verb = CPL_VERB_GET, .message = cpl_live_events, .cancelled = cpl_stream_cancelled},
         {.path = "/metrics", .verb = CPL_VERB_GET, .message = cpl_prometheus_message},
     };
     for (int i = 0; i < CPL_WIRE_METHODS; i++) {
@@ -125,6 +127,7 @@ cpl_status cpl_wire_loop_started(cpl_loop *loop, void *wire, cpl_error *err)
     l->wire = w;
     l->loop = loop;
     l->told.run = tell_streams;
+    l->live.expired = cpl_live_tick;
     cpl_status st = cpl_tokenizer_scratch_open(&l->scratch, err);
     if (!st) st = cpl_window_open(&l->window, cpl_clock_ns(), err);
     if (st) {
@@ -152,6 +155,7 @@ void cpl_wire_loop_stopped(cpl_loop *loop, void *wire)
     }
     pthread_mutex_unlock(&w->lock);
     CPL_ASSERT(!l->streams);
+    cpl_loop_timer_stop(loop, &l->live);
     *cpl_loop_user(loop) = NULL;
     free_loop(l);
 }

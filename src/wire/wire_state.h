@@ -15,7 +15,7 @@ typedef struct cpl_wire_op cpl_wire_op;
 typedef struct cpl_wire_loop cpl_wire_loop;
 typedef struct cpl_wire_stream cpl_wire_stream;
 
-enum { CPL_WIRE_METHODS = 13 };
+enum { CPL_WIRE_METHODS = 15 };
 
 struct cpl_wire {
     cpl_wire_options options;
@@ -40,6 +40,7 @@ struct cpl_wire_loop {
     size_t free_bytes;        /* what those hold */
     cpl_wire_stream *streams; /* open streaming calls */
     cpl_post told;            /* health has changed */
+    cpl_deadline live;        /* the next event of /live, while somebody looks */
     atomic_bool told_pending;
 };
 
@@ -81,6 +82,9 @@ void cpl_tei_embed(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 void cpl_tei_health(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 void cpl_tei_info(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 void cpl_tei_error_body(cpl_buf *out, int http_status, const char *message);
+void cpl_live_page(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_live_events(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_live_tick(cpl_deadline *timer);
 void cpl_prometheus_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 /* Latency windows of all network threads, merged. *sum is zeroed by the caller; 72 KB. */
 void cpl_wire_window_sum(cpl_window_sum *sum, cpl_wire *w);

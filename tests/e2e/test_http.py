@@ -182,6 +182,39 @@ class Embed(unittest.TestCase):
             self.assertIn("has no vectors", error["error"])
 
 
+class Live(unittest.TestCase):
+    def test_the_page_needs_nothing_from_elsewhere(self):
+        with Server("--model", model("cross-encoder")) as server, Http(server.address) as web:
+            status, headers, page = web.ask("GET", "/")
+            self.assertEqual(status, 200)
+            self.assertTrue(headers["Content-Type"].startswith("text/html"))
+            self.assertNotRegex(page, r"https?://|<link|src=|@import")
+            self.assertIn('new EventSource("live")', page)
+
+    def test_events_are_totals_that_rise_and_a_drain_ends_them(self):
+        with Server("--model", model("cross-encoder")) as server, Http(server.address) as web:
+            stream = http.client.HTTPConnection(*server.address.rsplit(":", 1), timeout=60)
+            stream.request("GET", "/live")
+            reply = stream.getresponse()
+            self.assertEqual((reply.status, reply.headers["Content-Type"]), (200, "text/event-stream"))
+            events = []
+            while len(events) < 3:
+                line = reply.readline()
+                if line.startswith(b"data: "):
+                    events.append(json.loads(line[6:]))
+                    web.post("/rerank", {"query": "a", "texts": ["b", "c"]})
+            self.assertEqual([e["pairs"] for e in events], [0, 2, 4])
+            self.assertEqual(events[2]["done"] - events[0]["done"], 2)
+            self.assertEqual(events[2]["pass_sequences"][-1], events[2]["passes"])
+            self.assertEqual(sorted(events[2]["pass_tokens"]), events[2]["pass_tokens"])
+            self.assertTrue(all(a["at_ns"] < b["at_ns"] for a, b in zip(events, events[1:])))
+            self.assertEqual(events[0]["models"][0]["precision"], "fp32")
+            web.connection.close()
+            server.signal()
+            self.assertEqual([x for x in reply.read().split(b"\n\n") if x.strip() and not x.strip().startswith(b"data: ")], [])
+            stream.close()
+
+
 class About(unittest.TestCase):
     def test_health_info_and_the_rest(self):
         with Server("--model", model("cross-encoder")) as server, Http(server.address) as web:

@@ -29,6 +29,15 @@ static void on_plain(cpl_call *call, const uint8_t *body, size_t n, void *user)
     cpl_call_respond(call, 200, "text/plain", body, n);
 }
 
+static void on_pieces(cpl_call *call, const uint8_t *body, size_t n, void *user)
+{
+    (void)user;
+    cpl_call_stream(call, "text/plain");
+    cpl_call_write(call, body, n);
+    cpl_call_write(call, "more", 4);
+    cpl_call_finish(call, n == 3 ? CPL_GRPC_ABORTED : CPL_GRPC_OK, NULL);
+}
+
 static void answer(cpl_call *call, const uint8_t *message, size_t n, void *user)
 {
     cpl_text path = cpl_call_metadata(call, ":path");
@@ -82,9 +91,10 @@ static cpl_server *make_server(void)
         {.path = "/l", .message = on_late, .cancelled = on_late_cancelled},
         {.path = "/s", .streams_in = 1, .message = on_stream, .half_closed = on_half_closed, .cancelled = on_cancelled},
         {.path = "/p", .verb = CPL_VERB_POST, .message = on_plain},
+        {.path = "/c", .verb = CPL_VERB_POST, .message = on_pieces},
         {.path = "/g", .verb = CPL_VERB_GET, .message = on_late, .cancelled = on_late_cancelled}};
     cpl_server_options options = {.methods = methods,
-                                  .method_count = 5,
+                                  .method_count = 6,
                                   .loops = 1,
                                   .message_bytes_max = 10000,
                                   .header_bytes_max = 2000,

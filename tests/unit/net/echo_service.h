@@ -26,7 +26,7 @@ typedef struct job {
 
 typedef struct echo_service {
     cpl_server *server;
-    cpl_method methods[11];
+    cpl_method methods[12];
     int plain; /* the worker answers plain calls */
     pthread_mutex_t lock;
     pthread_cond_t more;
@@ -174,6 +174,18 @@ static void on_plain(cpl_call *call, const uint8_t *data, size_t n, void *user)
                      reply.data ? reply.size : n);
 }
 
+/* As many pieces of 10 bytes as x-reply says, and the end; none said: pieces without end, until nobody reads them. */
+static void on_pieces(cpl_call *call, const uint8_t *data, size_t n, void *user)
+{
+    (void)data, (void)n, (void)user;
+    const cpl_text count = cpl_call_metadata(call, "x-reply");
+    const int pieces = count.data ? atoi(count.data) : 1 << 20;
+    cpl_call_stream(call, "text/plain");
+    for (int i = 0; i < pieces && (count.data || !atomic_load(&echo.cancelled)); i++)
+        cpl_call_write(call, "0123456789", 10);
+    if (count.data) cpl_call_finish(call, CPL_GRPC_OK, NULL);
+}
+
 static void plain_error(cpl_buf *out, int http_status, const char *message)
 {
     cpl_buf_print(out, "{%d: %s}", http_status, message);
@@ -217,6 +229,7 @@ static const char *echo_start(cpl_server_options options)
         {.path = "/plain/get", .verb = CPL_VERB_GET, .message = on_plain, .error_body = plain_error},
         {.path = "/plain/fail", .verb = CPL_VERB_POST, .message = on_fail, .error_body = plain_error},
         {.path = "/plain/work", .verb = CPL_VERB_POST, .message = on_work, .cancelled = on_work_cancelled},
+        {.path = "/plain/pieces", .verb = CPL_VERB_GET, .message = on_pieces, .cancelled = on_release},
         {.path = "/plain/hang", .verb = CPL_VERB_POST, .message = on_hang, .cancelled = on_release}};
     memcpy(echo.methods, methods, sizeof methods);
     if (!options.listen) options.listen = any;

@@ -186,6 +186,37 @@ static void limits_hold_while_bytes_come(void **state)
     echo_stop();
 }
 
+static void replies_in_pieces(void **state)
+{
+    (void)state;
+    static reply a;
+    const char *target = echo_start((cpl_server_options){0});
+    raw r = raw_open(target);
+    say(&r, "GET /plain/pieces HTTP/1.1\r\nHost: x\r\nx-reply: 3\r\n\r\n");
+    read_reply(&r, &a, 0);
+    assert_non_null(strstr(a.head, "Transfer-Encoding: chunked"));
+    static const char chunks[] = "a\r\n0123456789\r\na\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n";
+    while (r.in.size < sizeof chunks - 1) assert_true(receive_more(&r));
+    assert_int_equal(r.in.size, sizeof chunks - 1);
+    assert_memory_equal(r.in.data, chunks, sizeof chunks - 1);
+    r.in.size = 0;
+    say(&r, "GET /plain/get HTTP/1.1\r\nHost: x\r\nx-reply: on\r\n\r\n"); /* the connection goes on */
+    read_reply(&r, &a, 0);
+    assert_string_equal(a.body, "on");
+    raw_close(&r);
+    r = raw_open(target); /* no chunks in HTTP/1.0: the end of the connection is the end */
+    say(&r, "GET /plain/pieces HTTP/1.0\r\nx-reply: 2\r\n\r\n");
+    read_reply(&r, &a, 0);
+    while (receive_more(&r)) continue;
+    assert_int_equal(r.in.size, 20);
+    raw_close(&r);
+    r = raw_open(target);
+    say(&r, "GET /plain/pieces HTTP/1.1\r\nHost: x\r\n\r\n"); /* endless, and nobody reads */
+    assert_int_equal(wait_for(&echo.cancelled, 1), 1);
+    raw_close(&r);
+    echo_stop();
+}
+
 /* ---- order and time ---------------------------------------------------------------------------------------------- */
 
 static void pipelined_requests_are_answered_in_order(void **state)
@@ -300,6 +331,7 @@ int main(void)
         cmocka_unit_test_teardown(head_has_no_body, echo_teardown),
         cmocka_unit_test_teardown(a_large_body_is_asked_for, echo_teardown),
         cmocka_unit_test_teardown(limits_hold_while_bytes_come, echo_teardown),
+        cmocka_unit_test_teardown(replies_in_pieces, echo_teardown),
         cmocka_unit_test_teardown(pipelined_requests_are_answered_in_order, echo_teardown),
         cmocka_unit_test_teardown(who_sends_on_and_on_is_cut_off, echo_teardown),
         cmocka_unit_test_teardown(a_client_that_goes_cancels, echo_teardown),
