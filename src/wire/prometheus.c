@@ -119,7 +119,7 @@ static void recent(cpl_buf *out, const cpl_window_sum *sum)
     number(out, "pairs_total", "counter", "Pairs and texts answered.", (double)sum->pairs);
     head(out, "recent_latency_seconds", "gauge", "Quantiles of the last minute, request whole to reply written.");
     for (size_t i = 0; i < sizeof quantiles / sizeof quantiles[0]; i++)
-        cpl_buf_print(out, "couplet_recent_latency_seconds{quantile=\"%g\"} %.9g\n", quantiles[i],
+        cpl_buf_print(out, "couplet_recent_latency_seconds{percentile=\"%g\"} %.9g\n", quantiles[i] * 100,
                       (double)cpl_histogram_at(&sum->latency_ns, quantiles[i]) * 1e-9);
 }
 
