@@ -78,12 +78,13 @@ class Deploy(unittest.TestCase):
     def listening(self, path, process):
         for _ in range(600):
             with open(path) as f:
-                found = re.search(r'msg="Listening on" address=(\S+)', f.read())
+                text = f.read()
+            found = re.search(r'msg="Listening on" address=(\S+)', text)
             if found:
                 return found.group(1)
-            self.assertIsNone(process.poll(), open(path).read())
+            self.assertIsNone(process.poll(), text)
             time.sleep(0.1)
-        self.fail(open(path).read())
+        self.fail(text)
 
     def ask(self, address, query):
         url = f"http://{address}/api/v1/query?" + urllib.parse.urlencode({"query": query})
