@@ -9,10 +9,11 @@ set(CPL_ISA_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16
 set(CPL_ISA_vnni ${CPL_ISA_avx512} -mavx512vnni)
 set(CPL_ISA_bf16 ${CPL_ISA_avx512} -mavx512bf16)
 
-set(CPL_ISAS_arm neon dotprod i8mm)
+set(CPL_ISAS_arm neon dotprod i8mm bfmmla)
 set(CPL_ISA_neon "") # every 64-bit ARM has it
 set(CPL_ISA_dotprod -march=armv8.2-a+dotprod)
 set(CPL_ISA_i8mm -march=armv8.2-a+dotprod+i8mm)
+set(CPL_ISA_bfmmla -march=armv8.2-a+bf16)
 if(CMAKE_C_COMPILER_ID STREQUAL GNU) # it would move loads up until the tiles' sums no longer fit into registers
   foreach(isa IN LISTS CPL_ISAS_arm)
     list(APPEND CPL_ISA_${isa} -fno-schedule-insns)

@@ -174,6 +174,7 @@ int cpl_isa_vnni(cpl_isa isa, const cpl_cpu *cpu)
 
 int cpl_isa_bf16(cpl_isa isa, const cpl_cpu *cpu)
 {
+    if (isa == CPL_ISA_NEON_I8MM) return (cpu->features & CPL_CPU_ARM_BF16) != 0;
     return isa >= CPL_ISA_AVX512 && (cpu->features & CPL_CPU_AVX512_BF16) != 0;
 }
 

@@ -58,7 +58,8 @@ const char *cpl_isa_name(cpl_isa isa);
 int cpl_isa_runs(cpl_isa isa, const cpl_cpu *cpu);
 /* 1 when int8 products on this rung run on AVX-512 VNNI; AVX-512 parts without it multiply int8 as AVX2 does. */
 int cpl_isa_vnni(cpl_isa isa, const cpl_cpu *cpu);
-/* 1 when bf16 products on this rung run on AVX-512 BF16; elsewhere bf16 weights are computed with in fp32. */
+/* 1 when bf16 products on this rung run on AVX-512 BF16 or on ARM's bfmmla; elsewhere bf16 weights are computed with in
+ * fp32. */
 int cpl_isa_bf16(cpl_isa isa, const cpl_cpu *cpu);
 /* The highest rung this CPU has. */
 cpl_isa cpl_isa_best(const cpl_cpu *cpu);

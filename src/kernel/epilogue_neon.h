@@ -25,6 +25,27 @@ CPL_INLINE void cpl_activate_neon(float *c, size_t ldc, uint32_t m, cpl_epilogue
 #undef EACH
 }
 
+/* Where a floating-point tile goes. */
+typedef struct cpl_store_neon_to {
+    float *c;
+    size_t ldc;
+    const float *bias, *residual;
+    size_t ldr;
+    cpl_epilogue epilogue;
+} cpl_store_neon_to;
+
+/* Row i of it, 16 sums: adds, stores. */
+CPL_INLINE void cpl_store_row_neon(const cpl_store_neon_to *t, uint32_t i, const float32x4_t sums[4])
+{
+    CPL_UNROLL for (int j = 0; j < 4; j++)
+    {
+        float32x4_t y = sums[j];
+        if (t->epilogue != CPL_EPILOGUE_NONE) y = vaddq_f32(y, vld1q_f32(t->bias + 4 * j));
+        if (t->epilogue == CPL_EPILOGUE_RESIDUAL) y = vaddq_f32(y, vld1q_f32(t->residual + i * t->ldr + 4 * j));
+        vst1q_f32(t->c + i * t->ldc + 4 * j, y);
+    }
+}
+
 /* Row i of an int8 tile: scales its 16 sums, adds, stores. */
 CPL_INLINE void cpl_finish_row_i8_neon(const cpl_tile_i8 *t, uint32_t i, const int32x4_t sums[4])
 {

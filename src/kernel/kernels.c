@@ -23,6 +23,9 @@ void cpl_kernels_choose(cpl_kernels *k, cpl_isa isa)
     cpl_kernels_neon(k);
     if (isa >= CPL_ISA_NEON_DOTPROD) cpl_kernels_dotprod(k);
     if (isa >= CPL_ISA_NEON_I8MM) cpl_kernels_i8mm(k);
+    cpl_cpu cpu;
+    cpl_cpu_detect(&cpu);
+    if (cpl_isa_bf16(isa, &cpu)) cpl_kernels_bfmmla(k);
 #else
     CPL_ASSERT(!"an ISA of another processor was chosen");
 #endif

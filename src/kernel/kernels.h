@@ -236,6 +236,7 @@ void cpl_kernels_bf16(cpl_kernels *k); /* bf16 on AVX-512 with BF16 */
 void cpl_kernels_neon(cpl_kernels *k);
 void cpl_kernels_dotprod(cpl_kernels *k); /* int8 on NEON with sdot */
 void cpl_kernels_i8mm(cpl_kernels *k);    /* int8 on NEON with smmla */
+void cpl_kernels_bfmmla(cpl_kernels *k);  /* bf16 on NEON with bfmmla */
 
 /* ---- packed matrices --------------------------------------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
 
 void cpl_tile_install_neon(cpl_kernels *k);
 void cpl_i8_install_neon(cpl_kernels *k);
+void cpl_h16_install_neon(cpl_kernels *k);
 /* quantise_i8 into int8 rows in groups of 4 and of 8, for the rungs with products of such. */
 void cpl_quantise4_neon(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld);
 void cpl_quantise8_neon(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld);

@@ -86,6 +86,9 @@ void cpl_peak_choose(cpl_peak_loop *out, cpl_peak_unit unit, cpl_isa isa, const 
 #if defined(__x86_64__)
     if (unit == CPL_PEAK_BF16 && cpl_isa_bf16(isa, cpu))
         *out = (cpl_peak_loop){"vdpbf16ps", cpl_peak_block_bf16, 64, 0, 1};
+#elif defined(__aarch64__)
+    if (unit == CPL_PEAK_BF16 && cpl_isa_bf16(isa, cpu))
+        *out = (cpl_peak_loop){"bfmmla", cpl_peak_block_bfmmla, 32, 0, 1};
 #endif
 }
 

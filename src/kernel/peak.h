@@ -61,6 +61,7 @@ double cpl_peak_block_neon(uint64_t rounds, float *sink);
 double cpl_peak_block_int8_neon(uint64_t rounds, float *sink);
 double cpl_peak_block_dotprod(uint64_t rounds, float *sink);
 double cpl_peak_block_i8mm(uint64_t rounds, float *sink);
+double cpl_peak_block_bfmmla(uint64_t rounds, float *sink);
 double cpl_peak_block_l2_neon(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 double cpl_peak_block_avx2(uint64_t rounds, float *sink);
 double cpl_peak_block_avx512(uint64_t rounds, float *sink);

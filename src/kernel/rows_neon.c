@@ -141,6 +141,7 @@ void cpl_kernels_neon(cpl_kernels *k)
     k->isa = "neon";
     cpl_tile_install_neon(k);
     cpl_i8_install_neon(k);
+    cpl_h16_install_neon(k);
     k->layernorm_f32 = layernorm;
     k->softmax_f32 = softmax;
     k->gelu_f32 = gelu;

@@ -37,16 +37,8 @@ CPL_INLINE void tile_rows(const cpl_tile_f32 *t, const uint32_t rows)
             acc[i][3] = vfmaq_f32(acc[i][3], x, b3);
         }
     }
-    CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
-    {
-        CPL_UNROLL for (int j = 0; j < 4; j++)
-        {
-            float32x4_t y = acc[i][j];
-            if (t->epilogue != CPL_EPILOGUE_NONE) y = vaddq_f32(y, vld1q_f32(t->bias + 4 * j));
-            if (t->epilogue == CPL_EPILOGUE_RESIDUAL) y = vaddq_f32(y, vld1q_f32(t->residual + i * t->ldr + 4 * j));
-            vst1q_f32(t->c + i * t->ldc + 4 * j, y);
-        }
-    }
+    const cpl_store_neon_to s = {t->c, t->ldc, t->bias, t->residual, t->ldr, t->epilogue};
+    CPL_UNROLL for (uint32_t i = 0; i < rows; i++) cpl_store_row_neon(&s, i, acc[i]);
     cpl_activate_neon(t->c, t->ldc, rows, t->epilogue);
 }
 
