@@ -124,6 +124,7 @@ static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
                                                                                           : m->caps.batch_tokens;
         memcpy(m->public.kernels, report.kernels, sizeof m->public.kernels);
     }
+    cpl_model_release_pages(m->model); /* backends have their own copy (backend.h) */
     return CPL_OK;
 }
 

@@ -219,6 +219,8 @@ struct cpl_kernels {
 
     /* out[i] = (a[i] + b[i]) + c[i]: word, type and position embedding. */
     void (*add3_f32)(float *out, const float *a, const float *b, const float *c, size_t n);
+    /* The same with a = scale q: out[i] = fma(scale, q[i], b[i]) + c[i]. */
+    void (*add3_i8)(float *out, const int8_t *q, float scale, const float *b, const float *c, size_t n);
     /* Over rows of n floats, ld apart: mean and maximum, rows in rising order. rows > 0. */
     void (*pool_mean_f32)(float *out, const float *x, size_t rows, size_t n, size_t ld);
     void (*pool_max_f32)(float *out, const float *x, size_t rows, size_t n, size_t ld);

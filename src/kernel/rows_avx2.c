@@ -5,6 +5,7 @@
  * Only a row's last vector goes through vmaskmov (it touches no byte of a masked lane): as a store it costs some 20
  * operations on AMD's cores. */
 #include <math.h>
+#include <string.h>
 
 #include "kernel/avx2.h"
 #include "kernel/math_avx2.h"
@@ -146,6 +147,17 @@ static void add3(float *out, const float *a, const float *b, const float *c, siz
     }
 }
 
+static void add3_i8(float *out, const int8_t *q, float scale, const float *b, const float *c, size_t n)
+{
+    const __m256 by = _mm256_set1_ps(scale);
+    for (size_t i = 0; i < n; i += 8) {
+        int64_t eight = 0;
+        memcpy(&eight, q + i, n - i < 8 ? n - i : 8);
+        const __m256 a = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(eight)));
+        store(out + i, n - i, _mm256_add_ps(_mm256_fmadd_ps(by, a, load(b + i, n - i)), load(c + i, n - i)));
+    }
+}
+
 static void pool_mean(float *out, const float *x, size_t rows, size_t n, size_t ld)
 {
     const __m256 count = _mm256_set1_ps((float)rows);
@@ -179,6 +191,7 @@ void cpl_kernels_avx2(cpl_kernels *k)
     k->tanh_f32 = tanh_all;
     k->transpose_f32 = transpose;
     k->add3_f32 = add3;
+    k->add3_i8 = add3_i8;
     k->pool_mean_f32 = pool_mean;
     k->pool_max_f32 = pool_max;
 }

@@ -169,6 +169,17 @@ static void add3(float *out, const float *a, const float *b, const float *c, siz
     }
 }
 
+static void add3_i8(float *out, const int8_t *q, float scale, const float *b, const float *c, size_t n)
+{
+    const __m512 by = _mm512_set1_ps(scale);
+    FOR16(i, m, n)
+    {
+        const __m512 a = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(m, q + i)));
+        const __m512 ab = _mm512_fmadd_ps(by, a, _mm512_maskz_loadu_ps(m, b + i));
+        _mm512_mask_storeu_ps(out + i, m, _mm512_add_ps(ab, _mm512_maskz_loadu_ps(m, c + i)));
+    }
+}
+
 static void pool_mean(float *out, const float *x, size_t rows, size_t n, size_t ld)
 {
     const __m512 count = _mm512_set1_ps((float)rows);
@@ -203,6 +214,7 @@ void cpl_kernels_avx512(cpl_kernels *k)
     k->tanh_f32 = tanh_all;
     k->transpose_f32 = transpose;
     k->add3_f32 = add3;
+    k->add3_i8 = add3_i8;
     k->pool_mean_f32 = pool_mean;
     k->pool_max_f32 = pool_max;
 }

@@ -64,6 +64,11 @@ static void add3(float *out, const float *a, const float *b, const float *c, siz
     for (size_t i = 0; i < n; i++) out[i] = (a[i] + b[i]) + c[i];
 }
 
+static void add3_i8(float *out, const int8_t *q, float scale, const float *b, const float *c, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = fmaf(scale, q[i], b[i]) + c[i];
+}
+
 static void pool_mean(float *out, const float *x, size_t rows, size_t n, size_t ld)
 {
     for (size_t i = 0; i < n; i++) out[i] = x[i];
@@ -96,6 +101,7 @@ void cpl_kernels_ref(cpl_kernels *k)
         .tanh_f32 = tanh_rows,
         .transpose_f32 = transpose,
         .add3_f32 = add3,
+        .add3_i8 = add3_i8,
         .pool_mean_f32 = pool_mean,
         .pool_max_f32 = pool_max,
     };

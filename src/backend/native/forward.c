@@ -16,6 +16,7 @@
  * Threads: a session belongs to one thread at a time; weights are only read. Rejected: one sequence at a time (weights
  * would stream once a sequence), stages over the whole pass (activations fall out of L2). */
 #include "backend/native/native.h"
+#include "backend/native/words.h"
 
 #include <math.h>
 #include <string.h>
@@ -210,13 +211,8 @@ static void gather_member(void *arg, uint32_t member)
     for (uint32_t i = from; i < to; i++) {
         for (uint32_t t = b->cu_seqlens[i]; t < b->cu_seqlens[i + 1]; t++) {
             float *x = p->s->x + t * p->s->hidden_stride;
-            const size_t at = (size_t)b->ids[t] * h;
-            const float *word = x, *type = w->type + (size_t)b->type_ids[t] * h;
-            if (w->word.dtype == CPL_DTYPE_F32)
-                word = (const float *)w->word.data + at;
-            else
-                cpl_tensor_read_f32(&w->word, at, h, x);
-            w->kernels.add3_f32(x, word, type, w->position + (size_t)(t - b->cu_seqlens[i]) * h, h);
+            cpl_native_words_add(&w->words, &w->kernels, (uint32_t)b->ids[t], w->type + (size_t)b->type_ids[t] * h,
+                                 w->position + (size_t)(t - b->cu_seqlens[i]) * h, x);
         }
     }
 }

@@ -112,6 +112,13 @@ typedef struct cpl_native_layer {
     float *input[4]; /* int8: what q, k and v's factors are multiplied with and added to, then up's (fold.h) */
 } cpl_native_layer;
 
+/* The word table (words.h). */
+typedef struct cpl_native_words {
+    cpl_tensor stored; /* data NULL with q */
+    int8_t *q;
+    float *scale; /* one a row */
+} cpl_native_words;
+
 /* Read-only after load, shared by all sessions. Everything lies in one block. */
 struct cpl_weights {
     cpl_native_head head;
@@ -125,7 +132,7 @@ struct cpl_weights {
     int stages;               /* count time and work of each stage; logged at close */
     uint32_t block_rows;      /* rows that go through a layer together: their activations stay in L2 */
 
-    cpl_tensor word; /* as stored; converted when gathered */
+    cpl_native_words words;
     float *position, *type;
     cpl_native_norm embedding_norm;
     cpl_native_layer *layers;

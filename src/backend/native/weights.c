@@ -9,6 +9,7 @@
  * After load nothing refers to the model: its mapping may go. Read-only from then on, any number of sessions. */
 #include "backend/native/fold.h"
 #include "backend/native/native.h"
+#include "backend/native/words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,12 +33,7 @@ static void take_norm(cpl_native_norm *norm, cpl_native_bump *b, uint32_t n)
     norm->beta = cpl_native_take(b, n);
 }
 
-static size_t word_bytes(const cpl_weights *w)
-{
-    return (size_t)w->arch.vocab * w->arch.hidden * (w->word.dtype == CPL_DTYPE_F32 ? 4 : 2);
-}
-
-static void lay_out(cpl_weights *w, cpl_native_bump *b)
+static void lay_out(cpl_weights *w, cpl_native_bump *b, const cpl_tensor *word)
 {
     const cpl_arch *a = &w->arch;
     const cpl_kernels *k = &w->kernels;
@@ -61,7 +57,7 @@ static void lay_out(cpl_weights *w, cpl_native_bump *b)
     take_norm(&w->embedding_norm, b, h);
     w->position = cpl_native_take(b, (size_t)a->positions * h);
     w->type = cpl_native_take(b, (size_t)a->types * h);
-    w->word.data = cpl_native_take(b, (word_bytes(w) + 3) / 4);
+    cpl_native_words_take(&w->words, b, word, w->precision == CPL_PRECISION_INT8);
 }
 
 static void fill(float *to, const cpl_tensor *from) { cpl_tensor_read_f32(from, 0, cpl_tensor_count(from), to); }
@@ -125,7 +121,7 @@ static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, const cpl_
     fill_norm(&w->embedding_norm, &from->embedding_norm_weight, &from->embedding_norm_bias);
     fill(w->position, &from->position_embedding);
     fill(w->type, &from->type_embedding);
-    memcpy((void *)w->word.data, from->word_embedding.data, word_bytes(w));
+    cpl_native_words_fill(&w->words, k, &from->word_embedding, row);
 }
 
 /* Rows whose widest activation (the FFN's inner one) and residual rows take three quarters of L2, the rest being left
@@ -142,7 +138,7 @@ static uint32_t choose_block_rows(const cpl_weights *w, const cpl_cpu *cpu)
 static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error *err)
 {
     cpl_native_bump count = {NULL, 0};
-    lay_out(w, &count);
+    lay_out(w, &count, &model->weights.word_embedding);
     w->block = w->host.allocate(count.used, BLOCK_ALIGN);
     if (!w->block) return cpl_fail_memory(err, count.used);
     w->block_bytes = count.used;
@@ -152,7 +148,7 @@ static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error
     cpl_native_bump take = {w->block, 0};
     cpl_fold *fold = NULL;
     cpl_status st = CPL_OK;
-    lay_out(w, &take);
+    lay_out(w, &take, &model->weights.word_embedding);
     if (w->precision == CPL_PRECISION_INT8) st = cpl_fold_open(&fold, model, &w->kernels, err);
     if (!st) fill_all(w, &model->weights, fold, row);
     cpl_fold_close(fold);
@@ -172,7 +168,6 @@ static void set_up(cpl_weights *w, const cpl_model *model, const cpl_load_option
     w->arch = model->arch;
     w->pooling = model->pooling;
     w->limits = cpl_native_limits_of(model, options);
-    w->word = model->weights.word_embedding;
     w->stages = settings->stages;
     cpl_kernels_choose(&w->kernels, settings->isa);
     w->block_rows = choose_block_rows(w, &cpu);

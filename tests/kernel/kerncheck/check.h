@@ -29,6 +29,7 @@
     X(tanh_f32)                                                                                                        \
     X(transpose_f32)                                                                                                   \
     X(add3_f32)                                                                                                        \
+    X(add3_i8)                                                                                                         \
     X(pool_mean_f32)                                                                                                   \
     X(pool_max_f32)                                                                                                    \
     X(quantise_i8)                                                                                                     \

@@ -224,6 +224,35 @@ const check_case check_add3_f32 = {
     .wrong = (const check_wrong[]){{"(a + c) + b", install_wrong_add3}, {0}},
 };
 
+static void add3_i8_round(check *c, uint32_t round)
+{
+    const uint32_t n = check_between(c, 1, 100);
+    float *x[2], *y = check_take(c, n * sizeof(float));
+    int8_t *q = check_take(c, n);
+    const float scale = check_uniform(c, 0, 0.1f);
+    for (uint32_t j = 0; j < n; j++) q[j] = (int8_t)((int)check_between(c, 0, 254) - 127);
+    for (int i = 0; i < 2; i++) {
+        x[i] = check_take_floats(c, n, -3, 3);
+        check_spoil(c, x[i], n, (check_kind)(round % CHECK_KINDS));
+    }
+    c->k->add3_i8(y, q, scale, x[0], x[1], n);
+    for (uint32_t j = 0; j < n; j++) CHECK_NEAR(c, y[j], fmaf(scale, q[j], x[0][j]) + x[1][j], 0, "n %u at %u", n, j);
+}
+
+static void without_sign(float *out, const int8_t *q, float scale, const float *b, const float *c, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = fmaf(scale, (uint8_t)q[i], b[i]) + c[i];
+}
+static void install_without_sign(cpl_kernels *k) { k->add3_i8 = without_sign; }
+
+const check_case check_add3_i8 = {
+    .name = "add3_i8",
+    .bound = "0: exact, fma(scale, q, b) + c",
+    .rounds = 60,
+    .round = add3_i8_round,
+    .wrong = (const check_wrong[]){{"bytes read as unsigned", install_without_sign}, {0}},
+};
+
 static void transpose_round(check *c, uint32_t round)
 {
     (void)round;
