@@ -99,6 +99,17 @@ def bench_served(seconds, results):
     return rows, notes
 
 
+def bench_tokenizer(seconds, results):
+    rows = ["| text to ids, one thread, 20 MB generated | first pass MB/s | repeats MB/s (lowest to highest) | M ids/s |",
+            "|---|--:|--:|--:|"]
+    results["tokenizer"] = couplet("bench", "tokenizer", "--seconds", seconds)
+    for r in results["tokenizer"]["results"]:
+        rows.append("| %s | %.0f | %.0f (%.0f to %.0f) | %.1f |" % (
+            r["text"], r["first_pass_mb_per_s"], r["mb_per_s"], r["mb_per_s_min"], r["mb_per_s_max"],
+            r["tokens_per_s"] / 1e6))
+    return rows
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--seconds", type=float, default=3, help="for each figure")
@@ -109,13 +120,14 @@ def main():
     d = results["doctor"]
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     engine = bench_engine(a.seconds, results)
+    tokenizer = bench_tokenizer(a.seconds, results)
     served, notes = bench_served(a.seconds, results)
     peaks = [r["peak_ops_per_s"] for e in results["engine"].values() for r in e["results"]]
     head = ["%s, %d cores, kernels %s, fp32 peak %.0f GFLOP/s (median of those beside the samples); commit %s; `tools/bench.py --seconds %g`. Load generator"
             " and server share the cores. The seeded cross-encoder's speed is real, its scores mean nothing." % (
                 d["cpu"], d["cores"], d["isa"], statistics.median(peaks) / 1e9, commit.stdout.strip() or "unknown",
                 a.seconds)]
-    block = "\n".join(head + [""] + engine + [""] + served + [""] + notes)
+    block = "\n".join(head + [""] + engine + [""] + tokenizer + [""] + served + [""] + notes)
     print(block)
     if a.json:
         pathlib.Path(a.json).write_text(json.dumps(results, indent=1) + "\n")

@@ -318,7 +318,9 @@ static cpl_status build_table(cpl_vocab *v, cpl_arena *arena, const cpl_vocab_en
         uint64_t hash = cpl_vocab_hash(key);
         uint32_t mark = e->size << 24 | (uint32_t)e->value;
         size_t line = cpl_vocab_line_of(v, hash);
-        if (!put_in_line(&lines[line], key, mark)) put_in_line(&lines[cpl_vocab_other_line(v, line, hash)], key, mark);
+        if (put_in_line(&lines[line], key, mark)) continue;
+        lines[line].way[0].full = 1;
+        put_in_line(&lines[cpl_vocab_other_line(v, line, hash)], key, mark);
     }
     free(order);
     v->lines = lines;

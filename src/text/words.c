@@ -5,8 +5,8 @@
  * the comparison. Only a word that is not in the vocabulary whole leaves the loops, for the trie.
  * Invariants: the window has a padding of spaces, so 16 bytes may be read of the last word, and 64 of the last block.
  * Words that don't fit in a window are collected in s->word as far as word_chars_max admits them.
- * Threads: tokenizer shared and read-only, scratch the caller's own.
- * Rejected: a cache of cut words in the scratch (docs/PERFORMANCE.md has what it gave). */
+ * What is kept of cut words is bounded (2^CPL_CUT_BITS of them in a scratch) and known by word and tokenizer.
+ * Threads: tokenizer shared and read-only, scratch the caller's own. */
 #include <string.h>
 
 #include "text/encoder.h"

@@ -214,10 +214,51 @@ static void nul_is_no_padding(void **state)
     cpl_tokenizer_close(t);
 }
 
+/* The table answers for nearly every short word, and never wrongly; the trie for all. */
+static void table_and_trie(void **state)
+{
+    (void)state;
+    enum { WORDS = 6000 };
+    static char texts_of[WORDS][16];
+    static cpl_vocab_entry entries[WORDS];
+    cpl_vocab v;
+    cpl_arena arena;
+    cpl_arena_init(&arena, 1 << 16, 0);
+    for (uint32_t i = 0; i < WORDS; i++) {
+        int n = snprintf(texts_of[i], sizeof texts_of[i], "w%ux", i * 7919u);
+        entries[i] = (cpl_vocab_entry){texts_of[i], (uint32_t)n, i, (int32_t)i, CPL_VOCAB_WORD};
+    }
+    assert_int_equal(cpl_vocab_build(&v, &arena, entries, WORDS, 100, NULL), CPL_OK);
+    size_t first = 0, other = 0;
+    for (uint32_t i = 0; i < WORDS; i++) {
+        size_t n = strlen(texts_of[i]);
+        cpl_vocab_key key = {{0, 0}};
+        memcpy(&key, texts_of[i], n);
+        uint64_t hash = cpl_vocab_hash(key);
+        size_t line = cpl_vocab_line_of(&v, hash);
+        int32_t id = cpl_vocab_in_line(&v, line, key, n), value = -1;
+        first += id >= 0;
+        if (id < 0 && v.lines[line].way[0].full) {
+            id = cpl_vocab_in_line(&v, cpl_vocab_other_line(&v, line, hash), key, n);
+            other += id >= 0;
+        }
+        assert_true(id == -1 || id == (int32_t)i);
+        assert_int_equal(cpl_vocab_longest(&v, CPL_VOCAB_WORD, texts_of[i], n, &value), n);
+        assert_int_equal(value, i);
+    }
+    print_message("of %d words %zu in their line, %zu in the other\n", WORDS, first, other);
+    assert_true(first > WORDS / 2 && other > 0 && (first + other) * 100 > (size_t)WORDS * 90);
+    cpl_arena_deinit(&arena);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(copies), cmocka_unit_test(splits), cmocka_unit_test(texts),
-                                       cmocka_unit_test(long_words), cmocka_unit_test(nul_is_no_padding)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(copies),
+                                       cmocka_unit_test(splits),
+                                       cmocka_unit_test(texts),
+                                       cmocka_unit_test(long_words),
+                                       cmocka_unit_test(nul_is_no_padding),
+                                       cmocka_unit_test(table_and_trie)};
     int runs = 0;
     const cpl_scan *scan;
     printf("seed %d, loops:", SEED);
