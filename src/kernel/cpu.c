@@ -165,6 +165,8 @@ static const struct {
 
 const char *cpl_isa_name(cpl_isa isa) { return isas[isa].name; }
 
+uint32_t cpl_isa_needs(cpl_isa isa) { return isas[isa].needs; }
+
 int cpl_isa_runs(cpl_isa isa, const cpl_cpu *cpu) { return (cpu->features & isas[isa].needs) == isas[isa].needs; }
 
 int cpl_isa_vnni(cpl_isa isa, const cpl_cpu *cpu)

@@ -56,6 +56,8 @@ typedef enum cpl_isa {
 
 const char *cpl_isa_name(cpl_isa isa);
 int cpl_isa_runs(cpl_isa isa, const cpl_cpu *cpu);
+/* The features without which it doesn't run. */
+uint32_t cpl_isa_needs(cpl_isa isa);
 /* 1 when int8 products on this rung run on AVX-512 VNNI; AVX-512 parts without it multiply int8 as AVX2 does. */
 int cpl_isa_vnni(cpl_isa isa, const cpl_cpu *cpu);
 /* 1 when bf16 products on this rung run on AVX-512 BF16 or on ARM's bfmmla; elsewhere bf16 weights are computed with in

@@ -9,23 +9,27 @@
 
 void cpl_kernels_choose(cpl_kernels *k, cpl_isa isa)
 {
+    cpl_cpu cpu;
+    cpl_cpu_detect(&cpu);
+    cpl_kernels_choose_for(k, isa, &cpu);
+}
+
+void cpl_kernels_choose_for(cpl_kernels *k, cpl_isa isa, const cpl_cpu *cpu)
+{
+    (void)cpu;
     cpl_kernels_ref(k);
     if (isa == CPL_ISA_REF) return;
 #if defined(__x86_64__)
     cpl_kernels_avx2(k); /* the AVX-VNNI rung adds nothing yet */
     if (isa < CPL_ISA_AVX512) return;
     cpl_kernels_avx512(k); /* nor does AMX */
-    cpl_cpu cpu;
-    cpl_cpu_detect(&cpu);
-    if (cpl_isa_vnni(isa, &cpu)) cpl_kernels_vnni(k);
-    if (cpl_isa_bf16(isa, &cpu)) cpl_kernels_bf16(k);
+    if (cpl_isa_vnni(isa, cpu)) cpl_kernels_vnni(k);
+    if (cpl_isa_bf16(isa, cpu)) cpl_kernels_bf16(k);
 #elif defined(__aarch64__)
     cpl_kernels_neon(k);
     if (isa >= CPL_ISA_NEON_DOTPROD) cpl_kernels_dotprod(k);
     if (isa >= CPL_ISA_NEON_I8MM) cpl_kernels_i8mm(k);
-    cpl_cpu cpu;
-    cpl_cpu_detect(&cpu);
-    if (cpl_isa_bf16(isa, &cpu)) cpl_kernels_bfmmla(k);
+    if (cpl_isa_bf16(isa, cpu)) cpl_kernels_bfmmla(k);
 #else
     CPL_ASSERT(!"an ISA of another processor was chosen");
 #endif

@@ -228,6 +228,8 @@ struct cpl_kernels {
 
 /* Fills every slot for `isa`, which must run here (cpl_isa_runs). */
 void cpl_kernels_choose(cpl_kernels *k, cpl_isa isa);
+/* The same as if the machine had only the features *cpu lists, which it must have. */
+void cpl_kernels_choose_for(cpl_kernels *k, cpl_isa isa, const cpl_cpu *cpu);
 
 /* The rungs. Each overrides slots in *k; only cpl_kernels_choose calls the ones after ref. */
 void cpl_kernels_ref(cpl_kernels *k);
