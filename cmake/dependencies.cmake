@@ -17,7 +17,8 @@ cpl_dependency(JANSSON jansson>=2.13 libjansson.a)
 cpl_dependency(ZLIB zlib libz.a)
 cpl_dependency(ZSTD libzstd libzstd.a)
 cpl_dependency(UV libuv>=1.40 libuv_a.a)
-cpl_dependency(NGHTTP2 libnghttp2>=1.43 libnghttp2.a)
+# The limit on stream resets came with 1.57; Debian 12 has it in its 1.52.
+cpl_dependency(NGHTTP2 libnghttp2>=1.52 libnghttp2.a)
 cpl_dependency(PROTOBUF_C libprotobuf-c>=1.4 libprotobuf-c.a)
 cpl_dependency(FYAML libfyaml>=0.7 libfyaml.a)
 
