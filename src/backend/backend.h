@@ -75,6 +75,8 @@ typedef struct cpl_caps {
     uint32_t sessions_per_device;         /* 0: as many as there are cores */
     uint32_t devices;
     uint32_t batch_tokens; /* the most it recommends for a pass in any precision; load says what for this one */
+    int numa;              /* 1: device n is NUMA node n; its weights are loaded and its sessions opened on threads that
+                              stay there, so what they touch first is near */
     int teams;             /* 1: run() shares its work out over a team */
     char isa[32];          /* kernel set or runtime version in use */
     char device[96];       /* for people: "2 cores of AMD EPYC" */
@@ -88,7 +90,7 @@ typedef struct cpl_caps {
 typedef struct cpl_load_options {
     uint32_t size;             /* sizeof(cpl_load_options) */
     cpl_precision precision;   /* never AUTO */
-    uint32_t device;           /* index below caps.devices; NUMA node for CPU backends */
+    uint32_t device;           /* index below caps.devices; a NUMA node where caps.numa */
     uint32_t batch_tokens_max; /* the largest pass run() will be given; a single longer sequence (up to the
                                   model's max_length) is always allowed */
     uint32_t batch_sequences_max;

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/thread.h"
+#include "base/topology.h"
 #include "cli/options.h"
 #include "cli/peak_team.h"
 #include "kernel/cpu.h"
@@ -29,6 +30,7 @@ typedef struct findings {
     char features[256];
     cpl_isa isa;
     uint32_t cores;
+    cpl_topology topology;
     double peak_one, peak_all; /* fp32 operations per second, from rest; 0 when not measured */
     size_t count;
     backend_row backends[BACKENDS_MAX];
@@ -69,6 +71,7 @@ static cpl_status examine(findings *f, const cpl_args *a, const cpl_log *log, cp
     cpl_cpu_detect(&f->cpu);
     cpl_cpu_feature_names(f->cpu.features, f->features, sizeof f->features);
     f->cores = cpl_cpu_count();
+    cpl_topology_read(&f->topology, NULL);
     cpl_status st = cpl_isa_choose(&f->isa, NULL, &f->cpu, err);
     if (st) return st;
     cpl_host host;
@@ -103,7 +106,11 @@ static void print_text(const findings *f)
     printf("features   %s\n", f->features);
     printf("caches     L1d %u KiB, L2 %u KiB, L3 %u KiB\n", f->cpu.l1d_bytes >> 10, f->cpu.l2_bytes >> 10,
            f->cpu.l3_bytes >> 10);
-    printf("kernels    %s\n", cpl_isa_name(f->isa));
+    printf("nodes      %u", f->topology.nodes);
+    for (uint32_t n = 0; n < f->topology.nodes; n++)
+        printf("%s node %u with %u CPUs", n ? "," : ":", f->topology.number[n],
+               f->topology.first[n + 1] - f->topology.first[n]);
+    printf("\nkernels    %s\n", cpl_isa_name(f->isa));
     if (f->peak_all > 0)
         printf("fp32 peak  %.1f GFLOP/s on 1 core, %.1f on %u\n", f->peak_one / 1e9, f->peak_all / 1e9, f->cores);
     printf("\nbackend    ");
@@ -159,6 +166,17 @@ static cpl_status print_json(const findings *f, cpl_error *err)
     cpl_json_text(&w, "cpu", f->cpu.name);
     cpl_json_int(&w, "cores", f->cores);
     cpl_json_text(&w, "features", f->features);
+    cpl_json_open(&w, "nodes", '[');
+    for (uint32_t n = 0; n < f->topology.nodes; n++) {
+        cpl_json_open(&w, NULL, '{');
+        cpl_json_int(&w, "node", f->topology.number[n]);
+        cpl_json_open(&w, "cpus", '[');
+        for (uint32_t i = f->topology.first[n]; i < f->topology.first[n + 1]; i++)
+            cpl_json_int(&w, NULL, f->topology.cpu[i]);
+        cpl_json_close(&w, ']');
+        cpl_json_close(&w, '}');
+    }
+    cpl_json_close(&w, ']');
     cpl_json_text(&w, "isa", cpl_isa_name(f->isa));
     cpl_json_open(&w, "backends", '[');
     for (size_t i = 0; i < f->count; i++) add_backend(&f->backends[i], &w);

@@ -38,18 +38,27 @@ static uint64_t workers_wanted(const cpl_batcher *b)
     return by_tokens < b->waiting_sequences ? by_tokens : b->waiting_sequences;
 }
 
+static void count_lent(const cpl_worker *w, int change)
+{
+    w->engine->lent += (uint32_t)change;
+    w->engine->lent_on[w->node] += (uint32_t)change;
+}
+
 static void expect(cpl_engine *e, cpl_worker *w)
 {
     w->coming = true;
     e->coming++;
 }
 
-/* Workers [0, sessions) until `wanted` are coming. */
-static void wake_idle(cpl_engine *e, uint32_t sessions, uint64_t wanted)
+enum { ANY_NODE = CPL_TOPOLOGY_NODES };
+
+/* Workers [0, sessions), of one node or any, until `wanted` are coming. Returns the last one woken, or NULL. */
+static const cpl_worker *wake_idle(cpl_engine *e, uint32_t sessions, uint32_t node, uint64_t wanted)
 {
+    const cpl_worker *last = NULL;
     for (cpl_worker **at = &e->idle_stack; *at && e->coming < wanted;) {
         cpl_worker *w = *at;
-        if (w->index >= sessions) {
+        if (w->index >= sessions || (node != ANY_NODE && w->node != node)) {
             at = &w->idle_next;
             continue;
         }
@@ -57,7 +66,9 @@ static void wake_idle(cpl_engine *e, uint32_t sessions, uint64_t wanted)
         w->woken = true;
         pthread_cond_signal(&w->wake);
         expect(e, w);
+        last = w;
     }
+    return last;
 }
 
 /* The same with lent ones. */
@@ -67,7 +78,7 @@ static void call_back(cpl_engine *e, uint32_t sessions, uint64_t wanted)
         cpl_worker *w = &e->workers[k];
         if (!w->leader || w->coming) continue;
         expect(e, w);
-        e->lent--;
+        count_lent(w, -1);
         atomic_store(&w->recalled, true);
         cpl_crew_nudge(w->leader->crew);
     }
@@ -84,10 +95,10 @@ static void wake_workers(cpl_engine *e, cpl_loaded_model *m, uint64_t now_ns)
 {
     if ((!e->idle_stack && !e->lent) || !cpl_batcher_ready(&m->batcher, now_ns)) return;
     uint64_t wanted = workers_wanted(&m->batcher);
-    wake_idle(e, m->sessions, wanted);
+    const cpl_worker *first = wake_idle(e, m->sessions, ANY_NODE, wanted);
     call_back(e, m->sessions, wanted);
-    if (wanted == 1 && e->idle > 1 && team_for(m, m->batcher.waiting_tokens, e->idle - 1) > 1)
-        wake_idle(e, e->worker_count, 2);
+    if (wanted == 1 && first && team_for(m, m->batcher.waiting_tokens, e->idle_on[first->node] - 1) > 1)
+        wake_idle(e, e->worker_count, first->node, 2);
 }
 
 /* Whatever leaves the queue can move its next event forward: a group that was complete may be followed by one that
@@ -251,13 +262,13 @@ static void make_team(cpl_worker *w, pass *p, uint64_t now_ns)
     p->team = NULL;
     for (uint32_t i = 0; i < e->model_count; i++)
         if (cpl_batcher_ready(&e->models[i].batcher, now_ns)) return;
-    uint32_t members = team_for(p->model, p->take.tokens, e->idle - e->lent);
+    uint32_t members = team_for(p->model, p->take.tokens, e->idle_on[w->node] - e->lent_on[w->node]);
     if (members < 2) return;
     w->crew_pass = cpl_crew_begin(w->crew, members);
     w->seats_taken = 1;
     e->seats_free += members - 1;
     p->team = &w->crew->team;
-    wake_idle(e, e->worker_count, members - 1);
+    wake_idle(e, e->worker_count, w->node, members - 1);
 }
 
 /* (locked) The pass is over: nobody else sits down. */
@@ -372,12 +383,14 @@ static void account_done(cpl_worker *w, const pass *p, cpl_task **ended)
     }
 }
 
-/* (locked) Whose pass has a free seat; NULL: none. */
-static cpl_worker *find_seat(cpl_engine *e)
+/* (locked) Who leads a pass with a free seat on this worker's node, whose cache has the rows and weights; NULL: nobody.
+ */
+static cpl_worker *find_seat(const cpl_worker *w)
 {
+    cpl_engine *e = w->engine;
     for (uint32_t k = 0; e->seats_free && k < e->worker_count; k++) {
         cpl_worker *x = &e->workers[k];
-        if (x->seats_taken && x->seats_taken < x->crew->team.size) return x;
+        if (x->node == w->node && x->seats_taken && x->seats_taken < x->crew->team.size) return x;
     }
     return NULL;
 }
@@ -389,14 +402,14 @@ static void serve(cpl_worker *w, cpl_worker *leader)
     uint64_t number = leader->crew_pass;
     uint32_t seat = leader->seats_taken++;
     e->seats_free--;
-    e->lent++;
+    count_lent(w, 1);
     w->leader = leader;
     atomic_store(&w->recalled, false);
     pthread_mutex_unlock(&e->lock);
     cpl_crew_serve(leader->crew, number, seat, &w->recalled);
     pthread_mutex_lock(&e->lock);
     w->leader = NULL;
-    if (!w->coming) e->lent--;
+    if (!w->coming) count_lent(w, -1);
 }
 
 /* (locked, gives the lock up while asleep or lent) */
@@ -404,7 +417,8 @@ static void sleep_idle(cpl_worker *w)
 {
     cpl_engine *e = w->engine;
     e->idle++;
-    cpl_worker *leader = find_seat(e);
+    e->idle_on[w->node]++;
+    cpl_worker *leader = find_seat(w);
     if (leader) {
         serve(w, leader);
     } else {
@@ -416,6 +430,7 @@ static void sleep_idle(cpl_worker *w)
     if (w->coming) e->coming--;
     w->coming = false;
     e->idle--;
+    e->idle_on[w->node]--;
 }
 
 void cpl_worker_main(void *worker)

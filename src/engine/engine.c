@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine.c - opening and closing: models, workers with their sessions, tokenizer pool, timer; and what can be asked.
  *
- * Everything is sized and opened before the first thread starts, so a failed open has only memory to give back, and a
- * running engine allocates nothing. Closing goes the other way round: refuse, end what waits, let passes finish, stop
- * the threads, close sessions, unload.
+ * Everything is sized and opened before the first task is taken, so a running engine allocates nothing. Closing goes
+ * the other way round: refuse, end what waits, let passes finish, stop the threads, close sessions, unload.
  *
  * Threads: cpl_engine_open's and _close's caller; the rest any. */
 #include "engine/engine.h"
@@ -15,89 +14,6 @@
 
 #include "base/error.h"
 #include "engine/state.h"
-
-/* ---- workers -------------------------------------------------------------------------------------------------- */
-
-static cpl_status size_scratch(cpl_engine *e, cpl_worker *w, cpl_error *err)
-{
-    size_t tokens = e->length_max, sequences = 1, cells = 1;
-    for (uint32_t i = 0; i < e->model_count; i++) {
-        const cpl_loaded_model *m = &e->models[i];
-        const cpl_batch_policy *p = &m->batcher.policy;
-        size_t model_cells = (size_t)p->sequences_max * m->row_width;
-        if (p->tokens_max > tokens) tokens = p->tokens_max;
-        if (p->sequences_max > sequences) sequences = p->sequences_max;
-        if (model_cells > cells) cells = model_cells;
-    }
-    w->slices = malloc(sequences * sizeof *w->slices);
-    w->cu_seqlens = malloc((sequences + 1) * sizeof *w->cu_seqlens);
-    w->ids = malloc(tokens * sizeof *w->ids);
-    w->type_ids = malloc(tokens);
-    w->rows = malloc(cells * sizeof *w->rows);
-    if (!w->slices || !w->cu_seqlens || !w->ids || !w->type_ids || !w->rows)
-        return cpl_fail(err, CPL_NO_MEMORY, "out of memory for a worker's scratch of %zu tokens and %zu rows", tokens,
-                        sequences);
-    return CPL_OK;
-}
-
-static cpl_status open_worker(cpl_engine *e, uint32_t index, cpl_error *err)
-{
-    cpl_worker *w = &e->workers[index];
-    w->engine = e;
-    w->index = index;
-    pthread_cond_init(&w->wake, NULL);
-    cpl_status st = cpl_crew_open(&w->crew, err);
-    if (st) return st;
-    w->sessions = calloc(e->model_count, sizeof(cpl_session *));
-    w->queues = calloc(e->model_count, sizeof(cpl_batcher *));
-    if (!w->sessions || !w->queues) return cpl_fail_memory(err, e->model_count * sizeof(void *));
-    for (uint32_t i = 0; i < e->model_count; i++) {
-        cpl_loaded_model *m = &e->models[i];
-        if (index >= m->sessions) continue;
-        st = m->backend.backend->open(&w->sessions[i], m->weights[index % m->devices], err);
-        if (st) return st;
-        w->queues[i] = &m->batcher;
-    }
-    return size_scratch(e, w, err);
-}
-
-static void close_workers(cpl_engine *e)
-{
-    for (uint32_t k = 0; e->workers && k < e->worker_count; k++) {
-        cpl_worker *w = &e->workers[k];
-        if (!w->engine) break;
-        cpl_thread_join(&w->thread);
-        for (uint32_t i = 0; w->sessions && i < e->model_count; i++)
-            e->models[i].backend.backend->close(w->sessions[i]);
-        cpl_crew_close(w->crew);
-        free(w->sessions);
-        free(w->queues);
-        free(w->slices);
-        free(w->cu_seqlens);
-        free(w->ids);
-        free(w->type_ids);
-        free(w->rows);
-        pthread_cond_destroy(&w->wake);
-    }
-    free(e->workers);
-    e->workers = NULL;
-}
-
-static cpl_status start_threads(cpl_engine *e, bool pin, cpl_error *err)
-{
-    enum { CPUS_MAX = 1024 };
-    int cpus[CPUS_MAX];
-    uint32_t n = cpl_cpu_list(cpus, CPUS_MAX);
-    if (n > CPUS_MAX) n = CPUS_MAX;
-    for (uint32_t k = 0; k < e->worker_count; k++) {
-        char name[24];
-        snprintf(name, sizeof name, "cpl-work-%u", k);
-        int cpu = pin && n ? cpus[k % n] : -1;
-        cpl_status st = cpl_thread_start(&e->workers[k].thread, name, cpu, cpl_worker_main, &e->workers[k], err);
-        if (st) return st;
-    }
-    return cpl_thread_start(&e->timer, "cpl-timer", -1, cpl_timer_main, e, err);
-}
 
 /* How many tokenizer threads there are to be. */
 static uint32_t tokenizer_threads(const cpl_engine *e, uint32_t asked)
@@ -119,6 +35,7 @@ static void init_locks(cpl_engine *e)
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->drained, NULL);
+    pthread_cond_init(&e->opened, NULL);
     pthread_cond_init(&e->timer_wake, &monotonic);
     pthread_mutex_init(&e->pool.lock, NULL);
     pthread_cond_init(&e->pool.wake, NULL);
@@ -134,15 +51,15 @@ cpl_status cpl_engine_open(cpl_engine **out, const cpl_engine_options *o, cpl_er
     e->log = o->log;
     e->inline_text_bytes = o->inline_text_bytes ? o->inline_text_bytes : 16384;
     cpl_host_init(&e->host, o->log);
+    if (o->topology)
+        e->topology = *o->topology;
+    else
+        cpl_topology_read(&e->topology, NULL);
     cpl_status st = cpl_models_open(e, o, err);
     if (!st) st = cpl_flow_open(&e->flow, e, err);
-    if (!st) {
-        e->workers = calloc(e->worker_count, sizeof *e->workers);
-        if (!e->workers) st = cpl_fail_memory(err, e->worker_count * sizeof *e->workers);
-    }
-    for (uint32_t k = 0; !st && k < e->worker_count; k++) st = open_worker(e, k, err);
+    if (!st) st = cpl_workers_open(e, o->pin_workers, err);
     if (!st) st = cpl_token_pool_open(e, tokenizer_threads(e, o->tokenizer_threads), err);
-    if (!st) st = start_threads(e, o->pin_workers, err);
+    if (!st) st = cpl_thread_start(&e->timer, "cpl-timer", -1, cpl_timer_main, e, err);
     if (st) {
         cpl_engine_close(e);
         return st;
@@ -178,6 +95,7 @@ static void stop_threads(cpl_engine *e)
     pthread_mutex_lock(&e->lock);
     e->stopping = true;
     pthread_cond_broadcast(&e->timer_wake);
+    pthread_cond_broadcast(&e->opened);
     for (cpl_worker *w = e->idle_stack; w; w = w->idle_next) {
         w->woken = true;
         pthread_cond_signal(&w->wake);
@@ -199,11 +117,12 @@ void cpl_engine_close(cpl_engine *e)
     cpl_engine_drain(e);
     stop_threads(e);
     cpl_token_pool_close(e);
-    close_workers(e);
+    cpl_workers_close(e);
     cpl_flow_close(e->flow);
     cpl_models_close(e);
     pthread_mutex_destroy(&e->lock);
     pthread_cond_destroy(&e->drained);
+    pthread_cond_destroy(&e->opened);
     pthread_cond_destroy(&e->timer_wake);
     pthread_mutex_destroy(&e->pool.lock);
     pthread_cond_destroy(&e->pool.wake);

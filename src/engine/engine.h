@@ -6,6 +6,7 @@
 #define CPL_ENGINE_ENGINE_H
 
 #include "base/histogram.h"
+#include "base/topology.h"
 #include "engine/batcher.h"
 #include "engine/task.h"
 #include "text/tokenizer.h"
@@ -36,7 +37,8 @@ typedef struct cpl_engine_options {
     uint32_t inline_text_bytes; /* tasks with less text than this are tokenized inline; 0: 16384 */
     cpl_batch_policy policy;    /* zeroed fields: defaults (greedy, backend's token budget) */
     const char *plugin_dir;
-    const cpl_log *log; /* borrowed for the engine's life */
+    const cpl_topology *topology; /* NULL: this machine's */
+    const cpl_log *log;           /* borrowed for the engine's life */
 } cpl_engine_options;
 
 /* Loads every model and starts the threads. On failure *out is NULL and nothing is left behind. */
@@ -59,6 +61,7 @@ typedef struct cpl_engine_model {
     uint64_t weight_bytes;
     uint32_t max_length; /* in effect */
     uint32_t workers, batch_tokens;
+    uint32_t devices; /* copies of the weights */
 } cpl_engine_model;
 uint32_t cpl_engine_tokenizer_threads(const cpl_engine *e);
 uint32_t cpl_engine_model_count(const cpl_engine *e);

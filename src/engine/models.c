@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* models.c - opening what the engine runs: directory, tokenizer, backend, precision, weights; and saying so.
  *
- * Weights are loaded once a device and shared by the workers on it. Everything a model needs is checked here, in the
- * order a person would look for the fault, so that a started engine has nothing left to refuse. Threads: the opener's.
+ * Weights are loaded once a device (for a CPU backend once a NUMA node, from a thread on it) and shared by the workers
+ * on it. Everything a model needs is checked here, in the order a person would look for the fault, so that a started
+ * engine has nothing left to refuse. Threads: the opener's.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,15 +89,53 @@ static void size_queue(cpl_loaded_model *m, const cpl_batch_policy *policy, uint
     m->public.batch_tokens = p.tokens_max;
 }
 
-/* How many sessions it may have, and so how many workers can run it. */
-static void size_sessions(cpl_loaded_model *m, uint32_t workers)
+/* How many sessions it may have, and so how many workers can run it; and how many copies of its weights. */
+static void size_sessions(const cpl_engine *e, cpl_loaded_model *m, uint32_t workers)
 {
     uint32_t devices = m->caps.devices ? m->caps.devices : 1, each = m->caps.sessions_per_device;
+    if (m->caps.numa) devices = cpl_topology_nodes_for(&e->topology, workers);
     if (m->caps.own_threads) each = 1;
     uint64_t most = each ? (uint64_t)each * devices : workers;
     m->sessions = most < workers ? (uint32_t)most : workers;
     m->devices = devices < m->sessions ? devices : m->sessions;
     m->public.workers = m->sessions;
+    m->public.devices = m->devices;
+}
+
+/* One device's load, on a thread of its node where devices are nodes. */
+typedef struct one_load {
+    cpl_engine *engine;
+    cpl_loaded_model *model;
+    const cpl_load_options *options;
+    cpl_load_report *report;
+    cpl_status status;
+    cpl_error error;
+} one_load;
+
+static void load_one(void *arg)
+{
+    one_load *l = arg;
+    cpl_loaded_model *m = l->model;
+    uint32_t device = l->options->device;
+    if (m->caps.numa && l->engine->topology.nodes > 1) cpl_topology_stay(&l->engine->topology, device);
+    l->status =
+        m->backend.backend->load(&m->weights[device], m->model, l->options, l->report, &l->engine->host, &l->error);
+}
+
+static cpl_status load_device(cpl_engine *e, cpl_loaded_model *m, const cpl_load_options *options,
+                              cpl_load_report *report, cpl_error *err)
+{
+    one_load l = {.engine = e, .model = m, .options = options, .report = report};
+    if (m->caps.numa && e->topology.nodes > 1) {
+        cpl_thread t = {0};
+        cpl_status st = cpl_thread_start(&t, "cpl-load", -1, load_one, &l, err);
+        if (st) return st;
+        cpl_thread_join(&t);
+    } else {
+        load_one(&l);
+    }
+    if (l.status && err) *err = l.error;
+    return l.status;
 }
 
 static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_model_options *o,
@@ -114,7 +153,7 @@ static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
                                     .count_stages = o->count_stages,
                                     .settings = o->settings};
         cpl_load_report report = {0};
-        cpl_status st = b->load(&m->weights[d], m->model, &options, &report, &e->host, err);
+        cpl_status st = load_device(e, m, &options, &report, err);
         if (st) return st;
         if (report.precision != m->public.effective)
             return cpl_fail(err, CPL_INTERNAL, "backend '%s' loaded %s where %s was asked for", b->name,
@@ -140,6 +179,9 @@ static void announce(const cpl_engine *e, const cpl_loaded_model *m)
         cpl_log_write(e->log, CPL_LOG_INFO,
                       "model '%s': while nothing waits up to %u workers share a pass, one for every %d tokens", m->name,
                       team, CPL_BATCH_TEAM_TOKENS);
+    if (m->caps.numa && e->topology.nodes > 1)
+        cpl_log_write(e->log, CPL_LOG_INFO, "model '%s': workers and weights on %u of %u NUMA nodes", m->name,
+                      m->devices, e->topology.nodes);
     if (p->requested == CPL_PRECISION_AUTO)
         cpl_log_write(e->log, CPL_LOG_INFO, "model '%s': %s", m->name, p->reason);
     else if (p->reason[0])
@@ -158,7 +200,7 @@ static cpl_status open_one(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_
     if (st) return st;
     uint32_t batch_tokens = 0;
     size_queue(m, &o->policy, m->caps.batch_tokens);
-    size_sessions(m, workers);
+    size_sessions(e, m, workers);
     st = load_weights(e, m, mo, &batch_tokens, err);
     if (st) return st;
     size_queue(m, &o->policy, batch_tokens);

@@ -10,6 +10,7 @@
 #include "backend/registry.h"
 #include "base/arena.h"
 #include "base/thread.h"
+#include "base/topology.h"
 #include "engine/crew.h"
 #include "engine/engine.h"
 
@@ -86,7 +87,7 @@ typedef struct cpl_loaded_model {
     cpl_tokenizer *tokenizer;
     cpl_backend_ref backend;
     cpl_caps caps;
-    cpl_weights **weights; /* one a device */
+    cpl_weights **weights; /* one a device; of a CPU backend one a node */
     uint32_t devices;
     uint32_t sessions; /* workers [0, sessions) have one */
     cpl_want want;
@@ -95,8 +96,12 @@ typedef struct cpl_loaded_model {
 } cpl_loaded_model;
 
 typedef struct cpl_worker {
-    cpl_engine *engine;
+    _Alignas(128) cpl_engine *engine;
     uint32_t index;
+    uint32_t node; /* of engine->topology */
+    bool pinned;
+    cpl_status open_status; /* of its sessions and scratch, which it opens itself */
+    cpl_error open_error;
     cpl_thread thread;
     pthread_cond_t wake;
     bool woken;
@@ -135,7 +140,7 @@ typedef struct cpl_pool_thread {
 
 struct cpl_engine {
     pthread_mutex_t lock;
-    pthread_cond_t drained, timer_wake;
+    pthread_cond_t drained, opened, timer_wake;
     const cpl_log *log;
     cpl_host host;
     cpl_loaded_model *models;
@@ -147,15 +152,19 @@ struct cpl_engine {
     cpl_thread timer;
     cpl_token_pool pool;
     uint32_t inline_text_bytes;
+    cpl_topology topology;
 
     /* lock */
+    uint32_t workers_opened;
+    bool serving; /* all did */
     cpl_batch_picker picker;
     cpl_worker *idle_stack; /* not woken, last idle first: its caches are warmest */
     uint32_t idle;          /* workers with no pass of their own: asleep, coming or lent */
     uint32_t coming;        /* woken or called back, not looking for work yet */
     uint32_t lent;          /* to crews, and not called back */
     uint32_t seats_free;    /* in the crews of running passes */
-    uint32_t preparing;     /* tasks between admission and queue */
+    uint32_t idle_on[CPL_TOPOLOGY_NODES], lent_on[CPL_TOPOLOGY_NODES]; /* idle and lent, by node */
+    uint32_t preparing;                                                /* tasks between admission and queue */
     uint64_t in_flight_tasks;
     uint64_t timer_at_ns;
     bool draining; /* refuse */
@@ -189,6 +198,10 @@ void cpl_dispatch_drop(cpl_engine *e, cpl_task *t, const cpl_error *why, cpl_tas
 void cpl_dispatch_finish(cpl_engine *e, cpl_task *ended);
 void cpl_worker_main(void *worker);
 void cpl_timer_main(void *engine);
+
+/* workers.c - opens every worker's sessions on its own thread. */
+cpl_status cpl_workers_open(cpl_engine *e, bool pin, cpl_error *err);
+void cpl_workers_close(cpl_engine *e);
 
 /* models.c */
 cpl_status cpl_models_open(cpl_engine *e, const cpl_engine_options *o, cpl_error *err);

@@ -64,6 +64,7 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
                       .wants = 1u << CPL_WANT_LOGITS | 1u << CPL_WANT_POOLED | 1u << CPL_WANT_TOKENS,
                       .devices = 1,
                       .batch_tokens = BATCH_TOKENS,
+                      .numa = 1,
                       .teams = 1,
                       .isa = "fake",
                       .device = "nothing: rows are hashes"};

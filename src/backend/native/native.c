@@ -12,6 +12,7 @@
 #include "backend/registry.h"
 #include "base/error.h"
 #include "base/thread.h"
+#include "base/topology.h"
 
 static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
 {
@@ -19,14 +20,17 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
     cpl_cpu cpu;
     cpl_isa isa;
     cpl_kernels kernels;
+    cpl_topology topology;
     cpl_cpu_detect(&cpu);
     const cpl_status st = cpl_isa_choose(&isa, NULL, &cpu, err);
     if (st) return st;
     cpl_kernels_choose(&kernels, isa);
+    cpl_topology_read(&topology, NULL);
     *out = (cpl_caps){
         .precisions = CPL_NATIVE_PRECISIONS,
         .wants = 1u << CPL_WANT_LOGITS | 1u << CPL_WANT_POOLED | 1u << CPL_WANT_TOKENS,
-        .devices = 1,
+        .devices = topology.nodes,
+        .numa = 1,
         .batch_tokens = CPL_NATIVE_BATCH_TOKENS,
         .teams = 1,
     };
@@ -106,8 +110,9 @@ static cpl_status check_model(const cpl_model *model, const cpl_load_options *op
     if (options->precision == CPL_PRECISION_INT8 && (a->hidden > CPL_I8_K_MAX || a->intermediate > CPL_I8_K_MAX))
         return cpl_fail(err, CPL_UNSUPPORTED, "can't run int8 over %u and %u columns: sums are exact up to %d",
                         a->hidden, a->intermediate, CPL_I8_K_MAX);
-    if (options->device)
-        return cpl_fail(err, CPL_INVALID, "no device %u: the native backend has device 0", options->device);
+    if (options->device >= CPL_TOPOLOGY_NODES)
+        return cpl_fail(err, CPL_INVALID, "no device %u: the native backend's devices are NUMA nodes, %d at most",
+                        options->device, CPL_TOPOLOGY_NODES);
     if (a->norm_place != CPL_NORM_POST || a->position_scheme != CPL_POSITION_LEARNED)
         return cpl_fail(err, CPL_UNSUPPORTED,
                         "the native backend runs BERT-like models only: norm after the residual, "

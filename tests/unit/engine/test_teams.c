@@ -210,6 +210,58 @@ static void ends_while_lent(void **state)
     }
 }
 
+/* ---- nodes ---------------------------------------------------------------------------------------------------------
+ */
+
+/* A made-up machine of `nodes` nodes with two CPUs each, on the CPUs that are really here. */
+static void make_nodes(cpl_topology *t, uint32_t nodes)
+{
+    int here[CPL_TOPOLOGY_CPUS], cpus[8];
+    uint16_t of[8];
+    uint32_t n = cpl_cpu_list(here, CPL_TOPOLOGY_CPUS);
+    for (uint32_t i = 0; i < 2 * nodes; i++) {
+        cpus[i] = here[i % n];
+        of[i] = (uint16_t)(i / 2);
+    }
+    cpl_topology_make(t, cpus, of, 2 * nodes);
+}
+
+/* A copy of the weights for each node that has workers; every worker takes from the one queue; teams stay on a node. */
+static void weights_and_teams_keep_to_their_node(void **state)
+{
+    (void)state;
+    static cpl_topology two;
+    make_nodes(&two, 2);
+    const char *staged[] = {"team_stages=40", "fixed_us=20", NULL};
+    cpl_tokenizer_scratch *scratch = open_scratch();
+    cpl_engine_stats *s = malloc(sizeof *s);
+    assert_non_null(s);
+    uint64_t one_copy = 0;
+    for (uint32_t workers = 1; workers <= 5; workers++) {
+        cpl_engine_options o = {.workers = workers, .topology = &two, .pin_workers = workers % 2};
+        cpl_engine *e = open_engine(CROSS_ENCODER, staged, &o);
+        const cpl_engine_model *m = cpl_engine_model_at(e, 0);
+        if (workers == 1) one_copy = m->weight_bytes;
+        assert_int_equal(m->devices, workers > 2 ? 2 : 1);
+        assert_int_equal(m->weight_bytes, m->devices * one_copy);
+        call c;
+        uint64_t seed = workers;
+        call_init(&c);
+        for (int i = 0; i < 100; i++) {
+            call_fill(&c, CPL_OP_SCORE, i % 10 ? 1 : 60, &seed);
+            assert_int_equal(cpl_engine_submit(e, c.task, &c.spec, scratch, NULL), CPL_OK);
+            call_wait(&c);
+            check_rows(e, &c, scratch);
+        }
+        cpl_engine_stats_get(e, s);
+        assert_true(s->team_members <= s->team_passes * (workers == 5 ? 3 : 2));
+        call_deinit(&c);
+        cpl_engine_close(e);
+    }
+    free(s);
+    cpl_tokenizer_scratch_close(scratch);
+}
+
 static uint64_t cpu_ns(void)
 {
     struct rusage r;
@@ -250,7 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_share_is_done_once),     cmocka_unit_test(single_pairs_get_teams),
         cmocka_unit_test(lent_workers_are_called_back), cmocka_unit_test(ends_while_lent),
-        cmocka_unit_test(nobody_spins_at_rest),
+        cmocka_unit_test(nobody_spins_at_rest),         cmocka_unit_test(weights_and_teams_keep_to_their_node),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

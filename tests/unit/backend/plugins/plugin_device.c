@@ -11,6 +11,7 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
 {
     cpl_status st = cpl_backend_fake.probe(out, host, err);
     out->sessions_per_device = 2;
+    out->numa = 0;
     return st;
 }
 

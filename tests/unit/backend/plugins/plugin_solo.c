@@ -12,6 +12,7 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
     cpl_status st = cpl_backend_fake.probe(out, host, err);
     out->own_threads = 1;
     out->devices = 2;
+    out->numa = 0;
     return st;
 }
 
