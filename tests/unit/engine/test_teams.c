@@ -2,6 +2,7 @@
 /* test_teams.c - idle workers lent to a pass: every share of every stage done once, whoever comes late, leaves or never
  * comes; who is lent comes back for work that arrives; nobody spins when nothing is to be done. Meant for the thread
  * sanitizer as much as for its assertions. */
+#include <sched.h>
 #include <sys/resource.h>
 
 #include "base/thread.h"
@@ -27,7 +28,10 @@ static void member_main(void *arg)
     uint64_t served = 0, state = m->seat;
     while (!atomic_load(m->over)) {
         uint64_t pass = atomic_load(m->pass);
-        if (pass == served) continue;
+        if (pass == served) {
+            sched_yield();
+            continue;
+        }
         if (next_below(&state, 4) == 0) cpl_clock_sleep_until_ns(cpl_clock_ns() + next_below(&state, 300000));
         served = pass;
         if (m->seat < pass % 8)
