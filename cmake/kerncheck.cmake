@@ -44,7 +44,7 @@ endif()
 function(cpl_emulated model)
   string(REPLACE ";" "_" name "kerncheck_${model};${ARGN}")
   string(REGEX REPLACE "_--" "_" name ${name})
-  add_test(NAME ${name} COMMAND ${CMAKE_CROSSCOMPILING_EMULATOR} -cpu ${model} $<TARGET_FILE:kerncheck> --rounds 50
+  add_test(NAME ${name} COMMAND ${CMAKE_CROSSCOMPILING_EMULATOR} -cpu ${model} $<TARGET_FILE:kerncheck> --rounds 30
     ${ARGN})
   set_tests_properties(${name} PROPERTIES LABELS kernel TIMEOUT 300)
 endfunction()
