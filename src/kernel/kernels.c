@@ -20,7 +20,8 @@ void cpl_kernels_choose_for(cpl_kernels *k, cpl_isa isa, const cpl_cpu *cpu)
     cpl_kernels_ref(k);
     if (isa == CPL_ISA_REF) return;
 #if defined(__x86_64__)
-    cpl_kernels_avx2(k); /* the AVX-VNNI rung adds nothing yet */
+    cpl_kernels_avx2(k);
+    if (isa == CPL_ISA_AVXVNNI) cpl_kernels_avxvnni(k);
     if (isa < CPL_ISA_AVX512) return;
     cpl_kernels_avx512(k); /* nor does AMX */
     if (cpl_isa_vnni(isa, cpu)) cpl_kernels_vnni(k);

@@ -235,6 +235,7 @@ void cpl_kernels_choose_for(cpl_kernels *k, cpl_isa isa, const cpl_cpu *cpu);
 void cpl_kernels_ref(cpl_kernels *k);
 void cpl_kernels_avx2(cpl_kernels *k);
 void cpl_kernels_avx512(cpl_kernels *k);
+void cpl_kernels_avxvnni(cpl_kernels *k); /* int8 on AVX-VNNI */
 void cpl_kernels_vnni(cpl_kernels *k); /* int8 on AVX-512 with VNNI */
 void cpl_kernels_bf16(cpl_kernels *k); /* bf16 on AVX-512 with BF16 */
 void cpl_kernels_neon(cpl_kernels *k);

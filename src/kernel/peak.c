@@ -50,6 +50,8 @@ static void choose_int8(cpl_peak_loop *out, cpl_isa isa, const cpl_cpu *cpu)
 #if defined(__x86_64__)
     if (cpl_isa_vnni(isa, cpu))
         *out = (cpl_peak_loop){"vpdpbusd", cpl_peak_block_int8_vnni, 128, wide_per_cycle(cpu), 1};
+    else if (isa == CPL_ISA_AVXVNNI)
+        *out = (cpl_peak_loop){"vpdpbusd, 256 bits", cpl_peak_block_int8_avxvnni, 64, 0, 1};
     else if (isa >= CPL_ISA_AVX2) /* a multiply and an add each: Intel cores have three ports for the four */
         *out = (cpl_peak_loop){"vpmaddwd", cpl_peak_block_int8_avx2, 32, wide_per_cycle(cpu) * 0.75, 0};
 #elif defined(__aarch64__)

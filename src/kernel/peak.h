@@ -66,6 +66,7 @@ double cpl_peak_block_l2_neon(uint64_t rounds, const float *data, uint64_t float
 double cpl_peak_block_avx2(uint64_t rounds, float *sink);
 double cpl_peak_block_avx512(uint64_t rounds, float *sink);
 double cpl_peak_block_int8_avx2(uint64_t rounds, float *sink);
+double cpl_peak_block_int8_avxvnni(uint64_t rounds, float *sink);
 double cpl_peak_block_int8_vnni(uint64_t rounds, float *sink);
 double cpl_peak_block_bf16(uint64_t rounds, float *sink);
 double cpl_peak_block_l2_avx2(uint64_t rounds, const float *data, uint64_t floats, float *sink);
