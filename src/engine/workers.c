@@ -116,10 +116,11 @@ cpl_status cpl_workers_open(cpl_engine *e, bool pin, cpl_error *err)
 
 void cpl_workers_close(cpl_engine *e)
 {
+    /* all first: one that was lent may be leaving another's crew */
+    for (uint32_t k = 0; e->workers && k < e->worker_count; k++) cpl_thread_join(&e->workers[k].thread);
     for (uint32_t k = 0; e->workers && k < e->worker_count; k++) {
         cpl_worker *w = &e->workers[k];
         if (!w->engine) break;
-        cpl_thread_join(&w->thread);
         for (uint32_t i = 0; w->sessions && i < e->model_count; i++)
             e->models[i].backend.backend->close(w->sessions[i]);
         cpl_crew_close(w->crew);

@@ -214,6 +214,27 @@ static void ends_while_lent(void **state)
     }
 }
 
+/* Closed the moment a pass is done, when those lent to it may still be on their way out. */
+static void closes_behind_a_team(void **state)
+{
+    (void)state;
+    const char *staged[] = {"team_stages=30", NULL};
+    cpl_tokenizer_scratch *scratch = open_scratch();
+    for (int round = 0; round < 150; round++) {
+        cpl_engine_options o = {.workers = 4};
+        cpl_engine *e = open_engine(CROSS_ENCODER, staged, &o);
+        call c;
+        uint64_t seed = (uint64_t)round;
+        call_init(&c);
+        call_fill(&c, CPL_OP_SCORE, 3, &seed);
+        assert_int_equal(cpl_engine_submit(e, c.task, &c.spec, scratch, NULL), CPL_OK);
+        assert_int_equal(call_wait(&c)->status, CPL_OK);
+        cpl_engine_close(e);
+        call_deinit(&c);
+    }
+    cpl_tokenizer_scratch_close(scratch);
+}
+
 /* ---- nodes ---------------------------------------------------------------------------------------------------------
  */
 
@@ -304,9 +325,13 @@ static void nobody_spins_at_rest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_share_is_done_once),     cmocka_unit_test(single_pairs_get_teams),
-        cmocka_unit_test(lent_workers_are_called_back), cmocka_unit_test(ends_while_lent),
-        cmocka_unit_test(nobody_spins_at_rest),         cmocka_unit_test(weights_and_teams_keep_to_their_node),
+        cmocka_unit_test(every_share_is_done_once),
+        cmocka_unit_test(single_pairs_get_teams),
+        cmocka_unit_test(lent_workers_are_called_back),
+        cmocka_unit_test(ends_while_lent),
+        cmocka_unit_test(nobody_spins_at_rest),
+        cmocka_unit_test(closes_behind_a_team),
+        cmocka_unit_test(weights_and_teams_keep_to_their_node),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
