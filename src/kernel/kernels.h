@@ -236,8 +236,8 @@ void cpl_kernels_ref(cpl_kernels *k);
 void cpl_kernels_avx2(cpl_kernels *k);
 void cpl_kernels_avx512(cpl_kernels *k);
 void cpl_kernels_avxvnni(cpl_kernels *k); /* int8 on AVX-VNNI */
-void cpl_kernels_vnni(cpl_kernels *k); /* int8 on AVX-512 with VNNI */
-void cpl_kernels_bf16(cpl_kernels *k); /* bf16 on AVX-512 with BF16 */
+void cpl_kernels_vnni(cpl_kernels *k);    /* int8 on AVX-512 with VNNI */
+void cpl_kernels_bf16(cpl_kernels *k);    /* bf16 on AVX-512 with BF16 */
 void cpl_kernels_neon(cpl_kernels *k);
 void cpl_kernels_dotprod(cpl_kernels *k); /* int8 on NEON with sdot */
 void cpl_kernels_i8mm(cpl_kernels *k);    /* int8 on NEON with smmla */
