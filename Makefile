@@ -74,7 +74,7 @@ fuzz: ## libFuzzer on every parser, FUZZ_SECONDS each
 	@cmake --build build-fuzz -j $(JOBS)
 	@tools/fuzz.sh build-fuzz $(FUZZ_SECONDS)
 
-bench: all model ## the numbers of this machine: engine, tokenizer, server
+bench: all model ## the numbers of this machine: engine, accuracy, tokenizer, kernels, memory, server (10 minutes)
 	@python3 tools/bench.py
 
 fmt: ## format the C sources in place

@@ -2,15 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench`: the numbers of this machine, from couplet's own commands, as tables.
 
-    tools/bench.py [--seconds S] [--write] [--json FILE]
+    tools/bench.py [--only PART,..] [--seconds S] [--write] [--json FILE]
 
---write puts the tables between the bench markers of README.md, with the command, commit and machine they come from.
---json keeps every figure the commands gave. Needs Python's standard library, a release build and the models.
+Parts: engine, isa, scaling, quality, tokenizer, kernels, memory, served. Everything this machine can run is run: each
+precision that `doctor` lists, each instruction set below the best. --write puts all tables into docs/BENCH.md, every
+figure into docs/bench.json, and the short ones between the bench markers of README.md. Real pairs come from COUPLET_DATA;
+without it the seeded generator's are used and the tables say so. Needs Python's standard library, a release build and
+the models. Ten minutes or less on two cores.
 """
 import argparse
 import json
 import os
 import pathlib
+import platform
 import re
 import statistics
 import subprocess
@@ -20,27 +24,32 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COUPLET = os.environ.get("COUPLET_PROGRAM", str(ROOT / "build" / "couplet"))
-MODELS = [("all-MiniLM-L6-v2, embedder", "models/all-MiniLM-L6-v2"),
-          ("seeded cross-encoder", "models/seeded-cross-encoder")]
-LENGTHS = [17, 32, 128]
+EMBEDDER, CROSS = "models/all-MiniLM-L6-v2", "models/seeded-cross-encoder"
+MODELS = [("all-MiniLM-L6-v2, embedder", EMBEDDER), ("seeded cross-encoder", CROSS)]
 ROUNDS = 3
 # (pairs a request, requests in flight)
 LOADS = [(1, 1), (1, 16), (1, 64), (32, 1), (32, 4)]
+# Rungs below, worth a row of their own: what people run elsewhere.
+LOWER = {"amx": ["avx512", "avx2"], "avx512": ["avx2"]}
 
 
-def couplet(*args):
-    """The JSON document that a command prints."""
-    done = subprocess.run([COUPLET, *map(str, args), "--json"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+def couplet(*args, isa=None):
+    """The JSON document that a command prints; None, with a line on stderr, when it fails."""
+    env = dict(os.environ, COUPLET_LOG="error", **({"COUPLET_ISA": isa} if isa else {}))
+    done = subprocess.run([COUPLET, *map(str, args), "--json"], cwd=ROOT, stdout=subprocess.PIPE, env=env)
+    if done.returncode:
+        print("bench: 'couplet %s' failed" % " ".join(map(str, args)), file=sys.stderr)
+        return None
     return json.loads(done.stdout)
 
 
 class Server:
-    """A running `couplet serve`; `ready_s` is the time from start to its line on stdout."""
+    """A running `couplet serve`; `ready_s` is the time from start to its line on stdout, which follows a first score."""
 
     def __init__(self, model, *args):
         self.log = tempfile.TemporaryFile()
         start = time.monotonic()
-        self.process = subprocess.Popen([COUPLET, "serve", "--model", model, "--listen", "127.0.0.1:0", *args],
+        self.process = subprocess.Popen([COUPLET, "serve", "--model", model, "--listen", "127.0.0.1:0", *map(str, args)],
                                         cwd=ROOT, stdout=subprocess.PIPE, stderr=self.log, text=True)
         line = self.process.stdout.readline()
         self.ready_s = time.monotonic() - start
@@ -50,9 +59,9 @@ class Server:
             sys.exit("the server did not start:\n" + self.log.read().decode())
         self.target = found.group(1)
 
-    def resident_mb(self):
-        status = pathlib.Path("/proc/%d/status" % self.process.pid).read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024
+    def pss_mb(self):
+        rollup = pathlib.Path("/proc/%d/smaps_rollup" % self.process.pid).read_text()
+        return int(re.search(r"^Pss:\s+(\d+)", rollup, re.M).group(1)) / 1024
 
     def __enter__(self):
         return self
@@ -62,82 +71,279 @@ class Server:
         self.process.wait(timeout=60)
 
 
-def load(target, pairs, concurrency, seconds):
-    return couplet("load", "--target", target, "--pairs-per-request", pairs, "--concurrency", concurrency,
-                   "--duration", seconds)
+def load(target, pairs, concurrency, *more):
+    return couplet("load", "--target", target, "--pairs-per-request", pairs, "--concurrency", concurrency, *more)
 
 
-def bench_engine(seconds, results):
-    rows = ["| in process, fp32 | tokens | pairs/s | of fp32 peak | one pair, p50 / p99 ms |", "|---|--:|--:|--:|--:|"]
-    for name, model in MODELS:
-        got = couplet("bench", "engine", "--model", model, "--lengths", ",".join(map(str, LENGTHS)), "--seconds", seconds)
-        results["engine"][name] = got
-        for r in got["results"]:
-            rows.append("| %s | %s | %.0f | %.0f %% | %.2f / %.2f |" % (
-                name, r["length"], r["pairs_per_s"], 100 * r["efficiency"], r["latency_ms"]["p50"],
-                r["latency_ms"]["p99"]))
+def spread(values, digits=0):
+    return "%.*f (%.*f-%.*f)" % (digits, statistics.median(values), digits, min(values), digits, max(values))
+
+
+# ---- parts: each returns its tables and notes as lines, and leaves every figure in results ------------------------------
+
+ENGINE_HEAD = ["| %s | tokens | pairs/s | of the peak beside (min-max) | of the peak from rest | L2 control, marked samples | one pair, p50 / p99 ms |",
+               "|---|--:|--:|--:|--:|--:|--:|"]
+
+
+def engine_rows(label, got):
+    rows = []
+    for r in got["results"]:
+        rows.append("| %s | %s | %.0f | %.1f %% (%.1f-%.1f) | %.1f %% | %.2f, %d of %d | %.2f / %.2f |" % (
+            label, r["length"], r["pairs_per_s"], 100 * r["efficiency"], 100 * r["efficiency_min"],
+            100 * r["efficiency_max"], 100 * r["efficiency_of_rest"], r["l2_control"] or 0, r["samples_marked"],
+            r["samples"], r["latency_ms"]["p50"], r["latency_ms"]["p99"]))
     return rows
 
 
-def bench_served(seconds, results):
+def peak_note(label, got):
+    c = got["peak_check"]
+    theory = "no theory for it" if c["ratio"] is None else "%.4g by theory: %+.1f %%%s" % (
+        c["expected"], 100 * (c["ratio"] - 1), "" if c["within_3_percent"] else ", off by more than 3 %")
+    return "%s: %s, %.1f GOP/s from rest at %.2f GHz, %.4g instructions a cycle and thread (%s)." % (
+        label, got["peak"], got["results"][0]["peak_rest_ops_per_s"] / 1e9, c["clock_rest_hz"] / 1e9,
+        c["instructions_per_cycle"], theory)
+
+
+def stage_rows(label, got):
+    rows = []
+    for r in got["results"]:
+        cells = ["%.1f%s" % (100 * s["share"], " (%.2f)" % s["of_peak"] if s["of_peak"] else "") for s in r["stages"]]
+        rows.append("| %s | %s | %s |" % (label, r["length"], " | ".join(cells)))
+    return rows
+
+
+def bench_engine(a, results):
+    tables, stages, notes, short = [], [], [], []
+    real = os.environ.get("COUPLET_DATA")
+    for name, model in reversed(MODELS):
+        precisions = results["precisions"] if model == CROSS else [p for p in results["precisions"] if p in ("fp32", "int8")]
+        rows = [ENGINE_HEAD[0] % ("in process, " + name), ENGINE_HEAD[1]]
+        for p in precisions:
+            got = couplet("bench", "engine", "--model", model, "--precision", p, "--lengths", "17,32,64,128", "--seconds",
+                          a.seconds, *(["--pairs", real] if real else ["--mix"]))
+            if not got:
+                continue
+            results["engine"].setdefault(name, {})[p] = got
+            rows += engine_rows(p, got)
+            if model == CROSS:
+                notes.append(peak_note(p, got))
+                if not stages:
+                    names = [s["name"] for s in got["results"][0]["stages"]]
+                    stages = ["| share of time in % (of peak) | tokens | " + " | ".join(names) + " |", "|---|--:|" + "--:|" * len(names)]
+                stages += stage_rows(p, got)
+            if p in ("fp32", "int8"):
+                short.append((name, p, got))
+        tables += rows + [""]
+    results["short"] = short
+    mix = "The mix is of %s." % (os.path.basename(real) if real else "pairs of the seeded generator (COUPLET_DATA names none)")
+    return ["## Engine", "", *tables, mix, "", *notes, "", "### By stage, seeded cross-encoder", "", *stages]
+
+
+def bench_isa(a, results):
+    rows = [ENGINE_HEAD[0] % "seeded cross-encoder, `COUPLET_ISA`", ENGINE_HEAD[1]]
+    notes = []
+    for isa in LOWER.get(results["doctor"]["isa"], []):
+        for p in [p for p in results["precisions"] if p in ("fp32", "int8")]:
+            got = couplet("bench", "engine", "--model", CROSS, "--precision", p, "--lengths", "32,128", "--seconds", a.seconds,
+                          "--no-stages", isa=isa)
+            if got:
+                results["isa"][isa + " " + p] = got
+                rows += engine_rows(isa + ", " + p, got)
+                notes.append(peak_note(isa + ", " + p, got))
+    return ["## Lower instruction sets", "", *rows, "", *notes] if notes else []
+
+
+def bench_scaling(a, results):
+    """Fractions of the peak beside: what the peak loop itself gains by more threads cancels out."""
+    cores = results["doctor"]["cores"]
+    if cores < 2:
+        return []
+    rows = ["| seeded cross-encoder, 64 tokens | %d threads over one, pairs/s | the same over what the peak loop gains |" % cores, "|---|--:|--:|"]
+    for p in [p for p in results["precisions"] if p in ("fp32", "int8")]:
+        gains, fair = [], []
+        for _ in range(ROUNDS):
+            one, all_ = (couplet("bench", "engine", "--model", CROSS, "--precision", p, "--lengths", 64, "--seconds", a.seconds,
+                                 "--no-stages", "--threads", n)["results"][0] for n in (1, cores))
+            gains.append(all_["pairs_per_s"] / one["pairs_per_s"])
+            fair.append(all_["efficiency"] / one["efficiency"])
+        results["scaling"][p] = {"gain": gains, "over_peak_gain": fair}
+        rows.append("| %s | %s | %s |" % (p, spread(gains, 2), spread(fair, 3)))
+    return ["## More threads", "", *rows]
+
+
+def bench_quality(a, results):
+    real = os.environ.get("COUPLET_DATA")
+    out = ["## Accuracy and speed against fp32", ""]
+    precisions = [p for p in results["precisions"] if p != "fp32"]
+    for name, model in MODELS:
+        got = couplet("bench", "quality", "--model", model, "--precision", ",".join(precisions), *(["--pairs", real] if real else []))
+        if not got:
+            continue
+        results["quality"][name] = got
+        out += ["| %s | pairs/s | over fp32 (95 %%) | Spearman | Kendall | max, mean difference | over deviation | cosine mean, least | nDCG@10 | MRR@10 |" % name,
+                "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
+        for r in got["results"]:
+            o = r["over_fp32"]
+            out.append("| %s | %.0f | %.2f (%.2f-%.2f) | %.5f | %.5f | %.4f, %.4f | %.3f, %.3f | %s | %.5f | %s |" % (
+                r["precision"]["effective"], r["pairs_per_s"], o["mean"], o["low"] or 0, o["high"] or 0, r["spearman"],
+                r["kendall"], r["max_abs"], r["mean_abs"], r["max_abs_over_deviation"], r["mean_abs_over_deviation"],
+                "%.6f, %.6f" % (r["cosine_mean"], r["cosine_min"]) if r["cosine_mean"] else "-", r["ndcg10"],
+                "%.4f" % r["mrr10"] if r["mrr10"] is not None else "-"))
+        out += ["", "%d pairs of %s; %d queries ranked, %d candidates each.%s" % (
+            got["pair_count"], got["pairs"], got["ranked_queries"], got["candidates"],
+            " No MRR: %s." % got["mrr10_missing"] if got["mrr10_missing"] else ""), ""]
+    return out
+
+
+def bench_tokenizer(a, results):
+    got = couplet("bench", "tokenizer", "--model", EMBEDDER, "--seconds", a.seconds)
+    if not got:
+        return []
+    results["tokenizer"] = got
+    rows = ["| tokenizer, one core | first pass MB/s | repeats MB/s (min-max) | ids/s |", "|---|--:|--:|--:|"]
+    for r in got["results"]:
+        rows.append("| %s, %.0f MB | %.0f | %.0f (%.0f-%.0f) | %.1f M |" % (
+            r["text"], r["bytes"] / 1e6, r["first_pass_mb_per_s"], r["mb_per_s"], r["mb_per_s_min"], r["mb_per_s_max"],
+            r["tokens_per_s"] / 1e6))
+    return ["## Tokenizer", "", *rows]
+
+
+def bench_kernels(a, results):
+    got = couplet("bench", "kernel", "--seconds", 0.06)
+    if not got:
+        return []
+    results["kernels"] = got
+    rows = ["| kernel alone, hot, one core | shape | GOP/s | of peak | M elements/s |", "|---|---|--:|--:|--:|"]
+    for r in got["results"]:
+        rows.append("| %s (%s) | %s | %s | %s | %.0f |" % (
+            r["kernel"], r["kernels"], r["shape"], "%.1f" % (r["ops_per_s"] / 1e9) if r["ops_per_s"] else "-",
+            "%.0f %%" % (100 * r["efficiency"]) if r["efficiency"] else "-", r["elements_per_s"] / 1e6))
+    return ["## Kernels", "", *rows]
+
+
+def bench_memory(a, results):
+    rows = ["| server, 2 workers, seeded cross-encoder | start to first score, s | PSS then, MB | after pairs | PSS then, MB |", "|---|--:|--:|--:|--:|"]
+    for p in results["precisions"]:
+        pairs = 10000 if p == "int8" else 1000
+        ready = []
+        for _ in range(ROUNDS):
+            with Server(CROSS, "--precision", p, "--threads", 2) as server:
+                ready.append(server.ready_s)
+                fresh = server.pss_mb()
+                if len(ready) == ROUNDS:
+                    load(server.target, 32, 4, "--requests", -(-pairs // 32))
+                    used = server.pss_mb()
+        results["memory"][p] = {"ready_s": ready, "pss_mb": fresh, "pss_after_mb": used, "pairs": pairs}
+        rows.append("| %s | %s | %.0f | %d | %.0f |" % (p, spread(ready, 2), fresh, pairs, used))
+    return ["## Memory and start", "", *rows]
+
+
+def bench_served(a, results):
     rows = ["| served over gRPC, closed loop | pairs a request | in flight | pairs/s, median (min-max) | p50 / p99 ms |",
             "|---|--:|--:|--:|--:|"]
-    notes = []
     for name, model in MODELS:
         with Server(model) as server:
-            ready, fresh = server.ready_s, server.resident_mb()
-            load(server.target, 32, 4, min(1, seconds))  # warm
-            rounds = [[load(server.target, p, c, seconds) for p, c in LOADS] for _ in range(ROUNDS)]
-            notes.append("%s: ready %.2f s after start, %.0f MB resident then, %.0f MB after the load." % (
-                name, ready, fresh, server.resident_mb()))
+            load(server.target, 32, 4, "--duration", min(1, a.seconds))  # warm
+            rounds = [[load(server.target, p, c, "--duration", a.seconds) for p, c in LOADS] for _ in range(ROUNDS)]
         results["served"][name] = rounds
         for i, (p, c) in enumerate(LOADS):
             rates = [r[i]["pairs_per_s"] for r in rounds]
             middle = sorted(rounds, key=lambda r: r[i]["pairs_per_s"])[ROUNDS // 2][i]["latency_ms"]
-            rows.append("| %s | %d | %d | %.0f (%.0f-%.0f) | %.1f / %.1f |" % (
-                name, p, c, statistics.median(rates), min(rates), max(rates), middle["p50"], middle["p99"]))
-    return rows, notes
+            rows.append("| %s | %d | %d | %s | %.1f / %.1f |" % (name, p, c, spread(rates), middle["p50"], middle["p99"]))
+    results["served_rows"] = rows
+    return ["## Served, fp32", "", "Load generator and server share the cores.", "", *rows]
 
 
-def bench_tokenizer(seconds, results):
-    rows = ["| text to ids, one thread, 20 MB generated | first pass MB/s | repeats MB/s (lowest to highest) | M ids/s |",
-            "|---|--:|--:|--:|"]
-    results["tokenizer"] = couplet("bench", "tokenizer", "--seconds", seconds)
-    for r in results["tokenizer"]["results"]:
-        rows.append("| %s | %.0f | %.0f (%.0f to %.0f) | %.1f |" % (
-            r["text"], r["first_pass_mb_per_s"], r["mb_per_s"], r["mb_per_s_min"], r["mb_per_s_max"],
-            r["tokens_per_s"] / 1e6))
-    return rows
+PARTS = [("engine", bench_engine), ("isa", bench_isa), ("scaling", bench_scaling), ("quality", bench_quality),
+         ("tokenizer", bench_tokenizer), ("kernels", bench_kernels), ("memory", bench_memory), ("served", bench_served)]
+
+
+# ---- the page ----------------------------------------------------------------------------------------------------------
+
+def read(path):
+    try:
+        return pathlib.Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def run(*args):
+    return subprocess.run(args, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.strip()
+
+
+def machine(doctor):
+    cc = (run(os.environ.get("CC", "cc"), "--version").splitlines() or ["no compiler found"])[0]
+    return {"cpu": doctor["cpu"], "cores": doctor["cores"], "features": doctor["features"], "isa": doctor["isa"],
+            "l2": read("/sys/devices/system/cpu/cpu0/cache/index2/size"), "l3": read("/sys/devices/system/cpu/cpu0/cache/index3/size"),
+            "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "not visible",
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+            "huge_pages": read("/sys/kernel/mm/transparent_hugepage/enabled"), "load_at_start": os.getloadavg()[0],
+            "kernel": platform.release(), "compiler": cc, "couplet": doctor["version"],
+            "commit": run("git", "describe", "--always", "--dirty", "--exclude", "*") or "unknown",
+            "date": time.strftime("%Y-%m-%d", time.gmtime())}
+
+
+def page(m, a, body):
+    head = ["# Bench", "", "Written by `tools/bench.py --write` (`make bench`); every figure is in `bench.json` beside it. How the figures",
+            "are taken: `docs/DESIGN.md`, Measuring. What limits them: `docs/PERFORMANCE.md`. The seeded cross-encoder's speed is",
+            "real, its scores mean nothing.", "",
+            "%s, %d cores (L2 %s, L3 %s, %d GB, governor %s), kernels %s, features %s; Linux %s; %s; couplet %s, commit %s, %s; load average %.2f at the start; `tools/bench.py --seconds %g`." % (
+                m["cpu"], m["cores"], m["l2"], m["l3"], m["memory_gb"], m["governor"], m["isa"], m["features"], m["kernel"],
+                m["compiler"], m["couplet"], m["commit"], m["date"], m["load_at_start"], a.seconds), ""]
+    return "\n".join(head + body).rstrip() + "\n"
+
+
+def readme_block(m, a, results):
+    rows = ["| in process | tokens | pairs/s | of the peak beside | one pair, p50 / p99 ms |", "|---|--:|--:|--:|--:|"]
+    for name, p, got in results["short"]:
+        for r in got["results"]:
+            rows.append("| %s, %s | %s | %.0f | %.0f %% | %.2f / %.2f |" % (
+                name, p, r["length"], r["pairs_per_s"], 100 * r["efficiency"], r["latency_ms"]["p50"], r["latency_ms"]["p99"]))
+    head = "%s, %d cores, kernels %s; commit %s; `make bench`, more in docs/BENCH.md. Load generator and server share the cores. The seeded cross-encoder's speed is real, its scores mean nothing." % (
+        m["cpu"], m["cores"], m["isa"], m["commit"])
+    return "\n".join([head, "", *rows, "", *results["served_rows"]])
+
+
+def write(m, a, body, results):
+    (ROOT / "docs" / "BENCH.md").write_text(page(m, a, body))
+    kept = {k: v for k, v in results.items() if k not in ("short", "served_rows")}
+    kept["doctor"] = {k: v for k, v in results["doctor"].items() if k != "backends"}
+    (ROOT / "docs" / "bench.json").write_text(json.dumps(kept, separators=(",", ":")) + "\n")
+    readme = ROOT / "README.md"
+    text, n = re.subn(r"(<!-- bench:begin[^>]*-->\n).*?(\n<!-- bench:end -->)",
+                      lambda found: found.group(1) + readme_block(m, a, results) + found.group(2), readme.read_text(), flags=re.DOTALL)
+    if n != 1:
+        sys.exit("README.md: the bench markers are not there exactly once")
+    readme.write_text(text)
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--seconds", type=float, default=3, help="for each figure")
-    p.add_argument("--write", action="store_true", help="into README.md")
+    p.add_argument("--only", metavar="PART,..", help="some of the parts")
+    p.add_argument("--seconds", type=float, default=1.5, help="for each figure")
+    p.add_argument("--write", action="store_true", help="into docs/BENCH.md, docs/bench.json and README.md; all parts only")
     p.add_argument("--json", metavar="FILE", help="everything the commands printed")
     a = p.parse_args()
-    results = {"doctor": couplet("doctor"), "engine": {}, "served": {}}
-    d = results["doctor"]
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    engine = bench_engine(a.seconds, results)
-    tokenizer = bench_tokenizer(a.seconds, results)
-    served, notes = bench_served(a.seconds, results)
-    peaks = [r["peak_ops_per_s"] for e in results["engine"].values() for r in e["results"]]
-    head = ["%s, %d cores, kernels %s, fp32 peak %.0f GFLOP/s (median of those beside the samples); commit %s; `tools/bench.py --seconds %g`. Load generator"
-            " and server share the cores. The seeded cross-encoder's speed is real, its scores mean nothing." % (
-                d["cpu"], d["cores"], d["isa"], statistics.median(peaks) / 1e9, commit.stdout.strip() or "unknown",
-                a.seconds)]
-    block = "\n".join(head + [""] + engine + [""] + tokenizer + [""] + served + [""] + notes)
-    print(block)
+    only = a.only.split(",") if a.only else [name for name, _ in PARTS]
+    unknown = [name for name in only if name not in dict(PARTS)]
+    if unknown or (a.write and a.only):
+        sys.exit("no part called '%s'" % unknown[0] if unknown else "--write needs all parts")
+    doctor = couplet("doctor")
+    native = next(b for b in doctor["backends"] if b["name"] == "native")
+    results = {"doctor": doctor, "precisions": native["precisions"], "machine": machine(doctor)}
+    body = []
+    for name, part in PARTS:
+        if name not in only:
+            continue
+        start = time.monotonic()
+        results[name] = {}
+        body += part(a, results) + [""]
+        print("bench: %s took %.0f s" % (name, time.monotonic() - start), file=sys.stderr)
+    print(page(results["machine"], a, body))
     if a.json:
         pathlib.Path(a.json).write_text(json.dumps(results, indent=1) + "\n")
     if a.write:
-        readme = ROOT / "README.md"
-        text, n = re.subn(r"(<!-- bench:begin[^>]*-->\n).*?(\n<!-- bench:end -->)",
-                          lambda m: m.group(1) + block + m.group(2), readme.read_text(), flags=re.DOTALL)
-        if n != 1:
-            sys.exit("README.md: the bench markers are not there exactly once")
-        readme.write_text(text)
+        write(results["machine"], a, body, results)
 
 
 if __name__ == "__main__":
