@@ -99,7 +99,7 @@ def peak_note(label, got):
     c = got["peak_check"]
     theory = "no theory for it" if c["ratio"] is None else "%.4g by theory: %+.1f %%%s" % (
         c["expected"], 100 * (c["ratio"] - 1), "" if c["within_3_percent"] else ", off by more than 3 %")
-    return "%s: %s, %.1f GOP/s from rest at %.2f GHz, %.4g instructions a cycle and thread (%s)." % (
+    return "- %s: %s, %.1f GOP/s from rest at %.2f GHz, %.4g instructions a cycle and thread (%s)." % (
         label, got["peak"], got["results"][0]["peak_rest_ops_per_s"] / 1e9, c["clock_rest_hz"] / 1e9,
         c["instructions_per_cycle"], theory)
 
@@ -184,8 +184,9 @@ def bench_quality(a, results):
                 "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
         for r in got["results"]:
             o = r["over_fp32"]
-            out.append("| %s | %.0f | %.2f (%.2f-%.2f) | %.5f | %.5f | %.4f, %.4f | %.3f, %.3f | %s | %.5f | %s |" % (
-                r["precision"]["effective"], r["pairs_per_s"], o["mean"], o["low"] or 0, o["high"] or 0, r["spearman"],
+            interval = " (%.2f-%.2f)" % (o["low"], o["high"]) if o["low"] else ""
+            out.append("| %s | %.0f | %.2f%s | %.5f | %.5f | %.4f, %.4f | %.3f, %.3f | %s | %.5f | %s |" % (
+                r["precision"]["effective"], r["pairs_per_s"], o["mean"], interval, r["spearman"],
                 r["kendall"], r["max_abs"], r["mean_abs"], r["max_abs_over_deviation"], r["mean_abs_over_deviation"],
                 "%.6f, %.6f" % (r["cosine_mean"], r["cosine_min"]) if r["cosine_mean"] else "-", r["ndcg10"],
                 "%.4f" % r["mrr10"] if r["mrr10"] is not None else "-"))

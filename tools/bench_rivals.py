@@ -265,7 +265,8 @@ class Bench:
             rounds += 1
             say("round %d of %d, %.0f s so far" % (rounds, a.rounds, time.monotonic() - self.start))
         latency = self.latencies(peers)
-        reference = logits.get("torch fp32") or next((logits[p.name] for p in peers if p.name == "couplet fp32" and p.name in logits), None)
+        self.reference = next((n for n in ("torch fp32", "couplet fp32") if n in logits), None)
+        reference = logits.get(self.reference)
         for p in peers:
             row = {"name": p.name, "version": p.version, "setting": p.setting, "reason": p.reason}
             if rates[p.name]:
@@ -315,7 +316,7 @@ class Bench:
         return {"machine": "%s, %d of %d cores" % (name, len(self.cpus), os.cpu_count()), "commit": commit,
                 "python": platform.python_version(), "pairs": "%s, first %d" % (os.path.basename(self.a.pairs), len(self.pairs)),
                 "model": os.path.basename(os.path.normpath(self.a.model)), "lengths": self.lengths,
-                "latency_length": self.a.latency_length, "seconds": round(time.monotonic() - self.start),
+                "latency_length": self.a.latency_length, "reference": self.reference, "seconds": round(time.monotonic() - self.start),
                 "rows": sorted(self.rows, key=lambda r: -r.get("pairs_per_s", {"median": 0})["median"])}
 
 
@@ -367,6 +368,7 @@ def main():
     doc = b.document()
     print("%s; commit %s; %s; Python %s\n" % (doc["machine"], doc["commit"] or "unknown", doc["pairs"], doc["python"]))
     print(table(doc))
+    print("\nAgreement is with %s. fp32 rivals ran one round, as references." % (doc["reference"] or "nobody: no fp32 here"))
     if a.json:
         pathlib.Path(a.json).write_text(json.dumps(doc, indent=1) + "\n")
 
