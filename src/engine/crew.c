@@ -33,13 +33,20 @@ static bool claim(cpl_crew_seat *seat, unsigned long long stage)
                                                                    memory_order_relaxed);
 }
 
-/* True once SPIN_NS of calls have gone by; *since 0 starts. */
-static bool spun_enough(uint64_t *since)
+/* How long somebody has been looking at a word; zeroed to begin. */
+typedef struct spin {
+    uint64_t since_ns;
+    uint32_t looks;
+} spin;
+
+/* One pause; true once SPIN_NS of them have gone by. The clock is read now and then, so that news is seen at once. */
+static bool spun_enough(spin *s)
 {
-    for (int i = 0; i < PAUSES; i++) cpl_pause();
+    cpl_pause();
+    if (++s->looks % PAUSES) return false;
     uint64_t now = cpl_clock_ns();
-    if (!*since) *since = now;
-    return now - *since > SPIN_NS;
+    if (!s->since_ns) s->since_ns = now;
+    return now - s->since_ns > SPIN_NS;
 }
 
 static void publish(cpl_crew *c, unsigned long long stage)
@@ -59,13 +66,9 @@ void cpl_crew_nudge(cpl_crew *c)
 
 static void wait_done(cpl_crew *c, const cpl_crew_seat *seat, unsigned long long stage)
 {
-    for (int i = 0; i < PAUSES; i++) { /* mostly there already, or nearly */
-        if (atomic_load_explicit(&seat->done, memory_order_acquire) == stage) return;
-        cpl_pause();
-    }
-    uint64_t since = 0;
+    spin s = {0};
     while (atomic_load_explicit(&seat->done, memory_order_acquire) != stage) {
-        if (!spun_enough(&since)) continue;
+        if (!spun_enough(&s)) continue;
         atomic_store(&c->leader_sleeps, 1);
         unsigned gate = atomic_load(&c->done_gate);
         if (atomic_load(&seat->done) != stage) cpl_wait(&c->done_gate, gate);
@@ -143,18 +146,15 @@ static void sleep_through(cpl_crew *c, unsigned long long stage, const atomic_bo
 
 void cpl_crew_serve(cpl_crew *c, uint64_t pass, uint32_t seat, const atomic_bool *recalled)
 {
-    uint64_t since = 0;
+    spin s = {0};
     while (!atomic_load_explicit(recalled, memory_order_relaxed)) {
         unsigned long long stage = atomic_load_explicit(&c->stage, memory_order_acquire);
         if (stage >> STAGE_BITS != pass || (stage & over) == over) return;
         if ((stage & over) && claim(&c->seats[seat], stage)) {
             do_share(c, seat, stage);
-            since = 0;
-        } else if (since) {
-            if (spun_enough(&since)) sleep_through(c, stage, recalled);
-        } else {
-            cpl_pause();
-            if (atomic_load_explicit(&c->stage, memory_order_relaxed) == stage) spun_enough(&since);
+            s = (spin){0};
+        } else if (spun_enough(&s)) {
+            sleep_through(c, stage, recalled);
         }
     }
 }
