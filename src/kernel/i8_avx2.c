@@ -139,6 +139,7 @@ void cpl_i8_install_avx2(cpl_kernels *k)
     k->i8_group = GROUP;
     k->i8_bytes = 2;
     k->i8_zero = k->i8_zero_unsigned = 0;
+    k->unpack_i4 = cpl_unpack_i4_avx2;
     k->tile_i8 = tile;
     k->quantise_i8 = quantise;
     k->weights_i8 = weights;

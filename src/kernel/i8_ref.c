@@ -79,6 +79,7 @@ void cpl_i8_install_ref(cpl_kernels *k)
     k->i8_group = 1;
     k->i8_bytes = 2;
     k->i8_zero = k->i8_zero_unsigned = 0;
+    k->unpack_i4 = cpl_unpack_i4_plain;
     k->tile_i8 = tile;
     k->gemm_i8 = cpl_gemm_i8_tiled;
     k->quantise_i8 = quantise;

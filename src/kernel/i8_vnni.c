@@ -8,6 +8,7 @@
  * registers; activations on the stored tile while it is in L1. */
 #include <string.h>
 
+#include "kernel/avx512.h"
 #include "kernel/epilogue_avx512.h"
 #include "kernel/quantise.h"
 #include "kernel/unroll.h"
@@ -189,6 +190,7 @@ void cpl_kernels_vnni(cpl_kernels *k)
     k->i8_bytes = 1;
     k->i8_zero = ZERO;
     k->i8_zero_unsigned = 0;
+    k->unpack_i4 = cpl_unpack_i4_vnni;
     k->tile_i8 = tile;
     k->quantise_i8 = quantise;
     k->weights_i8 = weights;

@@ -119,6 +119,14 @@ typedef struct cpl_gemm_i8 {
     cpl_epilogue epilogue;
 } cpl_gemm_i8;
 
+/* int8's product with weights of 4 bits (gemm_i4.c): product.b.b is packed by cpl_gemm_i4_place, one `by` and `less`
+ * for each `group` weights of a column. */
+typedef struct cpl_gemm_i4 {
+    cpl_gemm_i8 product;
+    uint32_t group;
+    int8_t *scratch; /* cpl_gemm_i4_scratch bytes */
+} cpl_gemm_i4;
+
 /* Weights of 16 bits, bf16 or fp16; sums, bias and epilogue are fp32. Rows of a are fp32, each product one fused
  * multiply-add on the widened weight; or, where the slot has round_rows, rounded to the weights' format first, two
  * products at a time added in the instruction's own order (denormal factors and sums count as 0 there). */
@@ -211,6 +219,9 @@ struct cpl_kernels {
     /* most[i] = the largest of most[i] and |x[r][i]|: rows of n floats, end to end. NaN is passed over. */
     void (*magnitudes_f32)(float *most, const float *x, size_t rows, size_t n);
 
+    /* A packed panel of 4-bit weights into the int8 panel it stands for (gemm_i4.c), `steps` steps of i8_group k. */
+    void (*unpack_i4)(const cpl_kernels *k, int8_t *out, const uint8_t *in, uint32_t steps, uint32_t steps_a_group);
+
     /* 16-bit weights, by format. */
     cpl_h16 h16[CPL_H16_FORMATS];
 
@@ -262,6 +273,23 @@ size_t cpl_i8_row_bytes(const cpl_kernels *k, uint32_t n);
  * is zeroed by the caller. */
 void cpl_gemm_i8_place(const cpl_kernels *k, const cpl_packed_i8 *to, uint32_t column, uint32_t kk, const int8_t *q,
                        float scale, int is_unsigned);
+
+/* 4-bit weights. `group`: 32, 64 or 128. */
+enum { CPL_I4_GROUP_MAX = 128 };
+size_t cpl_gemm_i4_packed_bytes(const cpl_kernels *k, uint32_t n, uint32_t kk, uint32_t group);
+/* Bytes of one unpacked panel. */
+size_t cpl_gemm_i4_scratch(const cpl_kernels *k, uint32_t kk);
+/* n weights of a column as int8 values q, each of which is v by - less with v in 0..15 and its group's by (1..16) and
+ * less, chosen for the least squared error; w is nearly q scale. A column that isn't finite gives scale NaN. */
+void cpl_i4_quantise(const float *w, uint32_t n, uint32_t group, int8_t *q, uint8_t *by, uint8_t *less, float *scale);
+/* Puts such a column in its place. The packed memory is zeroed by the caller, and once it is filled columns beyond n
+ * stand for 0. */
+void cpl_gemm_i4_place(const cpl_kernels *k, const cpl_packed_i8 *to, uint32_t column, uint32_t kk, uint32_t group,
+                       const int8_t *q, const uint8_t *by, const uint8_t *less, float scale, int is_unsigned);
+/* Panels [panel_begin, panel_end): unpacked one at a time and multiplied by gemm_i8. */
+void cpl_gemm_i4_run(const cpl_kernels *k, const cpl_gemm_i4 *g);
+/* unpack_i4 for any geometry. */
+void cpl_unpack_i4_plain(const cpl_kernels *k, int8_t *out, const uint8_t *in, uint32_t steps, uint32_t steps_a_group);
 
 /* 16-bit weights. */
 uint32_t cpl_gemm_h16_panels(const cpl_h16 *h, uint32_t n);

@@ -35,6 +35,8 @@ const cpl_config_key cpl_config_keys[] = {
     {"model.compiled.mode", CPL_CONFIG_TEXT, "default",
      .meaning = "backend compiled: torch.compile mode, e.g. reduce-overhead"},
     {"model.compiled.fp16", CPL_CONFIG_BOOL, "false", .meaning = "backend compiled: run in fp16"},
+    {"model.native.group_size", CPL_CONFIG_CHOICE, "64", .choices = "32|64|128",
+     .meaning = "backend native: weights of a column that share a step in int4"},
     {"model.fake.fixed_us", CPL_CONFIG_INT, "0", 0, 1e9, .meaning = "backend fake: microseconds a pass takes"},
     {"model.fake.per_token_ns", CPL_CONFIG_INT, "0", 0, 1e9, .meaning = "backend fake: nanoseconds a token adds"},
     {"model.fake.spin", CPL_CONFIG_INT, "0", 0, 1, .meaning = "backend fake: 1 burns that time instead of sleeping"},

@@ -123,7 +123,7 @@ class Score(Files):
             (["--model", "no/such/model"], "no/such/model"),
             (["--model", self.model("cross-encoder"), "--input", "no/such.tsv"], "no/such.tsv"),
             (["--model", self.model("cross-encoder"), "--backend", "mlx"], "mlx"),
-            (["--model", self.model("cross-encoder"), "--precision", "int4"], "int4"),
+            (["--model", self.model("cross-encoder"), "--precision", "fp8"], "fp8"),
             (["--model", self.model("cross-encoder"), "--precision", "int9"], "int9"),
             (["--modle", "x"], "--model"),
         ):
@@ -134,8 +134,8 @@ class Score(Files):
             self.assertEqual(len(done.stderr.decode().strip().splitlines()), 1, done.stderr.decode())
 
     def test_a_substituted_precision_is_said(self):
-        out, err = run("score", "--model", self.model("cross-encoder"), "--precision", "int4", "--fallback", data=b"a\tb\n")
-        self.assertIn("int4 requested, int8 runs", err)
+        out, err = run("score", "--model", self.model("cross-encoder"), "--precision", "fp8", "--fallback", data=b"a\tb\n")
+        self.assertIn("fp8 requested, int8 runs", err)
         self.assertEqual(len(lines(out)), 1)
 
 
@@ -188,7 +188,7 @@ class Others(Files):
         found = json.loads(out)
         backends = {b["name"]: b for b in found["backends"]}
         self.assertTrue(backends["native"]["available"])
-        self.assertLessEqual({"fp32", "bf16", "fp16", "int8"}, set(backends["native"]["precisions"]))
+        self.assertLessEqual({"fp32", "bf16", "fp16", "int8", "int4"}, set(backends["native"]["precisions"]))
         for name in "cuda", "onnx", "pytorch", "compiled", "mlx", "mps", "openvino":
             self.assertTrue(backends[name]["available"] or backends[name]["reason"], name)
         self.assertGreater(found["peak"]["fp32_ops_per_s"], 1e9)

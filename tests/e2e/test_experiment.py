@@ -110,14 +110,14 @@ class Experiments(unittest.TestCase):
 
     def test_what_cannot_run_does_not_stop_the_others(self):
         absent = self.write("01_absent", "model: {backend: mlx}\n")
-        wrong = self.write("02_precision", "model: {precision: int4}\n")
+        wrong = self.write("02_precision", "model: {precision: fp8}\n")
         missing = self.write("03_model", "model: {name: nobody/nothing}\n")
         good = self.write("04_good", "experiment: {concurrency_levels: [2]}\n")
         printed, _ = run("experiment", "run", absent, wrong, missing, good, "--quick", *self.out(), status=1)
         self.assertEqual(self.result("01_absent")["status"], "not run")
         self.assertIn("mlx", self.result("01_absent")["reason"])
         self.assertEqual(self.result("02_precision")["status"], "failed")
-        self.assertIn("int4", self.result("02_precision")["reason"])
+        self.assertIn("fp8", self.result("02_precision")["reason"])
         self.assertEqual(self.result("03_model")["status"], "not run")
         self.assertIn("nobody/nothing", self.result("03_model")["reason"])
         r = self.result("04_good")

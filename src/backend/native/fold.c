@@ -179,13 +179,28 @@ void cpl_fold_exact(const cpl_fold *f, uint32_t layer, cpl_fold_matrix matrix, u
     *bias = (*bias - context->shift[column]) * by;
 }
 
+/* What rounding left over, at the centre, goes into the bias. */
+static void correct(const site *in, float *row, const int8_t *q, float scale, float *bias)
+{
+    if (!in->centre || !isfinite(scale)) return;
+    for (uint32_t i = 0; i < in->n; i++) row[i] -= (float)q[i] * scale;
+    *bias += dot(row, in->centre, in->n);
+}
+
 void cpl_fold_column(const cpl_fold *f, uint32_t layer, cpl_fold_matrix matrix, uint32_t column, float *row, int8_t *q,
                      float *scale, float *bias)
 {
-    cpl_fold_exact(f, layer, matrix, column, row, bias);
     const site *in = site_at(f, layer, cpl_fold_site_of(matrix));
+    cpl_fold_exact(f, layer, matrix, column, row, bias);
     f->kernels->weights_i8(q, scale, row, in->n);
-    if (!in->centre || !isfinite(*scale)) return;
-    for (uint32_t i = 0; i < in->n; i++) row[i] -= (float)q[i] * *scale;
-    *bias += dot(row, in->centre, in->n);
+    correct(in, row, q, *scale, bias);
+}
+
+void cpl_fold_column_i4(const cpl_fold *f, uint32_t layer, cpl_fold_matrix matrix, uint32_t column, uint32_t group,
+                        float *row, int8_t *q, uint8_t *by, uint8_t *less, float *scale, float *bias)
+{
+    const site *in = site_at(f, layer, cpl_fold_site_of(matrix));
+    cpl_fold_exact(f, layer, matrix, column, row, bias);
+    cpl_i4_quantise(row, in->n, group, q, by, less, scale);
+    correct(in, row, q, *scale, bias);
 }

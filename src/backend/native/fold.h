@@ -50,6 +50,10 @@ float cpl_fold_floor(const cpl_fold *f);
 void cpl_fold_column(const cpl_fold *f, uint32_t layer, cpl_fold_matrix matrix, uint32_t column, float *row, int8_t *q,
                      float *scale, float *bias);
 
+/* The same in 4 bits, q with the int8 values they stand for and by and less one a group (cpl_i4_quantise). */
+void cpl_fold_column_i4(const cpl_fold *f, uint32_t layer, cpl_fold_matrix matrix, uint32_t column, uint32_t group,
+                        float *row, int8_t *q, uint8_t *by, uint8_t *less, float *scale, float *bias);
+
 /* The same before quantising: row and bias of the folded matrix. */
 void cpl_fold_exact(const cpl_fold *f, uint32_t layer, cpl_fold_matrix matrix, uint32_t column, float *row,
                     float *bias);

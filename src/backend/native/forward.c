@@ -70,7 +70,8 @@ static void gemm_member(void *arg, uint32_t member)
         const uint32_t end = first + g->product[i].panels;
         const uint32_t lo = from > first ? from : first, hi = to < end ? to : end;
         if (lo < hi)
-            cpl_native_multiply(&g->p->w->kernels, &g->product[i], &g->p->s->converted, lo - first, hi - first);
+            cpl_native_multiply(&g->p->w->kernels, &g->product[i], &g->p->s->converted, g->p->s->scratch[member],
+                                lo - first, hi - first);
         first = end;
     }
 }
@@ -182,7 +183,7 @@ static void attention_member(void *arg, uint32_t member)
                                      .keys = keys,
                                      .head_size = d,
                                      .scale = 1.0f / sqrtf((float)d),
-                                     .scratch = s->attention[member]};
+                                     .scratch = s->scratch[member]};
         w->kernels.attention_f32(&w->kernels, &a);
     }
 }

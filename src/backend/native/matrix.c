@@ -22,6 +22,7 @@ cpl_native_kind cpl_native_kind_of(cpl_precision precision)
     case CPL_PRECISION_BF16: return CPL_NATIVE_BF16;
     case CPL_PRECISION_FP16: return CPL_NATIVE_FP16;
     case CPL_PRECISION_INT8: return CPL_NATIVE_I8;
+    case CPL_PRECISION_INT4: return CPL_NATIVE_I4;
     default: return CPL_NATIVE_F32;
     }
 }
@@ -32,16 +33,19 @@ uint32_t cpl_native_panels(const cpl_kernels *k, const cpl_native_matrix *m)
     case CPL_NATIVE_F32: return cpl_gemm_f32_panels(k, m->n);
     case CPL_NATIVE_BF16:
     case CPL_NATIVE_FP16: return cpl_gemm_h16_panels(&k->h16[format_of(m)], m->n);
-    case CPL_NATIVE_I8: return cpl_gemm_i8_panels(k, m->n);
+    case CPL_NATIVE_I8:
+    case CPL_NATIVE_I4: return cpl_gemm_i8_panels(k, m->n);
     }
     return 0;
 }
+
+static int is_integer(cpl_native_kind kind) { return kind == CPL_NATIVE_I8 || kind == CPL_NATIVE_I4; }
 
 static size_t padded_columns(const cpl_kernels *k, const cpl_native_matrix *m)
 {
     const size_t panels = cpl_native_panels(k, m);
     if (m->kind == CPL_NATIVE_F32) return panels * k->nr;
-    return panels * (m->kind == CPL_NATIVE_I8 ? k->i8_nr : k->h16[format_of(m)].nr);
+    return panels * (is_integer(m->kind) ? k->i8_nr : k->h16[format_of(m)].nr);
 }
 
 static size_t packed_bytes(const cpl_kernels *k, const cpl_native_matrix *m)
@@ -51,18 +55,19 @@ static size_t packed_bytes(const cpl_kernels *k, const cpl_native_matrix *m)
     case CPL_NATIVE_BF16:
     case CPL_NATIVE_FP16: return cpl_gemm_h16_packed_bytes(&k->h16[format_of(m)], m->n, m->k);
     case CPL_NATIVE_I8: return cpl_gemm_i8_packed_bytes(k, m->n, m->k);
+    case CPL_NATIVE_I4: return cpl_gemm_i4_packed_bytes(k, m->n, m->k, m->group);
     }
     return 0;
 }
 
-void cpl_native_matrix_take(cpl_native_matrix *m, cpl_native_kind kind, cpl_native_bump *b, const cpl_kernels *k,
-                            uint32_t n, uint32_t kk)
+void cpl_native_matrix_take(cpl_native_matrix *m, cpl_native_kind kind, uint32_t group, cpl_native_bump *b,
+                            const cpl_kernels *k, uint32_t n, uint32_t kk)
 {
-    *m = (cpl_native_matrix){.kind = kind, .n = n, .k = kk};
+    *m = (cpl_native_matrix){.kind = kind, .n = n, .k = kk, .group = group};
     const size_t padded = padded_columns(k, m);
     m->b = cpl_native_take(b, (packed_bytes(k, m) + 3) / sizeof(float));
     m->bias = cpl_native_take(b, padded);
-    if (kind != CPL_NATIVE_I8) return;
+    if (!is_integer(kind)) return;
     m->b8.b = m->b;
     m->b8.scale = cpl_native_take(b, padded);
     m->b8.start = (int32_t *)(void *)cpl_native_take(b, padded);
@@ -73,7 +78,7 @@ void cpl_native_matrix_clear(cpl_native_matrix *m, const cpl_kernels *k)
     const size_t padded = padded_columns(k, m);
     memset(m->b, 0, packed_bytes(k, m));
     memset(m->bias, 0, padded * sizeof(float));
-    if (m->kind != CPL_NATIVE_I8) return;
+    if (!is_integer(m->kind)) return;
     memset(m->b8.scale, 0, padded * sizeof(float));
     memset(m->b8.start, 0, padded * sizeof(int32_t));
 }
@@ -81,7 +86,7 @@ void cpl_native_matrix_clear(cpl_native_matrix *m, const cpl_kernels *k)
 void cpl_native_matrix_fill(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight,
                             const cpl_tensor *bias, float *row)
 {
-    CPL_ASSERT(m->kind != CPL_NATIVE_I8);
+    CPL_ASSERT(!is_integer(m->kind));
     cpl_native_matrix_clear(m, k);
     for (uint32_t n = 0; n < m->n; n++) {
         cpl_tensor_read_f32(weight, (size_t)n * m->k, m->k, row);
@@ -96,13 +101,13 @@ void cpl_native_matrix_fill(cpl_native_matrix *m, const cpl_kernels *k, const cp
 int cpl_native_converts(const cpl_kernels *k, cpl_native_kind kind)
 {
     if (kind == CPL_NATIVE_BF16) return k->h16[CPL_H16_BF16].round_rows != NULL;
-    return kind == CPL_NATIVE_I8;
+    return is_integer(kind);
 }
 
 size_t cpl_native_row_bytes(const cpl_kernels *k, cpl_native_kind kind, uint32_t n)
 {
     if (!cpl_native_converts(k, kind)) return 0;
-    const size_t bytes = kind == CPL_NATIVE_I8 ? cpl_i8_row_bytes(k, n) : cpl_h16_row_bytes(&k->h16[CPL_H16_BF16], n);
+    const size_t bytes = is_integer(kind) ? cpl_i8_row_bytes(k, n) : cpl_h16_row_bytes(&k->h16[CPL_H16_BF16], n);
     return cpl_row_stride((bytes + 3) / sizeof(float)) * sizeof(float);
 }
 
@@ -110,7 +115,7 @@ void cpl_native_convert(const cpl_kernels *k, const cpl_native_matrix *m, const 
                         const float *x, uint32_t rows, size_t ld)
 {
     char *at = (char *)to->at + from * to->stride;
-    if (m->kind == CPL_NATIVE_I8) {
+    if (is_integer(m->kind)) {
         cpl_rows_i8 out = m->input;
         out.q = at;
         out.ldq = to->stride;
@@ -161,8 +166,13 @@ static void multiply_h16(const cpl_kernels *k, const cpl_native_product *x, cons
     cpl_gemm_h16_run(h, &g);
 }
 
+size_t cpl_native_scratch(const cpl_kernels *k, cpl_native_kind kind, uint32_t kk)
+{
+    return kind == CPL_NATIVE_I4 ? (cpl_gemm_i4_scratch(k, kk) + 3) / sizeof(float) : 0;
+}
+
 static void multiply_i8(const cpl_kernels *k, const cpl_native_product *x, const cpl_native_operand *converted,
-                        uint32_t from, uint32_t to)
+                        float *scratch, uint32_t from, uint32_t to)
 {
     const cpl_gemm_i8 g = {.a = converted->at,
                            .lda = converted->stride,
@@ -179,17 +189,23 @@ static void multiply_i8(const cpl_kernels *k, const cpl_native_product *x, const
                            .panel_begin = from,
                            .panel_end = to,
                            .epilogue = x->epilogue};
-    k->gemm_i8(k, &g);
+    if (x->m->kind == CPL_NATIVE_I8) {
+        k->gemm_i8(k, &g);
+    } else {
+        const cpl_gemm_i4 packed = {g, x->m->group, (int8_t *)scratch};
+        cpl_gemm_i4_run(k, &packed);
+    }
 }
 
 void cpl_native_multiply(const cpl_kernels *k, const cpl_native_product *x, const cpl_native_operand *converted,
-                         uint32_t from, uint32_t to)
+                         float *scratch, uint32_t from, uint32_t to)
 {
     switch (x->m->kind) {
     case CPL_NATIVE_F32: multiply_f32(k, x, from, to); break;
     case CPL_NATIVE_BF16:
     case CPL_NATIVE_FP16: multiply_h16(k, x, converted, from, to); break;
-    case CPL_NATIVE_I8: multiply_i8(k, x, converted, from, to); break;
+    case CPL_NATIVE_I8:
+    case CPL_NATIVE_I4: multiply_i8(k, x, converted, scratch, from, to); break;
     }
 }
 
@@ -199,7 +215,8 @@ const char *cpl_native_arithmetic(const cpl_kernels *k, cpl_native_kind kind)
     case CPL_NATIVE_F32: return k->isa;
     case CPL_NATIVE_BF16: return k->h16[CPL_H16_BF16].isa;
     case CPL_NATIVE_FP16: return k->h16[CPL_H16_FP16].isa;
-    case CPL_NATIVE_I8: return k->i8_isa;
+    case CPL_NATIVE_I8:
+    case CPL_NATIVE_I4: return k->i8_isa;
     }
     return "";
 }

@@ -7,6 +7,7 @@
 #include "backend/native/native.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend/registry.h"
@@ -36,9 +37,12 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
     };
     for (int p = 0; p < CPL_PRECISION_COUNT; p++)
         if (!(out->precisions >> p & 1)) snprintf(out->reason[p], sizeof out->reason[p], "%s", CPL_NATIVE_REASON);
-    /* The rule of `auto`, the only place for it. */
-    out->automatic = CPL_PRECISION_FP32;
-    snprintf(out->automatic_rule, sizeof out->automatic_rule, "on the CPU fp32, until int8 meets its loss goals");
+    /* The rule of `auto`, the only place for it. int8 meets its loss goals (docs/PERFORMANCE.md); without instructions
+     * of its own it isn't fast enough to lose anything for. */
+    const int fast = cpl_isa_vnni(isa, &cpu) || isa == CPL_ISA_NEON_DOTPROD || isa == CPL_ISA_NEON_I8MM;
+    out->automatic = fast ? CPL_PRECISION_INT8 : CPL_PRECISION_FP32;
+    snprintf(out->automatic_rule, sizeof out->automatic_rule,
+             "int8 where AMX, AVX-512 VNNI or ARM dot products multiply it, else fp32");
     snprintf(out->isa, sizeof out->isa, "%s", kernels.isa);
     const uint32_t cores = cpl_cpu_count();
     snprintf(out->device, sizeof out->device, "%u core%s of %s", cores, cores == 1 ? "" : "s", cpu.name);
@@ -87,15 +91,19 @@ static cpl_status read_settings(cpl_native_settings *out, const cpl_load_options
                                 cpl_error *err)
 {
     const char *isa_name = NULL;
-    *out = (cpl_native_settings){.stages = options->count_stages};
+    *out = (cpl_native_settings){.stages = options->count_stages, .group_size = 64};
     for (const char *const *s = options->settings; s && *s; s++) {
         if (!strncmp(*s, "isa=", 4))
             isa_name = *s + 4;
         else if (!strcmp(*s, "stages=0") || !strcmp(*s, "stages=1"))
             out->stages = (*s)[7] == '1';
+        else if (!strcmp(*s, "group_size=32") || !strcmp(*s, "group_size=64") || !strcmp(*s, "group_size=128"))
+            out->group_size = (uint32_t)strtoul(*s + strlen("group_size="), NULL, 10);
         else
             return cpl_fail(err, CPL_INVALID,
-                            "unknown setting \"%s\" of the native backend: it knows isa=NAME and stages=0|1", *s);
+                            "unknown setting \"%s\" of the native backend: it knows isa=NAME, stages=0|1 and "
+                            "group_size=32|64|128",
+                            *s);
     }
     return cpl_isa_choose(&out->isa, isa_name, cpu, err);
 }
@@ -107,8 +115,9 @@ static cpl_status check_model(const cpl_model *model, const cpl_load_options *op
         return cpl_fail(err, CPL_INVALID, "load options are of another size (%u, expected %zu): rebuild the caller",
                         options->size, sizeof(cpl_load_options));
     if (!(CPL_NATIVE_PRECISIONS >> options->precision & 1)) return cpl_fail(err, CPL_UNSUPPORTED, CPL_NATIVE_REASON);
-    if (options->precision == CPL_PRECISION_INT8 && (a->hidden > CPL_I8_K_MAX || a->intermediate > CPL_I8_K_MAX))
-        return cpl_fail(err, CPL_UNSUPPORTED, "can't run int8 over %u and %u columns: sums are exact up to %d",
+    if ((options->precision == CPL_PRECISION_INT8 || options->precision == CPL_PRECISION_INT4) &&
+        (a->hidden > CPL_I8_K_MAX || a->intermediate > CPL_I8_K_MAX))
+        return cpl_fail(err, CPL_UNSUPPORTED, "can't run integers over %u and %u columns: sums are exact up to %d",
                         a->hidden, a->intermediate, CPL_I8_K_MAX);
     if (options->device >= CPL_TOPOLOGY_NODES)
         return cpl_fail(err, CPL_INVALID, "no device %u: the native backend's devices are NUMA nodes, %d at most",

@@ -16,8 +16,9 @@ enum { CPL_NATIVE_BATCH_TOKENS = 512, CPL_NATIVE_BATCH_TOKENS_FP32 = 256 };
 
 /* What has kernels, on every rung, and what is said of the rest. */
 #define CPL_NATIVE_PRECISIONS                                                                                          \
-    (1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_BF16 | 1u << CPL_PRECISION_FP16 | 1u << CPL_PRECISION_INT8)
-#define CPL_NATIVE_REASON "the native backend runs fp32, bf16, fp16 and int8 in this version"
+    (1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_BF16 | 1u << CPL_PRECISION_FP16 | 1u << CPL_PRECISION_INT8 |       \
+     1u << CPL_PRECISION_INT4)
+#define CPL_NATIVE_REASON "the native backend runs fp32, bf16, fp16, int8 and int4"
 
 /* Parts of a pass, for those who count them (cpl_load_options.count_stages, setting stages=1). */
 typedef enum cpl_native_stage {
@@ -35,7 +36,8 @@ typedef enum cpl_native_stage {
 
 typedef struct cpl_native_settings {
     cpl_isa isa;
-    int stages; /* count time and work of each stage */
+    int stages;          /* count time and work of each stage */
+    uint32_t group_size; /* of int4 */
 } cpl_native_settings;
 
 /* One way of running a pass. native.c picks one when loading; what it makes begins with a pointer to it
@@ -72,16 +74,23 @@ cpl_status cpl_native_check_batch(const cpl_native_limits *limits, const cpl_arc
                                   cpl_error *err);
 
 /* What a matrix is stored as; the kernels say what that is computed with (cpl_native_arithmetic). */
-typedef enum cpl_native_kind { CPL_NATIVE_F32, CPL_NATIVE_BF16, CPL_NATIVE_FP16, CPL_NATIVE_I8 } cpl_native_kind;
+typedef enum cpl_native_kind {
+    CPL_NATIVE_F32,
+    CPL_NATIVE_BF16,
+    CPL_NATIVE_FP16,
+    CPL_NATIVE_I8,
+    CPL_NATIVE_I4
+} cpl_native_kind;
 
 /* A matrix in its kind's panels (kernels.h), with its bias padded to whole panels. */
 typedef struct cpl_native_matrix {
     cpl_native_kind kind;
     void *b;
     float *bias;
-    cpl_packed_i8 b8;  /* I8 */
+    cpl_packed_i8 b8;  /* I8, I4 */
     cpl_rows_i8 input; /* I8: how factors become int8; q, ldq and scale are the session's */
     uint32_t n, k;
+    uint32_t group; /* I4: weights of a column that share a step */
 } cpl_native_matrix;
 
 /* Rows in the form that kinds with cpl_native_converts need them in. */
@@ -125,7 +134,9 @@ struct cpl_weights {
     cpl_host host;
     cpl_kernels kernels;
     cpl_precision precision;
-    cpl_native_kind kind; /* of the layers' six matrices; everything else is fp32 */
+    cpl_native_kind
+        kind; /* of the layers' matrices (I4: of those weights.c says, I8 the rest); everything else is fp32 */
+    uint32_t group_size;
     cpl_arch arch;
     cpl_pooling pooling;
     cpl_native_limits limits; /* a session's scratch is made for */
@@ -147,11 +158,11 @@ struct cpl_session {
     cpl_native_head head;
     const cpl_weights *weights;
     size_t hidden_stride, mid_stride;
-    float *x;           /* tokens_max x hidden: the residual stream */
-    float *q, *k, *v;   /* rows of one group of sequences; attention's output replaces q */
-    float *mid;         /* block_rows x intermediate */
-    float *cls, *cls_q; /* sequences_max x hidden: rows of the [CLS]-only last layer */
-    float *attention[CPL_NATIVE_TEAM_MAX];
+    float *x;                            /* tokens_max x hidden: the residual stream */
+    float *q, *k, *v;                    /* rows of one group of sequences; attention's output replaces q */
+    float *mid;                          /* block_rows x intermediate */
+    float *cls, *cls_q;                  /* sequences_max x hidden: rows of the [CLS]-only last layer */
+    float *scratch[CPL_NATIVE_TEAM_MAX]; /* a member's own, for attention and for products that unpack */
     cpl_native_operand converted; /* block_rows of them, the factor of the product at hand; for kinds that convert */
 
     uint64_t stage_ns[CPL_NATIVE_STAGES]; /* CPU time of the calling thread: neighbours on its core do not count */
@@ -175,12 +186,12 @@ float *cpl_native_take(cpl_native_bump *b, size_t floats);
 cpl_native_kind cpl_native_kind_of(cpl_precision precision);
 /* "avx512-vdpbf16ps", "fp32 avx2": what products of the kind run on. */
 const char *cpl_native_arithmetic(const cpl_kernels *k, cpl_native_kind kind);
-/* Room for n columns of kk weights. */
-void cpl_native_matrix_take(cpl_native_matrix *m, cpl_native_kind kind, cpl_native_bump *b, const cpl_kernels *k,
-                            uint32_t n, uint32_t kk);
+/* Room for n columns of kk weights. group: of I4. */
+void cpl_native_matrix_take(cpl_native_matrix *m, cpl_native_kind kind, uint32_t group, cpl_native_bump *b,
+                            const cpl_kernels *k, uint32_t n, uint32_t kk);
 /* Everything zero, as packing needs it. */
 void cpl_native_matrix_clear(cpl_native_matrix *m, const cpl_kernels *k);
-/* row: m->k floats of scratch. Not for I8, whose columns come from a fold (weights.c). */
+/* row: m->k floats of scratch. Not for I8 and I4, whose columns come from a fold (weights.c). */
 void cpl_native_matrix_fill(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight,
                             const cpl_tensor *bias, float *row);
 uint32_t cpl_native_panels(const cpl_kernels *k, const cpl_native_matrix *m);
@@ -191,9 +202,11 @@ size_t cpl_native_row_bytes(const cpl_kernels *k, cpl_native_kind kind, uint32_t
 /* `rows` rows of m->k floats at x, ld apart, into to's rows from `from` on. */
 void cpl_native_convert(const cpl_kernels *k, const cpl_native_matrix *m, const cpl_native_operand *to, uint32_t from,
                         const float *x, uint32_t rows, size_t ld);
+/* Floats of scratch that one member needs for products of kk. */
+size_t cpl_native_scratch(const cpl_kernels *k, cpl_native_kind kind, uint32_t kk);
 /* Panels [from, to) of x. */
 void cpl_native_multiply(const cpl_kernels *k, const cpl_native_product *x, const cpl_native_operand *converted,
-                         uint32_t from, uint32_t to);
+                         float *scratch, uint32_t from, uint32_t to);
 
 /* The row path's parts, gathered in cpl_native_rows. */
 cpl_status cpl_native_rows_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,

@@ -22,9 +22,11 @@ static void lay_out(cpl_session *s, cpl_native_bump *b)
     s->mid = cpl_native_take(b, w->block_rows * s->mid_stride);
     s->cls = cpl_native_take(b, w->limits.sequences_max * s->hidden_stride);
     s->cls_q = cpl_native_take(b, w->limits.sequences_max * s->hidden_stride);
+    const uint32_t widest = w->arch.intermediate > w->arch.hidden ? w->arch.intermediate : w->arch.hidden;
+    const size_t attention = cpl_attention_f32_scratch(&w->kernels, w->limits.max_length, w->arch.head_size);
+    const size_t unpacked = cpl_native_scratch(&w->kernels, w->kind, widest);
     for (int i = 0; i < CPL_NATIVE_TEAM_MAX; i++)
-        s->attention[i] =
-            cpl_native_take(b, cpl_attention_f32_scratch(&w->kernels, w->limits.max_length, w->arch.head_size));
+        s->scratch[i] = cpl_native_take(b, attention > unpacked ? attention : unpacked);
     if (!s->converted.stride) return;
     s->converted.at = cpl_native_take(b, w->block_rows * s->converted.stride / sizeof(float));
     s->converted.scale = cpl_native_take(b, w->block_rows);

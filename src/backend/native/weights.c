@@ -33,6 +33,22 @@ static void take_norm(cpl_native_norm *norm, cpl_native_bump *b, uint32_t n)
     norm->beta = cpl_native_take(b, n);
 }
 
+/* int4's rule, the only place for it: the second inner matrix (a third of the weights, and the one that loses least) is
+ * 4 bits, the rest int8. docs/PERFORMANCE.md has what each of the others would lose. */
+static cpl_native_kind kind_of(const cpl_weights *w, cpl_fold_matrix which)
+{
+    if (w->kind != CPL_NATIVE_I4) return w->kind;
+    return which == CPL_FOLD_DOWN ? CPL_NATIVE_I4 : CPL_NATIVE_I8;
+}
+
+static void take_layer_matrix(const cpl_weights *w, cpl_native_matrix *m, cpl_fold_matrix which, cpl_native_bump *b,
+                              uint32_t n, uint32_t kk)
+{
+    cpl_native_matrix_take(m, kind_of(w, which), w->group_size, b, &w->kernels, n, kk);
+}
+
+static int is_folded(const cpl_weights *w) { return w->kind == CPL_NATIVE_I8 || w->kind == CPL_NATIVE_I4; }
+
 static void lay_out(cpl_weights *w, cpl_native_bump *b, const cpl_tensor *word)
 {
     const cpl_arch *a = &w->arch;
@@ -40,24 +56,24 @@ static void lay_out(cpl_weights *w, cpl_native_bump *b, const cpl_tensor *word)
     const uint32_t h = a->hidden, f = a->intermediate;
     for (uint32_t l = 0; l < a->layers; l++) {
         cpl_native_layer *y = &w->layers[l];
-        cpl_native_matrix_take(&y->q, w->kind, b, k, h, h);
-        cpl_native_matrix_take(&y->k, w->kind, b, k, h, h);
-        cpl_native_matrix_take(&y->v, w->kind, b, k, h, h);
-        cpl_native_matrix_take(&y->out, w->kind, b, k, h, h);
+        take_layer_matrix(w, &y->q, CPL_FOLD_Q, b, h, h);
+        take_layer_matrix(w, &y->k, CPL_FOLD_K, b, h, h);
+        take_layer_matrix(w, &y->v, CPL_FOLD_V, b, h, h);
+        take_layer_matrix(w, &y->out, CPL_FOLD_OUT, b, h, h);
         take_norm(&y->attention_norm, b, h);
-        cpl_native_matrix_take(&y->up, w->kind, b, k, f, h);
-        cpl_native_matrix_take(&y->down, w->kind, b, k, h, f);
+        take_layer_matrix(w, &y->up, CPL_FOLD_UP, b, f, h);
+        take_layer_matrix(w, &y->down, CPL_FOLD_DOWN, b, h, f);
         take_norm(&y->output_norm, b, h);
-        for (int i = 0; w->precision == CPL_PRECISION_INT8 && i < 4; i++) y->input[i] = cpl_native_take(b, h);
+        for (int i = 0; is_folded(w) && i < 4; i++) y->input[i] = cpl_native_take(b, h);
     }
     if (a->head == CPL_HEAD_POOLER_CLASSIFIER) {
-        cpl_native_matrix_take(&w->pooler, CPL_NATIVE_F32, b, k, h, h);
-        cpl_native_matrix_take(&w->classifier, CPL_NATIVE_F32, b, k, a->labels, h);
+        cpl_native_matrix_take(&w->pooler, CPL_NATIVE_F32, 0, b, k, h, h);
+        cpl_native_matrix_take(&w->classifier, CPL_NATIVE_F32, 0, b, k, a->labels, h);
     }
     take_norm(&w->embedding_norm, b, h);
     w->position = cpl_native_take(b, (size_t)a->positions * h);
     w->type = cpl_native_take(b, (size_t)a->types * h);
-    cpl_native_words_take(&w->words, b, word, w->precision == CPL_PRECISION_INT8);
+    cpl_native_words_take(&w->words, b, word, is_folded(w));
 }
 
 static void fill(float *to, const cpl_tensor *from) { cpl_tensor_read_f32(from, 0, cpl_tensor_count(from), to); }
@@ -73,11 +89,17 @@ static void fill_matrix_i8(cpl_native_matrix *m, const cpl_kernels *k, const cpl
                            cpl_fold_matrix which, float *row)
 {
     int8_t *q = (int8_t *)(void *)(row + m->k);
+    uint8_t *by = (uint8_t *)(q + m->k), *less = by + m->k;
     cpl_native_matrix_clear(m, k);
     for (uint32_t n = 0; n < m->n; n++) {
         float scale;
-        cpl_fold_column(fold, layer, which, n, row, q, &scale, &m->bias[n]);
-        cpl_gemm_i8_place(k, &m->b8, n, m->k, q, scale, m->input.is_unsigned);
+        if (m->kind == CPL_NATIVE_I8) {
+            cpl_fold_column(fold, layer, which, n, row, q, &scale, &m->bias[n]);
+            cpl_gemm_i8_place(k, &m->b8, n, m->k, q, scale, m->input.is_unsigned);
+        } else {
+            cpl_fold_column_i4(fold, layer, which, n, m->group, row, q, by, less, &scale, &m->bias[n]);
+            cpl_gemm_i4_place(k, &m->b8, n, m->k, m->group, q, by, less, scale, m->input.is_unsigned);
+        }
     }
 }
 
@@ -149,7 +171,7 @@ static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error
     cpl_fold *fold = NULL;
     cpl_status st = CPL_OK;
     lay_out(w, &take, &model->weights.word_embedding);
-    if (w->precision == CPL_PRECISION_INT8) st = cpl_fold_open(&fold, model, &w->kernels, err);
+    if (is_folded(w)) st = cpl_fold_open(&fold, model, &w->kernels, err);
     if (!st) fill_all(w, &model->weights, fold, row);
     cpl_fold_close(fold);
     free(row);
@@ -169,8 +191,24 @@ static void set_up(cpl_weights *w, const cpl_model *model, const cpl_load_option
     w->pooling = model->pooling;
     w->limits = cpl_native_limits_of(model, options);
     w->stages = settings->stages;
+    w->group_size = settings->group_size;
     cpl_kernels_choose(&w->kernels, settings->isa);
     w->block_rows = choose_block_rows(w, &cpu);
+}
+
+/* What runs what, in the words of the load line. */
+static void name_kernels(const cpl_weights *w, cpl_load_report *report)
+{
+    const cpl_kernels *k = &w->kernels;
+    char *to = report->kernels;
+    const size_t cap = sizeof report->kernels;
+    const char *by = cpl_native_arithmetic(k, w->kind);
+    if (w->kind == CPL_NATIVE_F32)
+        snprintf(to, cap, "%s", k->isa);
+    else if (w->kind == CPL_NATIVE_I4)
+        snprintf(to, cap, "%s, int4/%u ffn down, int8 products %s", k->isa, w->group_size, by);
+    else
+        snprintf(to, cap, "%s, %s products %s", k->isa, cpl_precision_name(w->precision), by);
 }
 
 cpl_status cpl_native_rows_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
@@ -192,11 +230,7 @@ cpl_status cpl_native_rows_load(cpl_weights **out, const cpl_model *model, const
     report->precision = w->precision;
     report->batch_tokens =
         cpl_native_converts(&w->kernels, w->kind) ? CPL_NATIVE_BATCH_TOKENS : CPL_NATIVE_BATCH_TOKENS_FP32;
-    if (w->kind == CPL_NATIVE_F32)
-        snprintf(report->kernels, sizeof report->kernels, "%s", w->kernels.isa);
-    else
-        snprintf(report->kernels, sizeof report->kernels, "%s, %s products %s", w->kernels.isa,
-                 cpl_precision_name(w->precision), cpl_native_arithmetic(&w->kernels, w->kind));
+    name_kernels(w, report);
     *out = w;
     return CPL_OK;
 }

@@ -36,6 +36,8 @@
     X(weights_i8)                                                                                                      \
     X(magnitudes_f32)                                                                                                  \
     X(gemm_i8)                                                                                                         \
+    X(unpack_i4)                                                                                                       \
+    X(gemm_i4)                                                                                                         \
     X(round_bf16)                                                                                                      \
     X(gemm_bf16)                                                                                                       \
     X(gemm_fp16)
