@@ -3,12 +3,14 @@
 # Files called *_avx2.c, *_neon.c, ... are compiled for that ISA, and only where the processor is of its family; they
 # must include no non-static inline function.
 
-set(CPL_ISAS_x86 avx2 avxvnni avx512 vnni bf16)
+set(CPL_ISAS_x86 avx2 avxvnni avx512 vnni bf16 amx)
 set(CPL_ISA_avx2 -mavx2 -mfma -mf16c)
 set(CPL_ISA_avxvnni ${CPL_ISA_avx2}) # its one instruction is written in assembly
 set(CPL_ISA_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c)
 set(CPL_ISA_vnni ${CPL_ISA_avx512} -mavx512vnni)
 set(CPL_ISA_bf16 ${CPL_ISA_avx512} -mavx512bf16)
+set(CPL_ISA_amxmodel ${CPL_ISA_vnni} -mavx512vbmi -mavx512bf16) # tiles and halves in software: cmake/amx.cmake
+set(CPL_ISA_amx ${CPL_ISA_amxmodel} -mavx512fp16)
 
 set(CPL_ISAS_arm neon dotprod i8mm bfmmla)
 set(CPL_ISA_neon "") # every 64-bit ARM has it

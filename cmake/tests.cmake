@@ -110,6 +110,8 @@ if(wanted)
   include(cmake/kerncheck.cmake)
 endif()
 
+include(cmake/amx.cmake)
+
 # fuzz: every target replays its corpus and seeded mutations of it; `make fuzz` builds the same files with libFuzzer.
 cpl_wanted(fuzz wanted)
 if(wanted)

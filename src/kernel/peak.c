@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "kernel/amx.h"
 #include "kernel/unroll.h"
 
 /* Enough chains for whatever vectors the compiler makes of plain C; without -ffast-math it can't shorten them. */
@@ -88,6 +89,11 @@ void cpl_peak_choose(cpl_peak_loop *out, cpl_peak_unit unit, cpl_isa isa, const 
 #if defined(__x86_64__)
     if (unit == CPL_PEAK_BF16 && cpl_isa_bf16(isa, cpu))
         *out = (cpl_peak_loop){"vdpbf16ps", cpl_peak_block_bf16, 64, 0, 1};
+    if (isa != CPL_ISA_AMX || !cpl_amx_permit()) return; /* a product of whole tiles every 16 cycles */
+    if (unit == CPL_PEAK_INT8)
+        *out = (cpl_peak_loop){"tdpbssd", cpl_peak_block_amx_int8, 2 * 16 * 16 * 64, 1.0 / 16, 0};
+    else if (unit == CPL_PEAK_BF16)
+        *out = (cpl_peak_loop){"tdpbf16ps", cpl_peak_block_amx_bf16, 2 * 16 * 16 * 32, 1.0 / 16, 0};
 #elif defined(__aarch64__)
     if (unit == CPL_PEAK_BF16 && cpl_isa_bf16(isa, cpu))
         *out = (cpl_peak_loop){"bfmmla", cpl_peak_block_bfmmla, 32, 0, 1};

@@ -37,13 +37,13 @@ double cpl_peak_fp32(cpl_isa isa, uint32_t us);
  * sit in L2 could reach without reuse in registers. 0 for ref. */
 double cpl_peak_fp32_l2(cpl_isa isa, uint32_t l2_bytes, uint32_t us);
 /* Operations/s (a multiply-add counts 2) of independent int8 multiply-adds into int32 in registers, by the instructions
- * the int8 products of this rung use on this machine: vpdpbusd with AVX-512 VNNI; vpmaddwd and vpaddd on int16 with
- * AVX2; smlal on int16, sdot or smmla on ARM; multiply and add in plain C for ref. */
+ * the int8 products of this rung use on this machine: tdpbssd on AMX; vpdpbusd with AVX-512 VNNI; vpmaddwd and vpaddd
+ * on int16 with AVX2; smlal on int16, sdot or smmla on ARM; multiply and add in plain C for ref. */
 double cpl_peak_int8(cpl_isa isa, uint32_t us);
 /* Names them: "vpdpbusd". */
 const char *cpl_peak_int8_name(cpl_isa isa);
-/* Operations/s of independent bf16 multiply-adds into fp32 in registers: vdpbf16ps where bf16 products of this rung use
- * it, else what they are computed with, fp32's. */
+/* Operations/s of independent bf16 multiply-adds into fp32 in registers: tdpbf16ps or vdpbf16ps where bf16 products of
+ * this rung use it, else what they are computed with, fp32's. */
 double cpl_peak_bf16(cpl_isa isa, uint32_t us);
 const char *cpl_peak_bf16_name(cpl_isa isa);
 /* Clock in Hz, estimated by a chain of dependent integer adds (one a cycle on every x86-64 of interest). */
@@ -69,6 +69,9 @@ double cpl_peak_block_int8_avx2(uint64_t rounds, float *sink);
 double cpl_peak_block_int8_avxvnni(uint64_t rounds, float *sink);
 double cpl_peak_block_int8_vnni(uint64_t rounds, float *sink);
 double cpl_peak_block_bf16(uint64_t rounds, float *sink);
+/* Tile products in registers; cpl_amx_permit() first. */
+double cpl_peak_block_amx_int8(uint64_t rounds, float *sink);
+double cpl_peak_block_amx_bf16(uint64_t rounds, float *sink);
 double cpl_peak_block_l2_avx2(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 double cpl_peak_block_l2_avx512(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/native/amx.h"
 #include "backend/registry.h"
 #include "base/error.h"
 #include "base/thread.h"
@@ -133,7 +134,11 @@ static cpl_status check_model(const cpl_model *model, const cpl_load_options *op
 }
 
 /* In order of preference; the last takes everything. */
-static const cpl_native_path *const paths[] = {&cpl_native_rows};
+static const cpl_native_path *const paths[] = {
+#if defined(__x86_64__)
+    &cpl_native_amx,
+#endif
+    &cpl_native_rows};
 
 static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
                        cpl_load_report *report, const cpl_host *host, cpl_error *err)
@@ -146,8 +151,11 @@ static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load
     if (!st) st = read_settings(&settings, options, &cpu, err);
     if (st) return st;
     const cpl_native_path *const *path = paths;
-    while ((*path)->suits && !(*path)->suits(model, options->precision, &settings, &cpu)) path++;
-    return (*path)->load(out, model, options, &settings, report, host, err);
+    for (;; path++) { /* one that finds only while loading that it can't run this model leaves it to the next */
+        if ((*path)->suits && !(*path)->suits(model, options->precision, &settings, &cpu)) continue;
+        st = (*path)->load(out, model, options, &settings, report, host, err);
+        if (st != CPL_UNSUPPORTED || !(*path)->suits) return st;
+    }
 }
 
 /* Weights and sessions begin with a head, whichever path made them. */

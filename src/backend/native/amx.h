@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* amx.h - the AMX path's files among themselves: int8 and bf16 on tiles, the whole pass in layouts of its own. */
+#ifndef CPL_BACKEND_NATIVE_AMX_H
+#define CPL_BACKEND_NATIVE_AMX_H
+
+#include "backend/native/native.h"
+#include "kernel/amx.h"
+
+/* How the work is cut. Speed only: results have the same bits whatever stands here. */
+typedef struct cpl_amx_tuning {
+    uint32_t tiles;          /* row tiles of a block, 1 or 2 */
+    uint32_t split;          /* bytes of K that a block goes through at once, a multiple of 64 */
+    uint32_t panels_outside; /* bit s: loop order of stage CPL_NATIVE_s (amx.h in kernel) */
+    uint32_t rows;           /* that go through a product and the sweep after it together; a multiple of 32 */
+    uint32_t batch_tokens;   /* recommended tokens a pass */
+} cpl_amx_tuning;
+
+extern const cpl_amx_tuning cpl_amx_tuned[2]; /* int8, bf16 */
+
+/* A matrix as panels. The bias is that of the quantised product: what shifts and folds do to it is in it. */
+typedef struct cpl_amx_matrix {
+    void *b;
+    float *scale, *bias;
+    uint16_t *scale16, *bias16; /* int8, the FFN's first only */
+    uint32_t n, k, steps;
+} cpl_amx_matrix;
+
+typedef struct cpl_amx_norm_weights {
+    float *gamma, *beta;
+    float *q_gamma, *q_beta; /* of what the next product reads */
+} cpl_amx_norm_weights;
+
+typedef struct cpl_amx_layer {
+    cpl_amx_matrix qkv, out, up, down;
+    cpl_amx_norm_weights attention_norm, output_norm;
+    cpl_amx_activation activation;
+    float scale16; /* of up's input rows */
+} cpl_amx_layer;
+
+/* Read-only after load. All arrays lie in one block. */
+typedef struct cpl_amx_weights {
+    cpl_native_head head;
+    cpl_host host;
+    const cpl_amx_kernels *amx;
+    cpl_kernels kernels; /* fp32: embedding, pooling, pooler and classifier */
+    cpl_precision precision;
+    cpl_amx_tuning tuning;
+    cpl_arch arch;
+    cpl_pooling pooling;
+    cpl_native_limits limits;
+    int stages;
+    float shift; /* int8: the activation's output is stored with this added */
+    cpl_native_words words;
+    float *position, *type;
+    cpl_amx_norm_weights embedding_norm;
+    cpl_amx_layer *layers;
+    cpl_native_matrix pooler, classifier;
+    void *block;
+    size_t block_bytes;
+} cpl_amx_weights;
+
+/* A team member's own scratch. */
+typedef struct cpl_amx_member {
+    void *scratch, *partial, *attention;
+} cpl_amx_member;
+
+typedef struct cpl_amx_session {
+    cpl_native_head head;
+    const cpl_amx_weights *weights;
+    size_t x_stride;    /* floats */
+    size_t rows;        /* padded */
+    size_t panel_bytes; /* of q, k, v */
+    size_t context_stride, mid_stride;
+    float *x, *cls;  /* residual stream; rows of [CLS] */
+    char *a, *cls_a; /* A tiles of the hidden size */
+    float *row_scale, *cls_scale;
+    uint16_t *row_scale16, *cls_scale16;
+    char *qkv, *cls_q; /* panels of bf16 rows */
+    char *context;     /* int8: halves */
+    char *mid, *mid_a; /* int8: halves, A tiles; bf16: mid_a only */
+    float *mid_scale;
+    char *most;
+    cpl_amx_member member[CPL_NATIVE_TEAM_MAX];
+    uint64_t stage_ns[CPL_NATIVE_STAGES];
+    double stage_ops[CPL_NATIVE_STAGES];
+    uint64_t passes, tokens;
+    void *block;
+    size_t block_bytes;
+} cpl_amx_session;
+
+/* What a load is made with; cpl_native_amx uses the hardware's kernels and cpl_amx_tuned. */
+cpl_status cpl_amx_load_with(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
+                             const cpl_native_settings *settings, cpl_load_report *report, const cpl_host *host,
+                             const cpl_amx_kernels *kernels, const cpl_amx_tuning *tuning, cpl_error *err);
+void cpl_amx_unload(cpl_weights *w);
+cpl_status cpl_amx_open(cpl_session **out, cpl_weights *w, cpl_error *err);
+void cpl_amx_close(cpl_session *s);
+cpl_status cpl_amx_run(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err);
+
+void cpl_amx_stages(const cpl_session *s, uint64_t *ns, double *ops);
+
+/* 1 when the model's shapes fit the tiles. */
+int cpl_amx_fits(const cpl_model *model);
+
+extern const cpl_native_path cpl_native_amx;
+
+#endif

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* amx_weights.c - load for the AMX path: every matrix packed once into panels of tiles, in one block on huge pages.
+ *
+ * The idea: whatever a kernel would have to do to each activation is done to the weights here. Columns and k lie in the
+ * order that packs and unpacks leave (kernel/amx.h); Q carries the softmax scale; the activation's output is stored
+ * with a shift that makes it unsigned, which the next bias takes off again.
+ *
+ * Halves and 16-bit integers overflow where fp32 does not. So load proves that they can't: a layer norm's output is
+ * bounded by its weights (no element of a row of mean 0 and variance 1 exceeds sqrt(n - 1)), so every sum behind it is,
+ * by the columns' absolute sums. A model for which the proof fails is refused here and runs on the fp32 rows. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/native/amx.h"
+#include "backend/native/fold.h"
+#include "backend/native/words.h"
+#include "base/error.h"
+#include "base/log.h"
+
+enum { BLOCK_ALIGN = 4096, STEP = 64 /* bytes of k in a tile */ };
+
+const cpl_amx_tuning cpl_amx_tuned[2] = {
+    {.tiles = 2, .split = 512, .panels_outside = 0, .rows = 32, .batch_tokens = 512},
+    {.tiles = 2, .split = 768, .panels_outside = 0, .rows = 32, .batch_tokens = 512},
+};
+
+/* What is being packed, and the bounds on the way. */
+typedef struct packer {
+    cpl_amx_weights *w;
+    const cpl_weights_by_role *from;
+    int int8;
+    const cpl_fold *fold; /* int8 */
+    int8_t *q;            /* int8: a column of the widest matrix */
+    float *row;           /* of the widest matrix */
+    float *reach;         /* largest magnitude of each element of the input at hand */
+    float *bound;         /* of each output column of the matrix packed last */
+    const char *broken;   /* what can't be proved */
+} packer;
+
+/* ---- layout ----------------------------------------------------------------------------------------------------- */
+
+static void take_matrix(const cpl_amx_weights *w, cpl_amx_matrix *m, cpl_native_bump *b, uint32_t n, uint32_t k,
+                        int halves)
+{
+    const uint32_t element = w->precision == CPL_PRECISION_INT8 ? 1 : 2;
+    m->n = n;
+    m->k = k;
+    m->steps = k * element / STEP;
+    m->b = cpl_native_take(b, (size_t)n * k * element / sizeof(float));
+    m->scale = cpl_native_take(b, n);
+    m->bias = cpl_native_take(b, n);
+    if (!halves) return;
+    m->scale16 = (uint16_t *)(void *)cpl_native_take(b, n / 2);
+    m->bias16 = (uint16_t *)(void *)cpl_native_take(b, n / 2);
+}
+
+static void take_norm(cpl_amx_norm_weights *norm, cpl_native_bump *b, uint32_t n)
+{
+    norm->gamma = cpl_native_take(b, n);
+    norm->beta = cpl_native_take(b, n);
+    norm->q_gamma = cpl_native_take(b, n);
+    norm->q_beta = cpl_native_take(b, n);
+}
+
+static void take_fp32(const cpl_kernels *k, cpl_native_matrix *m, cpl_native_bump *b, uint32_t n, uint32_t kk)
+{
+    m->n = n;
+    m->k = kk;
+    m->b = cpl_native_take(b, cpl_gemm_f32_packed_count(k, n, kk));
+    m->bias = cpl_native_take(b, (size_t)cpl_gemm_f32_panels(k, n) * k->nr);
+}
+
+static void lay_out(cpl_amx_weights *w, cpl_native_bump *b, const cpl_tensor *word)
+{
+    const cpl_arch *a = &w->arch;
+    const uint32_t h = a->hidden, f = a->intermediate;
+    for (uint32_t l = 0; l < a->layers; l++) {
+        cpl_amx_layer *y = &w->layers[l];
+        take_matrix(w, &y->qkv, b, 3 * h, h, 0);
+        take_matrix(w, &y->out, b, h, h, 0);
+        take_norm(&y->attention_norm, b, h);
+        take_matrix(w, &y->up, b, f, h, w->precision == CPL_PRECISION_INT8);
+        take_matrix(w, &y->down, b, h, f, 0);
+        take_norm(&y->output_norm, b, h);
+    }
+    take_norm(&w->embedding_norm, b, h);
+    if (a->head == CPL_HEAD_POOLER_CLASSIFIER) {
+        take_fp32(&w->kernels, &w->pooler, b, h, h);
+        take_fp32(&w->kernels, &w->classifier, b, a->labels, h);
+    }
+    w->position = cpl_native_take(b, (size_t)a->positions * h);
+    w->type = cpl_native_take(b, (size_t)a->types * h);
+    cpl_native_words_take(&w->words, b, word, w->precision == CPL_PRECISION_INT8);
+}
+
+/* ---- packing ---------------------------------------------------------------------------------------------------- */
+
+static uint32_t float_bits(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* To nearest even, for finite x. */
+static uint16_t to_bf16(float x)
+{
+    const uint32_t bits = float_bits(x);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* To nearest even, for 0 and normal halves; what is smaller than those becomes a multiple of 2^-24. */
+static uint16_t to_half(float x)
+{
+    const uint16_t sign = (uint16_t)(float_bits(x) >> 16 & 0x8000);
+    const float a = fabsf(x);
+    if (a < 0x1p-14f) return (uint16_t)(sign | (uint16_t)lrintf(a * 0x1p24f));
+    const uint32_t bits = float_bits(a) - (112u << 23);
+    return (uint16_t)(sign | (uint16_t)((bits + 0xfff + (bits >> 13 & 1)) >> 13));
+}
+
+/* Orders of k by the kernel that writes the matrix's input. */
+typedef enum k_order { FROM_NORM, FROM_CONTEXT, FROM_ACTIVATION } k_order;
+
+/* The column of the input that lies at place p of the kernels' order. */
+static uint32_t k_at(const packer *p, k_order order, uint32_t at)
+{
+    const uint32_t step = at / 64 * 64;
+    if (order == FROM_NORM) return p->int8 ? step + cpl_amx_order_rows(at % 64) : at;
+    if (p->int8) at = step + cpl_amx_order_halves(at % 64);
+    return order == FROM_CONTEXT ? at / 32 * 32 + cpl_amx_order_context(at % 32) : at;
+}
+
+/* Where place `at` of k of a column of the matrix lies, in elements. */
+static size_t place(const packer *p, const cpl_amx_matrix *m, uint32_t column, uint32_t at, int interleaved)
+{
+    const uint32_t panel = column / CPL_AMX_PANEL, in = column % CPL_AMX_PANEL, group = p->int8 ? 4 : 2;
+    const uint32_t tile = interleaved ? in % 2 : in / 16, c = interleaved ? in / 2 : in % 16;
+    const uint32_t step = STEP / 4 * group, s = at / step, row = at % step / group;
+    return ((((size_t)panel * m->steps + s) * 2 + tile) * 16 + row) * 16 * group + c * group + at % group;
+}
+
+/* A matrix's columns in a layer's panels: where they begin, where they come from, what they are multiplied by. */
+typedef struct source {
+    cpl_fold_matrix matrix;
+    uint32_t layer, first;
+    const cpl_tensor *weight, *bias;
+    k_order order;
+    float by;
+} source;
+
+static void pack_int8(packer *p, const cpl_amx_matrix *m, const source *s, uint32_t n)
+{
+    const uint32_t column = s->first + n;
+    float reach = 0, scale, bias;
+    cpl_fold_column(p->fold, s->layer, s->matrix, n, p->row, p->q, &scale, &bias);
+    for (uint32_t at = 0; at < m->k; at++) {
+        const uint32_t k = k_at(p, s->order, at);
+        ((int8_t *)m->b)[place(p, m, column, at, m->scale16 != NULL)] = p->q[k];
+        reach += fabsf((float)p->q[k]) * scale * p->reach[k];
+    }
+    m->scale[column] = scale * s->by;
+    m->bias[column] = bias * s->by;
+    p->bound[column] = (reach + fabsf(bias)) * s->by;
+}
+
+static void pack_bf16(packer *p, const cpl_amx_matrix *m, const source *s, uint32_t n)
+{
+    const uint32_t column = s->first + n;
+    float reach = 0, bias = 0;
+    cpl_tensor_read_f32(s->weight, (size_t)n * m->k, m->k, p->row);
+    if (s->bias->data) cpl_tensor_read_f32(s->bias, n, 1, &bias);
+    for (uint32_t at = 0; at < m->k; at++) {
+        const uint32_t k = k_at(p, s->order, at);
+        ((uint16_t *)m->b)[place(p, m, column, at, 0)] = to_bf16(p->row[k] * s->by);
+        reach += fabsf(p->row[k]) * p->reach[k];
+    }
+    m->bias[column] = bias * s->by;
+    p->bound[column] = (reach + fabsf(bias)) * s->by;
+}
+
+static void pack_matrix(packer *p, const cpl_amx_matrix *m, const source *s)
+{
+    for (uint32_t n = 0; n < s->weight->shape[0]; n++) (p->int8 ? pack_int8 : pack_bf16)(p, m, s, n);
+}
+
+static void fill(float *to, const cpl_tensor *from) { cpl_tensor_read_f32(from, 0, cpl_tensor_count(from), to); }
+
+/* The norm before products of `site` of `layer` (none after the last one). Leaves in p->reach how large the elements of
+ * their input can get. */
+static void fill_norm(packer *p, const cpl_amx_norm_weights *norm, const cpl_tensor *gamma, const cpl_tensor *beta,
+                      uint32_t layer, cpl_fold_site site)
+{
+    const uint32_t n = p->w->arch.hidden;
+    fill(norm->gamma, gamma);
+    fill(norm->beta, beta);
+    memcpy(norm->q_gamma, norm->gamma, n * sizeof(float));
+    memcpy(norm->q_beta, norm->beta, n * sizeof(float));
+    if (p->int8 && layer < p->w->arch.layers) {
+        float *const mul = p->row, *const add = p->row + n;
+        cpl_fold_input(p->fold, layer, site, mul, add);
+        for (uint32_t i = 0; i < n; i++) {
+            norm->q_gamma[i] = norm->gamma[i] * mul[i];
+            norm->q_beta[i] = norm->beta[i] * mul[i] + add[i];
+        }
+    }
+    for (uint32_t i = 0; i < n; i++)
+        p->reach[i] = sqrtf((float)n - 1) * fabsf(norm->q_gamma[i]) + fabsf(norm->q_beta[i]);
+}
+
+static float largest(const float *x, uint32_t n)
+{
+    float most = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (!(x[i] <= most)) most = x[i]; /* NaN too */
+    return most;
+}
+
+static void demand(packer *p, float bound, float most, const char *what)
+{
+    if (!(bound <= most) && !p->broken) p->broken = what;
+}
+
+/* ---- a layer ---------------------------------------------------------------------------------------------------- */
+
+/* Halves may reach 65504; a tenth of it is left for what approximations and roundings add. */
+#define HALF_MAX  58000.0f
+#define SCORE_MAX 0x1p30f /* scores become int32 */
+
+static void pack_attention(packer *p, cpl_amx_layer *y, const cpl_layer *s, uint32_t l)
+{
+    const cpl_arch *a = &p->w->arch;
+    const uint32_t h = a->hidden;
+    const float score = 128.0f * 1.44269504f / sqrtf((float)a->head_size);
+    const source q = {CPL_FOLD_Q, l, 0, &s->q_weight, &s->q_bias, FROM_NORM, score};
+    const source k = {CPL_FOLD_K, l, h, &s->k_weight, &s->k_bias, FROM_NORM, 1};
+    const source v = {CPL_FOLD_V, l, 2 * h, &s->v_weight, &s->v_bias, FROM_NORM, 1};
+    const source out = {CPL_FOLD_OUT, l, 0, &s->out_weight, &s->out_bias, FROM_CONTEXT, 1};
+    pack_matrix(p, &y->qkv, &q);
+    pack_matrix(p, &y->qkv, &k);
+    pack_matrix(p, &y->qkv, &v);
+    for (uint32_t head = 0; head < a->heads; head++) {
+        float sum = 0;
+        for (uint32_t i = head * a->head_size; i < (head + 1) * a->head_size; i++) sum += p->bound[i] * p->bound[h + i];
+        demand(p, sum, SCORE_MAX, "attention scores");
+    }
+    memcpy(p->reach, p->bound + 2 * h, h * sizeof(float));
+    demand(p, largest(p->reach, h), HALF_MAX, "values");
+    pack_matrix(p, &y->out, &out);
+}
+
+static const struct {
+    uint16_t limit, factor[4];
+} activations[] = {
+    /* halves of 3.05 and of the factors that keep |x| |error| below 0.006, halves' roundings included */
+    [CPL_ACTIVATION_GELU] = {0x421a, {0x362e, 0xaaaa, 0x1c86, 0x88e5}},
+    [CPL_ACTIVATION_GELU_TANH] = {0x421a, {0x362f, 0xaab4, 0x1c9a, 0x890f}},
+    [CPL_ACTIVATION_RELU] = {0, {0, 0, 0, 0}},
+};
+
+static void choose_activation(const packer *p, cpl_amx_activation *out)
+{
+    const cpl_activation kind = p->w->arch.activation;
+    *out = (cpl_amx_activation){.kind = kind == CPL_ACTIVATION_RELU        ? CPL_EPILOGUE_RELU
+                                        : kind == CPL_ACTIVATION_GELU_TANH ? CPL_EPILOGUE_GELU_TANH
+                                                                           : CPL_EPILOGUE_GELU,
+                                .limit = activations[kind].limit};
+    memcpy(out->factor, activations[kind].factor, sizeof out->factor);
+}
+
+/* The first FFN product's way into halves: sums lose `shift` bits to fit 16, and the scales share a power of two so
+ * that neither a row's nor a sum times it leaves the halves. */
+static void choose_halves(packer *p, cpl_amx_layer *y, float input)
+{
+    int shift = 0, exponent = 0;
+    while ((y->up.k * 127.0f * 127.0f) / (float)(1u << shift) > 32767.0f) shift++;
+    while (32768.0f * input / 127.0f * ldexpf(1, shift - exponent) > HALF_MAX / 2) exponent++;
+    y->activation.shift = (uint32_t)shift;
+    y->scale16 = ldexpf(1, shift - exponent);
+    for (uint32_t n = 0; n < y->up.n; n++) {
+        y->up.scale16[n] = to_half(ldexpf(y->up.scale[n], exponent));
+        y->up.bias16[n] = to_half(y->up.bias[n]);
+        demand(p, ldexpf(y->up.scale[n], exponent), HALF_MAX, "FFN scales");
+    }
+}
+
+static void pack_layer(packer *p, uint32_t l)
+{
+    const cpl_amx_weights *w = p->w;
+    cpl_amx_layer *y = &w->layers[l];
+    const cpl_layer *s = &p->from->layers[l];
+    const source up = {CPL_FOLD_UP, l, 0, &s->up_weight, &s->up_bias, FROM_NORM, 1};
+    const source down = {CPL_FOLD_DOWN, l, 0, &s->down_weight, &s->down_bias, FROM_ACTIVATION, 1};
+    pack_attention(p, y, s, l);
+    fill_norm(p, &y->attention_norm, &s->attention_norm_weight, &s->attention_norm_bias, l, CPL_FOLD_NORMED);
+    const float input = largest(p->reach, w->arch.hidden);
+    pack_matrix(p, &y->up, &up);
+    demand(p, largest(p->bound, y->up.n), HALF_MAX, "inner rows of the FFN");
+    choose_activation(p, &y->activation);
+    if (p->int8) choose_halves(p, y, input);
+    memcpy(p->reach, p->bound, y->up.n * sizeof(float));
+    pack_matrix(p, &y->down, &down);
+    fill_norm(p, &y->output_norm, &s->output_norm_weight, &s->output_norm_bias, l + 1, CPL_FOLD_LAYER);
+}
+
+static void fill_fp32(const packer *p, cpl_native_matrix *m, const cpl_tensor *weight, const cpl_tensor *bias)
+{
+    const cpl_kernels *k = &p->w->kernels; /* the block came zeroed */
+    for (uint32_t n = 0; n < m->n; n++) {
+        cpl_tensor_read_f32(weight, (size_t)n * m->k, m->k, p->row);
+        cpl_gemm_f32_pack(k, m->b, n, m->k, p->row);
+    }
+    if (bias->data) fill(m->bias, bias);
+}
+
+static void pack_all(packer *p)
+{
+    cpl_amx_weights *w = p->w;
+    const cpl_weights_by_role *from = p->from;
+    fill_norm(p, &w->embedding_norm, &from->embedding_norm_weight, &from->embedding_norm_bias, 0, CPL_FOLD_LAYER);
+    for (uint32_t l = 0; l < w->arch.layers; l++) pack_layer(p, l);
+    if (w->arch.head == CPL_HEAD_POOLER_CLASSIFIER) {
+        fill_fp32(p, &w->pooler, &from->pooler_weight, &from->pooler_bias);
+        fill_fp32(p, &w->classifier, &from->classifier_weight, &from->classifier_bias);
+    }
+    fill(w->position, &from->position_embedding);
+    fill(w->type, &from->type_embedding);
+    cpl_native_words_fill(&w->words, &w->kernels, &from->word_embedding, p->row);
+}
+
+/* ---- load ------------------------------------------------------------------------------------------------------- */
+
+int cpl_amx_fits(const cpl_model *model)
+{
+    const cpl_arch *a = &model->arch;
+    return a->hidden % 64 == 0 && a->intermediate % 64 == 0 && (a->head_size == 32 || a->head_size == 64) &&
+           a->hidden <= CPL_AMX_NORM_MAX && a->intermediate <= CPL_I8_K_MAX / 2;
+}
+
+static cpl_status fill_weights(cpl_amx_weights *w, const cpl_model *model, const cpl_fold *fold, cpl_error *err)
+{
+    cpl_native_bump count = {NULL, 0};
+    lay_out(w, &count, &model->weights.word_embedding);
+    w->block = w->host.allocate(count.used, BLOCK_ALIGN);
+    if (!w->block) return cpl_fail_memory(err, count.used);
+    w->block_bytes = count.used;
+    const size_t widest = w->arch.intermediate > 3 * w->arch.hidden ? w->arch.intermediate : 3 * w->arch.hidden;
+    float *room = malloc(3 * widest * sizeof(float) + widest);
+    if (!room) return cpl_fail_memory(err, 3 * widest * sizeof(float) + widest);
+    cpl_native_bump take = {w->block, 0};
+    lay_out(w, &take, &model->weights.word_embedding);
+    packer p = {.w = w,
+                .from = &model->weights,
+                .int8 = w->precision == CPL_PRECISION_INT8,
+                .fold = fold,
+                .q = (int8_t *)(room + 3 * widest),
+                .row = room,
+                .reach = room + widest,
+                .bound = room + 2 * widest};
+    pack_all(&p);
+    free(room);
+    if (!p.broken) return CPL_OK;
+    cpl_log_write(w->host.log, CPL_LOG_INFO,
+                  "amx is not used for this model: its %s could leave the range of its numbers", p.broken);
+    return cpl_fail(err, CPL_UNSUPPORTED, "%s could leave the range of its numbers", p.broken);
+}
+
+cpl_status cpl_amx_load_with(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
+                             const cpl_native_settings *settings, cpl_load_report *report, const cpl_host *host,
+                             const cpl_amx_kernels *kernels, const cpl_amx_tuning *tuning, cpl_error *err)
+{
+    *out = NULL;
+    cpl_amx_weights *w = calloc(1, sizeof *w);
+    if (!w) return cpl_fail_memory(err, sizeof *w);
+    w->head.path = &cpl_native_amx;
+    w->host = *host;
+    w->amx = kernels;
+    cpl_kernels_choose(&w->kernels, settings->isa);
+    w->precision = options->precision;
+    w->tuning = *tuning;
+    w->arch = model->arch;
+    w->pooling = model->pooling;
+    w->limits = cpl_native_limits_of(model, options);
+    w->stages = settings->stages;
+    cpl_fold *fold = NULL;
+    w->layers = calloc(w->arch.layers, sizeof *w->layers);
+    cpl_status st = w->layers ? CPL_OK : cpl_fail_memory(err, w->arch.layers * sizeof *w->layers);
+    if (!st && w->precision == CPL_PRECISION_INT8) st = cpl_fold_open(&fold, model, &w->kernels, err);
+    if (fold) w->shift = -cpl_fold_floor(fold);
+    if (!st) st = fill_weights(w, model, fold, err);
+    cpl_fold_close(fold);
+    if (st) {
+        cpl_amx_unload((cpl_weights *)(void *)w);
+        return st;
+    }
+    report->weight_bytes = w->block_bytes;
+    report->precision = w->precision;
+    report->batch_tokens = w->tuning.batch_tokens;
+    snprintf(report->kernels, sizeof report->kernels, "amx %s, the rest %s",
+             w->precision == CPL_PRECISION_INT8 ? "int8" : "bf16", w->kernels.isa);
+    *out = (cpl_weights *)(void *)w;
+    return CPL_OK;
+}
+
+static int suits(const cpl_model *model, cpl_precision precision, const cpl_native_settings *settings,
+                 const cpl_cpu *cpu)
+{
+    const uint32_t needs = CPL_CPU_AVX512_BF16 | CPL_CPU_AVX512_VBMI | CPL_CPU_AVX512_FP16;
+    return settings->isa == CPL_ISA_AMX && (precision == CPL_PRECISION_INT8 || precision == CPL_PRECISION_BF16) &&
+           (cpu->features & needs) == needs && cpl_amx_fits(model) && cpl_amx_permit();
+}
+
+static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
+                       const cpl_native_settings *settings, cpl_load_report *report, const cpl_host *host,
+                       cpl_error *err)
+{
+    return cpl_amx_load_with(out, model, options, settings, report, host, &cpl_amx_table,
+                             &cpl_amx_tuned[options->precision == CPL_PRECISION_BF16], err);
+}
+
+void cpl_amx_unload(cpl_weights *weights)
+{
+    cpl_amx_weights *w = (cpl_amx_weights *)(void *)weights;
+    if (!w) return;
+    if (w->block) w->host.release(w->block, w->block_bytes);
+    free(w->layers);
+    free(w);
+}
+
+const cpl_native_path cpl_native_amx = {
+    .suits = suits,
+    .load = load,
+    .open = cpl_amx_open,
+    .run = cpl_amx_run,
+    .stages = cpl_amx_stages,
+    .close = cpl_amx_close,
+    .unload = cpl_amx_unload,
+};

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* amx.h - kernels on AMX tiles, with the layouts they read and write.
+ *
+ * A tile is 16 rows of 64 bytes. "A tiles" hold activations: 16 tokens x one k step (64 int8 or 32 bf16), row tile
+ * after row tile, in each k step after k step, 1 KiB each. "Panels" hold weights: 32 output columns, k step after k
+ * step, in each two B tiles (16 columns of 4 int8 or 2 bf16 side by side, 16 such rows): 2 KiB a step.
+ *
+ * K may lie in any order as long as A and panels agree; the order in which the row kernels write A is told by
+ * cpl_amx_order_*, and weights are packed in it. Rows are padded to whole blocks in memory: kernels read and write rows
+ * up to the next multiple of 16, and what padding holds reaches no other row.
+ *
+ * Everything here needs cpl_amx_permit() once a process, and cpl_amx_begin()/end() on the thread around it. */
+#ifndef CPL_KERNEL_AMX_H
+#define CPL_KERNEL_AMX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernel/kernels.h"
+
+enum { CPL_AMX_TILES_MAX = 2, CPL_AMX_PANEL = 32, CPL_AMX_NORM_MAX = 1024 /* columns */ };
+
+typedef enum cpl_amx_kind { CPL_AMX_INT8, CPL_AMX_UINT8, CPL_AMX_BF16 } cpl_amx_kind; /* of A; B is int8 or bf16 */
+
+/* What becomes of y = sum * row_scale * scale + bias (int8) or sum + bias (bf16). */
+typedef enum cpl_amx_out {
+    CPL_AMX_ROWS,     /* bf16, 32 columns of a panel together: out + panel * out_panel + row * 64 */
+    CPL_AMX_ACTIVATE, /* int8: activation in half precision, halves at out + row * out_row + panel * 64, row maxima in
+                       * most; bf16: activation in fp32, A tiles of bf16 at out */
+    CPL_AMX_ADD       /* fp32 rows at out, out_row bytes apart, += y */
+} cpl_amx_out;
+
+/* Activation in half precision: y = x (1/2 + c P(c^2)), c = x within +-limit. */
+typedef struct cpl_amx_activation {
+    cpl_epilogue kind;         /* GELU, GELU_TANH or RELU */
+    uint16_t limit, factor[4]; /* halves; factor[0] of c */
+    uint32_t shift;            /* int8: sums go to 16 bits by this shift */
+} cpl_amx_activation;
+
+/* Work done between the tile products of a GEMM, a piece at a time; returns 0 when there is no more. */
+typedef struct cpl_amx_side {
+    int (*step)(void *arg);
+    void *arg;
+} cpl_amx_side;
+
+typedef struct cpl_amx_gemm {
+    cpl_amx_kind kind;
+    cpl_amx_out what;
+    const void *a;                    /* A tiles of all blocks */
+    const void *b;                    /* panels */
+    const float *scale, *bias;        /* columns in the order of the panels; scale: int8 */
+    const uint16_t *scale16, *bias16; /* ACTIVATE on int8: halves, in the order of the halves written */
+    const float *row_scale;           /* int8 */
+    const uint16_t *row_scale16;      /* ACTIVATE on int8 */
+    uint32_t tiles;                   /* row tiles of a block, 1 or 2 */
+    uint32_t blocks;
+    uint32_t steps, split; /* k steps; those between which sums go through `partial` */
+    uint32_t panel_begin, panel_end;
+    int panels_outside; /* loop order: 1: a panel stays in L1 while blocks go by; 0: a block while panels do */
+    void *out;
+    size_t out_row, out_panel; /* bytes */
+    void *most;                /* ACTIVATE on int8: 32 halves a row, 0 before the first panel */
+    const cpl_amx_activation *activation;
+    void *scratch;       /* tiles * 2 KiB */
+    void *partial;       /* steps > split: the inner loop's count * tiles * 2 KiB */
+    cpl_amx_side *side;  /* or NULL */
+    uint32_t side_every; /* k steps between calls of it */
+} cpl_amx_gemm;
+
+/* Attention of a run of heads of one sequence. */
+typedef struct cpl_amx_attention {
+    /* bf16 as CPL_AMX_ROWS writes them, from the sequence's first row on: 64 bytes a row, 32 columns a panel, panels
+     * q_panel and kv_panel bytes apart. q holds 128 log2(e) / sqrt(head_size) times the query. Up to 15 rows behind the
+     * last of q are read. */
+    const void *q, *k, *v;
+    size_t q_panel, kv_panel;
+    uint32_t queries, keys, head_size, head_begin, head_end;
+    void *out; /* int8: halves, row t at out + t * out_row, 64 bytes of head_size 32 at head * 64; bf16: A tiles of
+                * which the sequence's first row is `out_first` */
+    size_t out_row;
+    uint32_t out_first, out_steps;
+    int out_bf16_tiles;
+    void *scratch; /* attention_scratch(keys, head_size) bytes, 64-byte aligned */
+} cpl_amx_attention;
+
+/* Rows of fp32 to A tiles. x: rows ld floats apart; n columns. */
+typedef struct cpl_amx_rows {
+    cpl_amx_kind kind;
+    float *x;
+    size_t ld; /* floats */
+    uint32_t n;
+    const float *gamma, *beta;
+    const float *q_gamma, *q_beta; /* what goes into A: normed x * q_gamma + q_beta; may be gamma and beta */
+    float epsilon;
+    void *a; /* A tiles */
+    uint32_t steps;
+    float *row_scale;      /* int8 */
+    uint16_t *row_scale16; /* int8, or NULL */
+    float scale16;         /* row_scale16 = row_scale * scale16 */
+} cpl_amx_rows;
+
+/* Rows of halves to A tiles: quantise_halves makes int8 of them by their largest magnitude, quantise_activated uint8 of
+ * activated ones by their maxima in `most`, with x = row_scale * u - shift: no value is below -shift but by a
+ * hair. */
+typedef struct cpl_amx_halves {
+    const void *x;
+    size_t ld; /* bytes */
+    uint32_t n;
+    const void *most; /* uint8: 32 halves a row */
+    float shift;
+    void *a;
+    uint32_t steps;
+    float *row_scale;
+} cpl_amx_halves;
+
+typedef struct cpl_amx_kernels {
+    void (*begin)(void);
+    void (*end)(void);
+    void (*gemm)(const cpl_amx_gemm *g);
+    void (*attention)(const cpl_amx_attention *a);
+    size_t (*attention_scratch)(uint32_t keys, uint32_t head_size); /* bytes; heads of 32 or 64 */
+    /* x = norm(x) in place, and quantised (or as bf16) into A tiles; rows [from, to). */
+    void (*norm)(const cpl_amx_rows *r, uint32_t from, uint32_t to);
+    void (*quantise_halves)(const cpl_amx_halves *h, uint32_t from, uint32_t to);
+    void (*quantise_activated)(const cpl_amx_halves *h, uint32_t from, uint32_t to);
+} cpl_amx_kernels;
+
+extern const cpl_amx_kernels cpl_amx_table;
+
+/* The table's parts; name##_model where the tests compile them against tiles in software. */
+#define CPL_AMX_DECLARE(name)                                                                                          \
+    void name(cpl_amx_gemm_run)(const cpl_amx_gemm *g);                                                                \
+    void name(cpl_amx_attention_run)(const cpl_amx_attention *a);                                                      \
+    size_t name(cpl_amx_attention_room)(uint32_t keys, uint32_t head_size);                                            \
+    void name(cpl_amx_norm)(const cpl_amx_rows *r, uint32_t from, uint32_t to);                                        \
+    void name(cpl_amx_quantise_halves)(const cpl_amx_halves *h, uint32_t from, uint32_t to);                           \
+    void name(cpl_amx_quantise_activated)(const cpl_amx_halves *h, uint32_t from, uint32_t to);                        \
+    extern const cpl_amx_kernels name(cpl_amx_table)
+
+/* 1 when the operating system lets this process use tiles; asks it. Linux only, before the first begin(). */
+int cpl_amx_permit(void);
+
+/* In what order the columns of a k step of 64 lie in A: position p holds column order(p). norm writes int8
+ * in the first, quantise_halves and quantise_activated in the second; bf16 stays as it is. */
+uint32_t cpl_amx_order_rows(uint32_t p);
+uint32_t cpl_amx_order_halves(uint32_t p);
+/* Attention's output of a head: position p holds column order(p) of each 32. */
+uint32_t cpl_amx_order_context(uint32_t p);
+/* Column of a panel that lies in tile t, place c, where the product goes to ACTIVATE on int8; elsewhere 16 t + c. */
+static inline uint32_t cpl_amx_activate_column(uint32_t t, uint32_t c) { return 2 * c + t; }
+
+#endif

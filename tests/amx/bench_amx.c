@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench_amx.c - times the AMX path on a cross-encoder of MiniLM's shape with random weights, its parts, and variants of
+ * how the work is cut, each beside the tile peak on the same threads.
+ *
+ *     bench_amx [threads=1,2] [lengths=32,64,128] [bf16=0,1] [tiles=2] [split=512] [outside=0] [rows=32]
+ *               [tokens=512] [samples=15] [stages=1]
+ *
+ * Every combination of the lists is one line. A sample is a burst of tile products, some passes, and a burst again, on
+ * all threads at once; useful operations over time over the mean of the two bursts is its fraction, the median of the
+ * samples is printed, with the quickest one's. */
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/native/amx.h"
+#include "backend/registry.h"
+#include "base/clock.h"
+#include "base/thread.h"
+#include "cuda/random_model.h"
+#include "kernel/peak.h"
+
+enum { VALUES = 12, THREADS_MAX = 64, SAMPLES_MAX = 200, PASS_TOKENS_MAX = 2048 };
+
+typedef struct list {
+    const char *name;
+    uint32_t n, v[VALUES];
+} list;
+
+enum { THREADS, LENGTHS, PRECISIONS, TILES, SPLIT, OUTSIDE, FFN, TOKENS, SAMPLES, STAGES, LISTS };
+
+static list lists[LISTS] = {
+    [THREADS] = {"threads", 1, {1}},  [LENGTHS] = {"lengths", 3, {32, 64, 128}},
+    [PRECISIONS] = {"bf16", 1, {0}},  [TILES] = {"tiles", 1, {2}},
+    [SPLIT] = {"split", 1, {512}},    [OUTSIDE] = {"outside", 1, {0}},
+    [FFN] = {"rows", 1, {32}},        [TOKENS] = {"tokens", 1, {512}},
+    [SAMPLES] = {"samples", 1, {15}}, [STAGES] = {"stages", 1, {0}},
+};
+
+typedef struct run {
+    cpl_random_model *model;
+    cpl_weights *weights;
+    uint32_t threads, length, bf16, passes, samples;
+    cpl_batch batch;
+    _Atomic uint32_t arrived;
+    double ops;
+    double time[THREADS_MAX], before[THREADS_MAX], after[THREADS_MAX];
+    double fraction[SAMPLES_MAX], us[SAMPLES_MAX], peak[SAMPLES_MAX];
+} run;
+
+typedef struct worker {
+    run *r;
+    uint32_t index;
+    cpl_thread thread;
+} worker;
+
+/* Spinning: a thread that sleeps here would start its burst alone. Everyone calls it equally often. */
+static void meet(run *r, uint32_t *round)
+{
+    const uint32_t all = ++*round * r->threads;
+    r->arrived++;
+    while (r->arrived < all) __builtin_ia32_pause();
+}
+
+static double peak_of(const run *r)
+{
+    float sink = 0;
+    const uint64_t start = cpl_clock_ns();
+    const double ops =
+        r->bf16 ? cpl_peak_block_amx_bf16(20000, &sink) : cpl_peak_block_amx_int8(20000, &sink); /* 2 ms */
+    return ops / (double)(cpl_clock_ns() - start);
+}
+
+static double sequence_ops(const cpl_arch *m, double s)
+{
+    const double h = m->hidden, i = m->intermediate;
+    const double layer = s * (4 * h * h + 2 * h * i) + 2 * s * s * h;
+    const double last = s * 2 * h * h + 2 * h * h + 2 * s * h + 2 * h * i;
+    return 2 * ((m->layers - 1) * layer + last + h * h + h * m->labels);
+}
+
+static void gather(run *r, uint32_t sample)
+{
+    double rate = 0, peak = 0, slowest = 0;
+    for (uint32_t i = 0; i < r->threads; i++) {
+        rate += r->ops / r->time[i];
+        peak += (r->before[i] + r->after[i]) / 2;
+        if (r->time[i] > slowest) slowest = r->time[i];
+    }
+    r->fraction[sample] = rate / peak;
+    r->peak[sample] = peak / r->threads;
+    r->us[sample] = slowest / 1e3 / (r->passes * (double)r->batch.cu_seqlens[r->batch.n]);
+}
+
+static void work(void *arg)
+{
+    worker *me = arg;
+    run *r = me->r;
+    cpl_session *s = NULL;
+    cpl_error err;
+    float *rows = malloc(PASS_TOKENS_MAX * sizeof *rows);
+    uint32_t round = 0;
+    if (!rows || cpl_native_amx.open(&s, r->weights, &err)) abort();
+    for (uint32_t i = 0; i <= r->samples; i++) {
+        meet(r, &round);
+        r->before[me->index] = peak_of(r);
+        meet(r, &round);
+        const uint64_t start = cpl_clock_ns();
+        for (uint32_t k = 0; k < r->passes; k++)
+            if (cpl_native_amx.run(s, &r->batch, NULL, rows, &err)) abort();
+        r->time[me->index] = (double)(cpl_clock_ns() - start);
+        meet(r, &round);
+        r->after[me->index] = peak_of(r);
+        meet(r, &round);
+        if (!me->index && i) gather(r, i - 1); /* the first one warms up */
+    }
+    cpl_native_amx.close(s);
+    free(rows);
+}
+
+static int ascending(const void *x, const void *y)
+{
+    const double a = *(const double *)x, b = *(const double *)y;
+    return a < b ? -1 : a > b;
+}
+
+static double middle(double *v, uint32_t n)
+{
+    qsort(v, n, sizeof *v, ascending);
+    return v[n / 2];
+}
+
+static void print_log(void *user, cpl_log_level level, const char *line)
+{
+    (void)user;
+    (void)level;
+    printf("    %s\n", line);
+}
+
+static void make_batch(run *r, uint32_t tokens)
+{
+    static int32_t ids[PASS_TOKENS_MAX];
+    static uint8_t types[PASS_TOKENS_MAX];
+    static uint32_t cu[PASS_TOKENS_MAX + 1];
+    uint64_t state = r->length;
+    r->batch = (cpl_batch){ids, types, cu, tokens / r->length, r->length, CPL_WANT_LOGITS};
+    for (uint32_t i = 0; i < tokens; i++) ids[i] = (int32_t)cpl_random_below(&state, r->model->model.arch.vocab);
+    for (uint32_t i = 0; i <= r->batch.n; i++) cu[i] = i * r->length;
+}
+
+static void measure(run *r, const uint32_t *v, const cpl_host *host)
+{
+    const cpl_amx_tuning tuning = {v[TILES], v[SPLIT], v[OUTSIDE], v[FFN], v[TOKENS]};
+    const cpl_load_options o = {.size = sizeof o,
+                                .precision = r->bf16 ? CPL_PRECISION_BF16 : CPL_PRECISION_INT8,
+                                .batch_tokens_max = v[TOKENS],
+                                .batch_sequences_max = v[TOKENS]};
+    const cpl_native_settings settings = {.isa = CPL_ISA_AMX, .stages = (int)v[STAGES]};
+    cpl_load_report report;
+    cpl_error err;
+    static worker workers[THREADS_MAX];
+    int cpus[THREADS_MAX];
+    if (cpl_amx_load_with(&r->weights, &r->model->model, &o, &settings, &report, host, &cpl_amx_table, &tuning, &err)) {
+        printf("%s\n", err.what);
+        exit(1);
+    }
+    const uint32_t allowed = cpl_cpu_list(cpus, THREADS_MAX);
+    make_batch(r, v[TOKENS]);
+    r->ops = 0;
+    for (uint32_t i = 0; i < r->batch.n; i++) r->ops += sequence_ops(&r->model->model.arch, r->length);
+    r->passes = 1 + 8192 / v[TOKENS]; /* some 60 ms */
+    r->ops *= r->passes;
+    r->arrived = 0;
+    for (uint32_t i = 0; i < r->threads; i++) {
+        workers[i] = (worker){.r = r, .index = i};
+        if (cpl_thread_start(&workers[i].thread, "bench", cpus[i % allowed], work, &workers[i], &err)) abort();
+    }
+    for (uint32_t i = 0; i < r->threads; i++) cpl_thread_join(&workers[i].thread);
+    const double fraction = middle(r->fraction, r->samples), us = middle(r->us, r->samples);
+    printf("%s x%-2u S=%-3u T=%-4u tiles %u split %-4u outside %-3x rows %-3u  %.3f (%.3f-%.3f)  %.2f us/token  peak "
+           "%.2f\n",
+           r->bf16 ? "bf16" : "int8", r->threads, r->length, v[TOKENS], v[TILES], v[SPLIT], v[OUTSIDE], v[FFN],
+           fraction, r->fraction[0], r->fraction[r->samples - 1], us, middle(r->peak, r->samples) / 1e3);
+    fflush(stdout);
+    cpl_native_amx.unload(r->weights);
+}
+
+static void every(run *r, uint32_t *v, uint32_t at, const cpl_host *host)
+{
+    if (at < LISTS) {
+        for (uint32_t i = 0; i < lists[at].n; i++) {
+            v[at] = lists[at].v[i];
+            every(r, v, at + 1, host);
+        }
+        return;
+    }
+    r->threads = v[THREADS];
+    r->length = v[LENGTHS];
+    r->bf16 = v[PRECISIONS];
+    r->samples = v[SAMPLES];
+    if (r->threads && r->threads <= THREADS_MAX && r->samples && r->samples <= SAMPLES_MAX &&
+        v[TOKENS] <= PASS_TOKENS_MAX && r->length && r->length <= v[TOKENS])
+        measure(r, v, host);
+}
+
+static int read_list(const char *text)
+{
+    for (int i = 0; i < LISTS; i++) {
+        const size_t n = strlen(lists[i].name);
+        if (strncmp(text, lists[i].name, n) || text[n] != '=') continue;
+        lists[i].n = 0;
+        for (const char *at = text + n; *at && lists[i].n < VALUES;) {
+            char *end;
+            lists[i].v[lists[i].n++] = (uint32_t)strtoul(at + 1, &end, 0);
+            at = end;
+        }
+        return 1;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static cpl_random_model model;
+    static run r;
+    cpl_cpu cpu;
+    cpl_host host;
+    const cpl_log log = {.level = CPL_LOG_INFO, .write = print_log};
+    uint32_t v[LISTS];
+    const cpl_arch arch = cpl_minilm_arch(1);
+    for (int i = 1; i < argc; i++) {
+        if (read_list(argv[i])) continue;
+        fprintf(stderr, "bench_amx: '%s'? it takes NAME=N,N,... of", argv[i]);
+        for (int k = 0; k < LISTS; k++) fprintf(stderr, " %s", lists[k].name);
+        fprintf(stderr, "\n");
+        return 2;
+    }
+    cpl_cpu_detect(&cpu);
+    if (!cpl_isa_runs(CPL_ISA_AMX, &cpu) || !cpl_amx_permit()) {
+        printf("no AMX here\n");
+        return 77;
+    }
+    cpl_host_init(&host, &log);
+    if (!cpl_random_model_make(&model, &arch, 512, 1)) return 1;
+    r.model = &model;
+    every(&r, v, 0, &host);
+    cpl_random_model_free(&model);
+    return 0;
+}
