@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(256, 1) peak_kernel(const uint4 *__restrict__ 
         wgmma_fence();
 #pragma unroll
         for (int k = 0; k < 4; k++)
-            wgmma_n192<bf16>(d, tile_descriptor(a + 32 * k), tile_descriptor(b + 32 * k), s || k);
+            wgmma<bf16, 192>(d, tile_descriptor(a + 32 * k), tile_descriptor(b + 32 * k), s || k);
         wgmma_commit();
         wgmma_wait<0>();
     }
@@ -196,8 +196,6 @@ static void open_stand(stand &s, cpl_precision precision, uint32_t tokens, const
     printf("{\"section\":\"load\",\"precision\":\"%s\",\"kernels\":\"%s\",\"weight_bytes\":%llu,\"setting\":\"%s\"}\n",
            cpl_precision_name(precision), report.kernels, (unsigned long long)report.weight_bytes,
            setting ? setting : "");
-    printf("{\"section\":\"clusters\",\"narrow\":%d,\"wide\":%d}\n", s.weights->device.clusters[0],
-           s.weights->device.clusters[1]);
 }
 
 static void close_stand(stand &s)
@@ -368,7 +366,7 @@ static void section_products(stand &s, uint32_t tokens, const char *precision)
 static void section_pair(stand &s, const char *precision)
 {
     cpl_error err;
-    for (uint32_t length : {17u, 32u, 128u}) {
+    for (uint32_t length : {17u, 32u, 64u, 128u}) {
         const work w = make_work(length, length, 7);
         const cpl_batch b = w.batch(CPL_WANT_LOGITS);
         const double device = device_seconds(s.session, b, 20);

@@ -199,7 +199,7 @@ static void against_native(void **state)
     run(&native, &r->batch, want);
     r->batch.want = CPL_WANT_LOGITS;
     run(&native, &r->batch, logits[0]);
-    static const char *const settings[] = {"gemm=auto", "norm=fused", "gemm=mma"};
+    static const char *const settings[] = {"gemm=auto", "small=off", "gemm=mma"};
     for (size_t p = 0; p < 3; p++)
         for (int way = 0; way < (p ? 3 : 1); way++) {
             engine e = open_engine(cuda.backend, &m.model, precisions[p], 2000, settings[way]);
@@ -256,7 +256,7 @@ static void bits_over_batches(void **state)
     arch.layers = 2;
     assert_true(cpl_random_model_make(&m, &arch, 512, seed));
     for (size_t way = 0; way < 5; way++) {
-        static const char *const settings[] = {"graphs=auto", "graphs=auto", "graphs=auto", "norm=fused", "gemm=mma"};
+        static const char *const settings[] = {"graphs=auto", "graphs=auto", "small=off", "small=off", "gemm=mma"};
         const size_t p = way < 3 ? way : 1;
         engine e = open_engine(cuda.backend, &m.model, precisions[p], TOKENS, settings[way]);
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
@@ -275,7 +275,7 @@ static void bits_over_tilings(void **state)
 {
     static const char *const settings[] = {"tile=256x192",   "tile=128x192",   "tile=128x64", "tile=resident",
                                            "tile=resident2", "tile=resident4", "graphs=on",   "graphs=off",
-                                           "wait=spin",      "wait=block",     "overlap=off"};
+                                           "wait=spin",      "wait=block",     "overlap=off", "small=off"};
     cpl_random_model m;
     cpl_arch arch = cpl_minilm_arch(1);
     uint64_t random = seed;

@@ -4,6 +4,7 @@
 #define CPL_BACKEND_CUDA_CUDA_CUH
 
 #include "backend/cuda/kernels.cuh"
+#include "backend/cuda/small.cuh"
 
 extern "C" {
 #include "backend/backend.h"
@@ -33,9 +34,10 @@ struct cpl_weights {
     cpl_cuda_type type;
     uint32_t head_size, width; /* head size as computed with (padded with zeros to 32 or 64), heads x that */
     float scale;
+    int epilogue; /* of FFN up */
     cpl_cuda_choice graphs, spin;
-    int fused;   /* 1: output products and the norms after them in one kernel */
     int variant; /* of the Hopper products; 0: by size */
+    int small;   /* 1: passes of a few tokens in one kernel */
 
     void *word;
     float *position, *type_table;
@@ -50,6 +52,7 @@ struct cpl_weights {
 /* What a pass looks like to the launches: upper bounds, and where its input lies. */
 typedef struct cpl_cuda_plan {
     uint32_t want, tokens, sequences, items; /* bounds */
+    uint32_t small;                          /* 1: one kernel does it all */
     size_t cu_at, items_at, tokens_at, bytes;
 } cpl_cuda_plan;
 
@@ -88,6 +91,8 @@ struct cpl_session {
 
     cpl_cuda_layer_products *layers;
     cpl_cuda_product keys_values, query_first, out_first, up_first, down_first;
+    cpl_cuda_small small;
+    cpl_cuda_small_layer *small_layers; /* on the device */
 
     cpl_cuda_graph graphs[CPL_CUDA_GRAPHS];
     uint64_t runs;

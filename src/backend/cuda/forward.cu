@@ -9,6 +9,8 @@
  * Everything goes to the session's one stream, so order is all the synchronisation there is. */
 #include "backend/cuda/cuda.cuh"
 
+#include <string.h>
+
 typedef struct pass {
     cpl_session *s;
     const cpl_weights *w;
@@ -46,20 +48,12 @@ static void add_norm(pass *p, void *x, float *out, const cpl_cuda_norm *norm, in
              name);
 }
 
-/* x = norm(x + product), to x, or as fp32 to out; in one kernel or two. */
+/* x = norm(x + product), to x, or as fp32 to out. */
 static void multiply_norm(pass *p, const cpl_cuda_product *m, const cpl_cuda_norm *norm, void *x, float *out, int first,
                           const char *name)
 {
-    if (!p->w->fused) {
-        multiply(p, m, first, name);
-        add_norm(p, x, out, norm, first, "add, norm");
-        return;
-    }
-    if (p->error) return;
-    launched(p,
-             cpl_cuda_multiply_norm(m, *norm, out, first ? &p->counts->sequences : &p->counts->tokens,
-                                    first ? p->plan->sequences : p->plan->tokens, &p->w->device, p->s->queue),
-             name);
+    multiply(p, m, first, name);
+    add_norm(p, x, out, norm, first, "add, norm");
 }
 
 static void layer(pass *p, float *out)
@@ -101,6 +95,17 @@ static void layer_first(pass *p)
     multiply_norm(p, &s->down_first, &y->output_norm, s->x_first, s->last, 1, "first: down");
 }
 
+static void pool(pass *p)
+{
+    cpl_session *s = p->s;
+    const cpl_weights *w = p->w;
+    if (!p->error)
+        launched(p,
+                 cpl_cuda_pool(s->pooled, s->last, w->arch.hidden, w->pooling == CPL_POOLING_MAX, p->cu, p->counts,
+                               p->plan->sequences, s->queue),
+                 "pooling");
+}
+
 static void finish(pass *p)
 {
     cpl_session *s = p->s;
@@ -117,12 +122,26 @@ static void finish(pass *p)
                                        w->arch.hidden, w->arch.labels, p->counts, p->plan->sequences, s->queue),
                      "classifier");
     } else if (p->plan->want == CPL_WANT_POOLED && w->pooling != CPL_POOLING_CLS) {
-        if (!p->error)
-            launched(p,
-                     cpl_cuda_pool(s->pooled, s->last, w->arch.hidden, w->pooling == CPL_POOLING_MAX, p->cu, p->counts,
-                                   p->plan->sequences, s->queue),
-                     "pooling");
+        pool(p);
     }
+}
+
+/* The input goes along with the launch. */
+static cudaError_t forward_small(pass *p, int first_only)
+{
+    cpl_session *s = p->s;
+    const cpl_cuda_counts *counts = (const cpl_cuda_counts *)s->input_host;
+    cpl_cuda_small_call call;
+    call.bound = s->small;
+    call.first_only = first_only;
+    call.logits = p->plan->want == CPL_WANT_LOGITS;
+    call.n = counts->sequences;
+    call.tokens = counts->tokens;
+    memcpy(call.cu, s->input_host + p->plan->cu_at, (call.n + 1) * sizeof *call.cu);
+    memcpy(call.token, s->input_host + p->plan->tokens_at, call.tokens * sizeof *call.token);
+    launched(p, cpl_cuda_small_run(&call, s->queue), "small");
+    if (p->plan->want == CPL_WANT_POOLED && !first_only) pool(p);
+    return p->error;
 }
 
 cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan)
@@ -139,6 +158,7 @@ cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan)
     const int first_only =
         plan->want == CPL_WANT_LOGITS || (plan->want == CPL_WANT_POOLED && w->pooling == CPL_POOLING_CLS);
     s->queue.reverse = 0;
+    if (plan->small) return forward_small(&p, first_only);
     launched(&p, cudaMemcpyAsync(s->input, s->input_host, plan->bytes, cudaMemcpyHostToDevice, s->stream), "input");
     if (!p.error)
         launched(&p,

@@ -139,7 +139,6 @@ cudaError_t cpl_cuda_kernels_prepare(const cpl_cuda_device *d)
 {
     cudaError_t e = cpl_cuda_prepare_mma();
     if (!e && d->wgmma) e = cpl_cuda_prepare_wgmma();
-    if (!e && d->wgmma) e = cpl_cuda_prepare_norm();
     return e;
 }
 

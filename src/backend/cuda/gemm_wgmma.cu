@@ -75,15 +75,6 @@ __device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUten
     }
 }
 
-template <typename T, int BN>
-__device__ __forceinline__ void multiply_step(float (&d)[BN / 2], uint64_t a, uint64_t b, int accumulate)
-{
-    if constexpr (BN == 192)
-        wgmma_n192<T>(d, a, b, accumulate);
-    else
-        wgmma_n64<T>(d, a, b, accumulate);
-}
-
 /* One 64-deep block: rows of a (MI tiles of 64, 8 KB apart) by BN columns of b. */
 template <typename T, int MI, int BN>
 __device__ __forceinline__ void multiply_block(float (&d)[MI][BN / 2], uint32_t a, uint32_t b, int first)
@@ -93,8 +84,7 @@ __device__ __forceinline__ void multiply_block(float (&d)[MI][BN / 2], uint32_t 
     for (int k = 0; k < 4; k++)
 #pragma unroll
         for (int m = 0; m < MI; m++)
-            multiply_step<T, BN>(d[m], tile_descriptor(a + m * 8192 + k * 32), tile_descriptor(b + k * 32),
-                                 !(first && k == 0));
+            wgmma<T, BN>(d[m], tile_descriptor(a + m * 8192 + k * 32), tile_descriptor(b + k * 32), !(first && k == 0));
     wgmma_commit();
 }
 
@@ -434,18 +424,8 @@ typedef CUresult encode_fn(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void 
                            const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
                            CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
-/* rows x columns of 16-bit elements, in boxes of box_rows x 64. */
-static CUresult encode(encode_fn *fn, CUtensorMap *map, cpl_cuda_type type, const void *data, uint32_t rows,
-                       uint32_t columns, uint32_t stride, uint32_t box_rows)
-{
-    const cuuint64_t size[2] = {columns, rows}, strides[1] = {(cuuint64_t)stride * 2};
-    const cuuint32_t box[2] = {64, box_rows}, step[2] = {1, 1};
-    return fn(map, type == CPL_CUDA_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2,
-              (void *)data, size, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-}
-
-cudaError_t cpl_cuda_product_map(cpl_cuda_product *p, uint32_t a_rows, uint32_t out_rows)
+cudaError_t cpl_cuda_tensor_map(CUtensorMap *map, cpl_cuda_type type, const void *data, uint32_t rows, uint32_t columns,
+                                uint32_t stride, uint32_t box_rows)
 {
     void *entry = NULL;
     cudaDriverEntryPointQueryResult found;
@@ -454,10 +434,19 @@ cudaError_t cpl_cuda_product_map(cpl_cuda_product *p, uint32_t a_rows, uint32_t 
     if (e) return e;
     if (found != cudaDriverEntryPointSuccess || !entry) return cudaErrorNotSupported;
     encode_fn *fn = (encode_fn *)entry;
-    if (encode(fn, &p->a_map, p->type, p->a, a_rows, p->k, p->a_stride, 64) ||
-        encode(fn, &p->w_map_192, p->type, p->w, p->n, p->k, p->k, BLOCK_N) ||
-        encode(fn, &p->w_map_64, p->type, p->w, p->n, p->k, p->k, SMALL_N) ||
-        encode(fn, &p->out_map, p->type, p->out, out_rows, p->n, p->out_stride, 64))
-        return cudaErrorInvalidValue;
-    return cudaSuccess;
+    const cuuint64_t size[2] = {columns, rows}, strides[1] = {(cuuint64_t)stride * 2};
+    const cuuint32_t box[2] = {64, box_rows}, step[2] = {1, 1};
+    const CUresult r =
+        fn(map, type == CPL_CUDA_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2,
+           (void *)data, size, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return r ? cudaErrorInvalidValue : cudaSuccess;
+}
+
+cudaError_t cpl_cuda_product_map(cpl_cuda_product *p, uint32_t a_rows, uint32_t out_rows)
+{
+    cudaError_t e = cpl_cuda_tensor_map(&p->a_map, p->type, p->a, a_rows, p->k, p->a_stride, 64);
+    if (!e) e = cpl_cuda_tensor_map(&p->w_map_192, p->type, p->w, p->n, p->k, p->k, BLOCK_N);
+    if (!e) e = cpl_cuda_tensor_map(&p->w_map_64, p->type, p->w, p->n, p->k, p->k, SMALL_N);
+    return e ? e : cpl_cuda_tensor_map(&p->out_map, p->type, p->out, out_rows, p->n, p->out_stride, 64);
 }

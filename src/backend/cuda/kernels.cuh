@@ -57,9 +57,8 @@ typedef struct cpl_cuda_norm {
 
 typedef struct cpl_cuda_device {
     int index, multiprocessors;
-    int wgmma;       /* 1: the sm_90a kernels run here */
-    int early;       /* 1: kernels may be brought in while the one before them finishes */
-    int clusters[2]; /* of the fused norm kernels that run at once: tiles of 128 and of 256 rows; 0: not used */
+    int wgmma; /* 1: the sm_90a kernels run here */
+    int early; /* 1: kernels may be brought in while the one before them finishes */
 } cpl_cuda_device;
 
 /* Where kernels go. early: launch.cuh. reverse: last rows first, so that a kernel starts with what the one before it
@@ -72,6 +71,9 @@ typedef struct cpl_cuda_queue {
 /* The device kernels run on: asks the driver once per kernel for its shared memory. */
 cudaError_t cpl_cuda_kernels_prepare(const cpl_cuda_device *d);
 
+/* A map of rows x columns elements, rows `stride` apart, in boxes of box_rows x 64, swizzled as wgmma reads them. */
+cudaError_t cpl_cuda_tensor_map(CUtensorMap *map, cpl_cuda_type type, const void *data, uint32_t rows, uint32_t columns,
+                                uint32_t stride, uint32_t box_rows);
 /* Fills the four maps. Any thread; CUDA's own code when the driver refuses. */
 cudaError_t cpl_cuda_product_map(cpl_cuda_product *p, uint32_t a_rows, uint32_t out_rows);
 
@@ -84,15 +86,7 @@ cudaError_t cpl_cuda_multiply_mma(const cpl_cuda_product *p, const uint32_t *row
                                   cpl_cuda_queue queue);
 cudaError_t cpl_cuda_multiply_fp32(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
                                    cpl_cuda_queue queue);
-/* x = norm(x + a w^T + bias) in one kernel, x being p->out, the epilogue BIAS; as fp32 to `out` instead where that is
- * given. Only where it fits: a row's columns then are split in one way whatever the number of rows. */
-int cpl_cuda_norm_fits(cpl_cuda_type type, uint32_t n, const cpl_cuda_device *d);
-cudaError_t cpl_cuda_multiply_norm(const cpl_cuda_product *p, cpl_cuda_norm norm, float *out, const uint32_t *rows,
-                                   uint32_t rows_max, const cpl_cuda_device *d, cpl_cuda_queue queue);
-/* Fills d->clusters for rows of n columns. */
-cudaError_t cpl_cuda_norm_clusters(cpl_cuda_device *d, uint32_t n);
 cudaError_t cpl_cuda_prepare_wgmma(void);
-cudaError_t cpl_cuda_prepare_norm(void);
 cudaError_t cpl_cuda_prepare_mma(void);
 
 /* Attention of every token over its sequence. qkv: rows of 3 x width (q, k, v; heads of `head_size` columns). ctx: rows

@@ -3,46 +3,10 @@
  *
  * A lane holds columns 4 lane + 128 i, so a warp reads whole lines. Mean and variance are taken in registers, two
  * passes, by one fixed tree: a row's bits depend on the row alone. Statistics are fp32 whatever the storage. */
-#include "backend/cuda/device.cuh"
-#include "backend/cuda/kernels.cuh"
 #include "backend/cuda/launch.cuh"
+#include "backend/cuda/rows.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / 32 };
-
-/* v: the lane's columns, zero past `hidden`; normalised in place. */
-template <int N> __device__ __forceinline__ void normalise(float4 (&v)[N], uint32_t hidden, const cpl_cuda_norm &norm)
-{
-    const uint32_t lane = threadIdx.x & 31;
-    float sum = 0, squares = 0;
-#pragma unroll
-    for (int i = 0; i < N; i++) sum += (v[i].x + v[i].y) + (v[i].z + v[i].w);
-    const float mean = warp_sum(sum) / (float)hidden;
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-        if (4 * lane + 128 * i >= hidden) continue;
-        v[i].x -= mean;
-        v[i].y -= mean;
-        v[i].z -= mean;
-        v[i].w -= mean;
-        squares += (v[i].x * v[i].x + v[i].y * v[i].y) + (v[i].z * v[i].z + v[i].w * v[i].w);
-    }
-    const float scale = rsqrtf(warp_sum(squares) / (float)hidden + norm.epsilon);
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-        const uint32_t c = 4 * lane + 128 * i;
-        if (c >= hidden) continue;
-        const float4 g = __ldg((const float4 *)(norm.weight + c)), b = __ldg((const float4 *)(norm.bias + c));
-        v[i].x = fmaf(v[i].x * scale, g.x, b.x);
-        v[i].y = fmaf(v[i].y * scale, g.y, b.y);
-        v[i].z = fmaf(v[i].z * scale, g.z, b.z);
-        v[i].w = fmaf(v[i].w * scale, g.w, b.w);
-    }
-}
-
-__device__ __forceinline__ float4 add(float4 a, float4 b)
-{
-    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
-}
 
 template <typename T, int N>
 __global__ void __launch_bounds__(THREADS)

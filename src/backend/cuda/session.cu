@@ -44,6 +44,7 @@ static void lay_out(cpl_session *s, cpl_cuda_bump *b)
     s->last = (float *)cpl_cuda_take(b, t * w->arch.hidden * sizeof(float));
     s->pooled = (float *)cpl_cuda_take(b, n * w->arch.hidden * sizeof(float));
     s->logits = (float *)cpl_cuda_take(b, n * (w->arch.labels + 1) * sizeof(float));
+    s->small_layers = (cpl_cuda_small_layer *)cpl_cuda_take(b, w->arch.layers * sizeof(cpl_cuda_small_layer));
 }
 
 static cpl_cuda_product product(cpl_cuda_type type, const cpl_cuda_matrix *m, const void *a, uint32_t a_stride,
@@ -64,16 +65,6 @@ static cpl_cuda_product product(cpl_cuda_type type, const cpl_cuda_matrix *m, co
     return p;
 }
 
-static int activation(const cpl_arch *a)
-{
-    switch (a->activation) {
-    case CPL_ACTIVATION_GELU: return EPILOGUE_GELU;
-    case CPL_ACTIVATION_GELU_TANH: return EPILOGUE_GELU_TANH;
-    case CPL_ACTIVATION_RELU: return EPILOGUE_RELU;
-    }
-    return EPILOGUE_GELU;
-}
-
 static cudaError_t map(const cpl_session *s, cpl_cuda_product *p, uint32_t rows)
 {
     if (!s->weights->device.wgmma || p->type == CPL_CUDA_FP32) return cudaSuccess;
@@ -87,10 +78,9 @@ static cudaError_t bind_layer(cpl_session *s, uint32_t l)
     const uint32_t h = w->arch.hidden, f = w->arch.intermediate, t = w->tokens_max;
     cpl_cuda_layer_products *p = &s->layers[l];
     p->qkv = product(w->type, &y->qkv, s->x, h, s->qkv, 3 * w->width, EPILOGUE_BIAS);
-    void *sum = w->fused ? s->x : s->y; /* where output products end: normalised in place, or on their own */
-    p->out = product(w->type, &y->out, s->ctx, w->width, sum, h, EPILOGUE_BIAS);
-    p->up = product(w->type, &y->up, s->x, h, s->mid, f, activation(&w->arch));
-    p->down = product(w->type, &y->down, s->mid, f, sum, h, EPILOGUE_BIAS);
+    p->out = product(w->type, &y->out, s->ctx, w->width, s->y, h, EPILOGUE_BIAS);
+    p->up = product(w->type, &y->up, s->x, h, s->mid, f, w->epilogue);
+    p->down = product(w->type, &y->down, s->mid, f, s->y, h, EPILOGUE_BIAS);
     cudaError_t e = map(s, &p->qkv, t);
     if (!e) e = map(s, &p->out, t);
     if (!e) e = map(s, &p->up, t);
@@ -111,15 +101,72 @@ static cudaError_t bind_last(cpl_session *s)
     kv.bias += width;
     s->keys_values = product(w->type, &kv, s->x, h, (char *)s->qkv + width * e, 3 * width, EPILOGUE_BIAS);
     s->query_first = product(w->type, &q, s->x_first, h, s->q_first, width, EPILOGUE_BIAS);
-    s->up_first = product(w->type, &y->up, s->x_first, h, s->mid, w->arch.intermediate, activation(&w->arch));
-    void *sum = w->fused ? s->x_first : s->y;
-    s->out_first = product(w->type, &y->out, s->ctx, width, sum, h, EPILOGUE_BIAS);
-    s->down_first = product(w->type, &y->down, s->mid, w->arch.intermediate, sum, h, EPILOGUE_BIAS);
+    s->up_first = product(w->type, &y->up, s->x_first, h, s->mid, w->arch.intermediate, w->epilogue);
+    s->out_first = product(w->type, &y->out, s->ctx, width, s->y, h, EPILOGUE_BIAS);
+    s->down_first = product(w->type, &y->down, s->mid, w->arch.intermediate, s->y, h, EPILOGUE_BIAS);
     cudaError_t r = map(s, &s->keys_values, w->tokens_max);
     if (!r) r = map(s, &s->query_first, w->sequences_max);
     if (!r) r = map(s, &s->out_first, w->sequences_max);
     if (!r) r = map(s, &s->down_first, w->sequences_max);
     return r ? r : map(s, &s->up_first, w->sequences_max);
+}
+
+static cudaError_t map_small(cpl_cuda_type type, CUtensorMap *map, const cpl_cuda_matrix *m, uint32_t box)
+{
+    return cpl_cuda_tensor_map(map, type, m->w, m->n, m->k, m->k, box);
+}
+
+/* What the one kernel for a few tokens reads and writes. */
+static cudaError_t bind_small(cpl_session *s)
+{
+    const cpl_weights *w = s->weights;
+    const uint32_t h = w->arch.hidden, f = w->arch.intermediate, rows = whole_rows(CPL_CUDA_SMALL_TOKENS);
+    const size_t bytes = w->arch.layers * sizeof(cpl_cuda_small_layer);
+    cpl_cuda_small_layer *table = (cpl_cuda_small_layer *)w->host.allocate(bytes, 64);
+    if (!table) return cudaErrorMemoryAllocation;
+    cudaError_t e = cudaSuccess;
+    for (uint32_t l = 0; l < w->arch.layers && !e; l++) {
+        const cpl_cuda_layer *y = &w->layers[l];
+        cpl_cuda_small_layer *t = &table[l];
+        e = map_small(w->type, &t->qkv, &y->qkv, 32);
+        if (!e) e = map_small(w->type, &t->out, &y->out, CPL_CUDA_SMALL_NARROW);
+        if (!e) e = map_small(w->type, &t->up, &y->up, CPL_CUDA_SMALL_WIDE);
+        if (!e) e = map_small(w->type, &t->down, &y->down, CPL_CUDA_SMALL_NARROW);
+        t->qkv_bias = y->qkv.bias;
+        t->out_bias = y->out.bias;
+        t->up_bias = y->up.bias;
+        t->down_bias = y->down.bias;
+        t->attention_norm = y->attention_norm;
+        t->output_norm = y->output_norm;
+    }
+    cpl_cuda_small *m = &s->small;
+    if (!e) e = cpl_cuda_tensor_map(&m->ctx_map, w->type, s->ctx, rows, h, h, 32);
+    if (!e) e = cpl_cuda_tensor_map(&m->mid_map, w->type, s->mid, rows, f, f, 32);
+    if (!e) e = cudaMemcpy(s->small_layers, table, bytes, cudaMemcpyHostToDevice);
+    w->host.release(table, bytes);
+    m->layers = s->small_layers;
+    m->word = w->word;
+    m->position = w->position;
+    m->type_table = w->type_table;
+    m->embedding_norm = w->embedding_norm;
+    m->ctx = s->ctx;
+    m->y = s->y;
+    m->mid = s->mid;
+    m->last = s->last;
+    m->pooled = s->pooled;
+    m->logits = (float *)s->output_host;
+    m->pooler_w = (const float *)w->pooler.w;
+    m->pooler_b = w->pooler.bias;
+    m->classifier_w = (const float *)w->classifier.w;
+    m->classifier_b = w->classifier.bias;
+    m->counts = (cpl_cuda_counts *)s->input;
+    m->cu = (uint32_t *)(s->input + aligned(sizeof(cpl_cuda_counts)));
+    m->layer_count = w->arch.layers;
+    m->heads = w->arch.heads;
+    m->labels = w->arch.labels;
+    m->scale = w->scale;
+    m->type = w->type;
+    return e;
 }
 
 static cpl_status open_memory(cpl_session *s, cpl_error *err)
@@ -165,6 +212,7 @@ static cpl_status open_all(cpl_session *s, cpl_error *err)
     if (st) return st;
     for (uint32_t l = 0; !e && l < w->arch.layers; l++) e = bind_layer(s, l);
     if (!e) e = bind_last(s);
+    if (!e && w->small) e = bind_small(s);
     return e ? cpl_cuda_fail(&w->host, err, e, "describing tensors to the copy engine") : CPL_OK;
 }
 
@@ -284,6 +332,8 @@ cpl_status cpl_cuda_prepare(cpl_session *s, const cpl_batch *b, cpl_cuda_plan *p
     p->tokens = bound(b->cu_seqlens[b->n], w->tokens_max);
     p->sequences = bound(b->n, w->sequences_max);
     p->items = bound(items, items_max(w));
+    p->small = w->small && b->cu_seqlens[b->n] <= CPL_CUDA_SMALL_TOKENS && b->n <= CPL_CUDA_SMALL_SEQUENCES &&
+               CPL_CUDA_SMALL_SEQUENCES * w->arch.labels * sizeof(float) <= s->output_host_bytes;
     p->cu_at = aligned(sizeof(cpl_cuda_counts));
     p->items_at = p->cu_at + aligned(((size_t)p->sequences + 1) * sizeof(uint32_t));
     p->tokens_at = p->items_at + aligned(p->items * sizeof(cpl_cuda_item));
@@ -322,6 +372,7 @@ static cudaError_t launch(cpl_session *s, const cpl_cuda_plan *p)
     const cpl_weights *w = s->weights;
     const int graphs = w->graphs == CPL_CUDA_ON || (w->graphs == CPL_CUDA_AUTO && p->tokens <= GRAPH_TOKENS_MAX);
     s->runs++;
+    if (p->small) return cpl_cuda_forward(s, p);           /* one launch as it is */
     if (!graphs || s->mark || !(s->warm >> p->want & 1)) { /* the first pass loads kernels, which no capture may */
         s->warm |= 1u << p->want;
         return cpl_cuda_forward(s, p);
@@ -353,7 +404,7 @@ static cudaError_t wait_for(cpl_session *s, uint32_t tokens)
 }
 
 /* Brings the rows of `want` to the caller, through pinned memory, in parts where they are many. */
-static cudaError_t fetch(cpl_session *s, const cpl_batch *b, float *rows)
+static cudaError_t fetch(cpl_session *s, const cpl_batch *b, const cpl_cuda_plan *p, float *rows)
 {
     const cpl_weights *w = s->weights;
     const float *from = s->last;
@@ -365,6 +416,11 @@ static cudaError_t fetch(cpl_session *s, const cpl_batch *b, float *rows)
         bytes = (size_t)b->cu_seqlens[b->n] * w->arch.hidden * sizeof(float);
     } else if (w->pooling != CPL_POOLING_CLS) {
         from = s->pooled;
+    }
+    if (p->small && b->want == CPL_WANT_LOGITS) { /* the kernel wrote them to the host itself */
+        const cudaError_t e = wait_for(s, b->cu_seqlens[b->n]);
+        if (!e) memcpy(rows, s->output_host, bytes);
+        return e;
     }
     for (size_t at = 0; at < bytes;) {
         const size_t n = bytes - at < s->output_host_bytes ? bytes - at : s->output_host_bytes;
@@ -386,6 +442,6 @@ cpl_status cpl_cuda_run(cpl_session *s, const cpl_batch *batch, cpl_team *team, 
     if (st) return st;
     cudaError_t e = cudaSetDevice(s->weights->device.index);
     if (!e) e = launch(s, &plan);
-    if (!e) e = fetch(s, batch, rows);
+    if (!e) e = fetch(s, batch, &plan, rows);
     return e ? cpl_cuda_fail(&s->weights->host, err, e, "a forward pass") : CPL_OK;
 }

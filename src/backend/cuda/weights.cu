@@ -10,9 +10,8 @@
  * Settings: graphs=auto|on|off (launch captured passes; auto: up to 8,192 tokens), wait=auto|block|spin (how run waits;
  * auto: spins for passes of up to 2,048 tokens), gemm=auto|mma (mma: the kernels that need no Hopper), tile=auto|NAME
  * (one tiling of the Hopper products wherever it can be used; for measuring, results are the same bits),
- * norm=auto|fused (fused: output products and the norms after them in one kernel where that fits, sums unrounded; auto:
- * apart, which is faster so far), overlap=auto|off (kernels brought in while the one before them finishes, from Hopper
- * on). */
+ * small=auto|off (auto: passes of up to 32 tokens in one kernel where the model has MiniLM's shape, on Hopper),
+ * overlap=auto|off (kernels brought in while the one before them finishes, from Hopper on). */
 #include "backend/cuda/cuda.cuh"
 #include "backend/cuda/device.cuh"
 
@@ -243,8 +242,8 @@ static cpl_status read_setting(cpl_weights *w, const char *s, cpl_error *err)
         w->spin = CPL_CUDA_OFF;
     else if (!strcmp(s, "gemm=mma"))
         w->device.wgmma = 0;
-    else if (!strcmp(s, "norm=fused") || !strcmp(s, "norm=auto"))
-        w->fused = s[5] == 'f';
+    else if (!strcmp(s, "small=auto") || !strcmp(s, "small=off"))
+        w->small = s[6] == 'a';
     else if (!strcmp(s, "overlap=off"))
         w->device.early = 0;
     else if (!strncmp(s, "tile=", 5) && tile_of(s + 5) >= 0)
@@ -252,7 +251,7 @@ static cpl_status read_setting(cpl_weights *w, const char *s, cpl_error *err)
     else if (strcmp(s, "gemm=auto") != 0 && strcmp(s, "overlap=auto") != 0)
         return w->host.fail(err, CPL_INVALID,
                             "unknown setting \"%s\" of the cuda backend: it knows graphs=auto|on|off, "
-                            "wait=auto|block|spin, gemm=auto|mma, norm=auto|fused, "
+                            "wait=auto|block|spin, gemm=auto|mma, small=auto|off, "
                             "overlap=auto|off and "
                             "tile=auto|256x192|128x192|128x64|resident|resident2|resident4",
                             s);
@@ -292,8 +291,18 @@ static cpl_status choose_device(cpl_weights *w, const cpl_load_options *options,
     e = cudaGetDeviceProperties(&p, (int)options->device);
     if (!e) e = cudaSetDevice((int)options->device);
     if (e) return cpl_cuda_fail(&w->host, err, e, "opening the device");
-    w->device = {(int)options->device, p.multiProcessorCount, p.major == 9 && p.minor == 0, p.major >= 9, {0, 0}};
+    w->device = {(int)options->device, p.multiProcessorCount, p.major == 9 && p.minor == 0, p.major >= 9};
     return CPL_OK;
+}
+
+static int activation(const cpl_arch *a)
+{
+    switch (a->activation) {
+    case CPL_ACTIVATION_GELU: return EPILOGUE_GELU;
+    case CPL_ACTIVATION_GELU_TANH: return EPILOGUE_GELU_TANH;
+    case CPL_ACTIVATION_RELU: return EPILOGUE_RELU;
+    }
+    return EPILOGUE_GELU;
 }
 
 static void set_shape(cpl_weights *w, const cpl_model *model, const cpl_load_options *options)
@@ -310,6 +319,8 @@ static void set_shape(cpl_weights *w, const cpl_model *model, const cpl_load_opt
                                                          : CPL_CUDA_FP32;
     w->head_size = w->arch.head_size > 32 ? 64 : 32;
     w->width = w->arch.heads * w->head_size;
+    w->epilogue = activation(&w->arch);
+    w->small = 1;
     w->scale = 1.0f / sqrtf((float)w->arch.head_size);
 }
 
@@ -319,10 +330,10 @@ static cpl_status prepare(cpl_weights *w, const cpl_model *model, const cpl_load
     if (!st) st = choose_device(w, options, err);
     for (const char *const *s = options->settings; !st && s && *s; s++) st = read_setting(w, *s, err);
     if (st) return st;
-    w->fused = w->fused && cpl_cuda_norm_fits(w->type, w->arch.hidden, &w->device);
     cudaError_t e = cpl_cuda_kernels_prepare(&w->device);
-    if (!e && w->fused) e = cpl_cuda_norm_clusters(&w->device, w->arch.hidden);
     if (e) return cpl_cuda_fail(&w->host, err, e, "loading the kernels");
+    w->small = w->small && cpl_cuda_small_fits(w->type, w->arch.hidden, w->width, w->head_size, w->arch.intermediate,
+                                               w->epilogue, &w->device);
     w->layers = (cpl_cuda_layer *)calloc(w->arch.layers, sizeof *w->layers);
     if (!w->layers) return w->host.fail(err, CPL_NO_MEMORY, "out of memory: a table of %u layers", w->arch.layers);
     return fill_weights(w, model, err);
