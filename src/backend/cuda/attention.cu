@@ -34,9 +34,9 @@ __device__ __forceinline__ void load_keys(uint32_t keys, uint32_t values, const 
     copy_commit();
 }
 
-template <typename T, int D>
+template <typename T, int D, typename O>
 __global__ void __launch_bounds__(THREADS)
-    attend_kernel(const T *__restrict__ qkv, T *__restrict__ ctx, uint32_t width, float scale,
+    attend_kernel(const T *__restrict__ qkv, O *__restrict__ ctx, uint32_t width, float scale,
                   const cpl_cuda_item *__restrict__ items, const cpl_cuda_counts *__restrict__ counts, int reverse)
 {
     __shared__ __align__(128) uint8_t key_room[HEAD_ROWS * D * 2];
@@ -68,9 +68,9 @@ __global__ void __launch_bounds__(THREADS)
     if (busy) store_context<T, D, 2>(s, ctx + (size_t)it.start * width + head * D, width, query, it.length);
 }
 
-template <typename T, int D>
+template <typename T, int D, typename O>
 __global__ void __launch_bounds__(THREADS)
-    attend_first_kernel(const T *__restrict__ q, const T *__restrict__ qkv, T *__restrict__ ctx, uint32_t width,
+    attend_first_kernel(const T *__restrict__ q, const T *__restrict__ qkv, O *__restrict__ ctx, uint32_t width,
                         float scale, const uint32_t *__restrict__ cu, const uint32_t *__restrict__ sequences)
 {
     grid_begin();
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(THREADS)
 
 static const float LOG2_E = 1.4426950408889634f;
 
-template <typename T, int D>
+template <typename T, typename O, int D>
 static void attend(const void *qkv, void *ctx, uint32_t width, float scale, const cpl_cuda_item *items,
                    const cpl_cuda_counts *counts, uint32_t items_max, cpl_cuda_queue queue)
 {
@@ -112,60 +112,59 @@ static void attend(const void *qkv, void *ctx, uint32_t width, float scale, cons
         cpl_cuda_start(attend_fp32_kernel<D>, dim3(items_max), THREADS, 0, queue, 1, (const float *)qkv, (float *)ctx,
                        width, scale * LOG2_E, items, counts);
     else
-        cpl_cuda_start(attend_kernel<T, D>, dim3(items_max), THREADS, 0, queue, 1, (const T *)qkv, (T *)ctx, width,
+        cpl_cuda_start(attend_kernel<T, D, O>, dim3(items_max), THREADS, 0, queue, 1, (const T *)qkv, (O *)ctx, width,
                        scale * LOG2_E, items, counts, queue.reverse);
 }
 
-template <typename T>
+template <typename T, typename O>
 static cudaError_t attend_type(const void *qkv, void *ctx, uint32_t width, uint32_t head_size, float scale,
                                const cpl_cuda_item *items, const cpl_cuda_counts *counts, uint32_t items_max,
                                cpl_cuda_queue queue)
 {
     if (head_size == 32)
-        attend<T, 32>(qkv, ctx, width, scale, items, counts, items_max, queue);
+        attend<T, O, 32>(qkv, ctx, width, scale, items, counts, items_max, queue);
     else if (head_size == 64)
-        attend<T, 64>(qkv, ctx, width, scale, items, counts, items_max, queue);
+        attend<T, O, 64>(qkv, ctx, width, scale, items, counts, items_max, queue);
     else
         return cudaErrorInvalidValue;
     return cudaGetLastError();
 }
 
-cudaError_t cpl_cuda_attend(cpl_cuda_type type, const void *qkv, void *ctx, uint32_t width, uint32_t head_size,
-                            float scale, const cpl_cuda_item *items, const cpl_cuda_counts *counts, uint32_t items_max,
-                            cpl_cuda_queue queue)
+cudaError_t cpl_cuda_attend(cpl_cuda_type type, cpl_cuda_type ctx_type, const void *qkv, void *ctx, uint32_t width,
+                            uint32_t head_size, float scale, const cpl_cuda_item *items, const cpl_cuda_counts *counts,
+                            uint32_t items_max, cpl_cuda_queue queue)
 {
+    if (ctx_type == CPL_CUDA_FP8)
+        return attend_type<bf16, e4m3>(qkv, ctx, width, head_size, scale, items, counts, items_max, queue);
     if (type == CPL_CUDA_BF16)
-        return attend_type<bf16>(qkv, ctx, width, head_size, scale, items, counts, items_max, queue);
+        return attend_type<bf16, bf16>(qkv, ctx, width, head_size, scale, items, counts, items_max, queue);
     if (type == CPL_CUDA_FP16)
-        return attend_type<fp16>(qkv, ctx, width, head_size, scale, items, counts, items_max, queue);
-    return attend_type<float>(qkv, ctx, width, head_size, scale, items, counts, items_max, queue);
+        return attend_type<fp16, fp16>(qkv, ctx, width, head_size, scale, items, counts, items_max, queue);
+    return attend_type<float, float>(qkv, ctx, width, head_size, scale, items, counts, items_max, queue);
 }
 
-template <typename T>
+template <typename T, typename O>
 static cudaError_t attend_first(const void *q, const void *qkv, void *ctx, uint32_t width, uint32_t head_size,
                                 float scale, const uint32_t *cu, const uint32_t *sequences, uint32_t max,
                                 cpl_cuda_queue queue)
 {
     const uint32_t warps = THREADS / 32, blocks = (max * (width / head_size) + warps - 1) / warps;
-    if (head_size == 32)
-        cpl_cuda_start(attend_first_kernel<T, 32>, dim3(blocks), THREADS, 0, queue, 1, (const T *)q, (const T *)qkv,
-                       (T *)ctx, width, scale * LOG2_E, cu, sequences);
-    else if (head_size == 64)
-        cpl_cuda_start(attend_first_kernel<T, 64>, dim3(blocks), THREADS, 0, queue, 1, (const T *)q, (const T *)qkv,
-                       (T *)ctx, width, scale * LOG2_E, cu, sequences);
-    else
-        return cudaErrorInvalidValue;
+    if (head_size != 32 && head_size != 64) return cudaErrorInvalidValue;
+    cpl_cuda_start(head_size == 32 ? attend_first_kernel<T, 32, O> : attend_first_kernel<T, 64, O>, dim3(blocks),
+                   THREADS, 0, queue, 1, (const T *)q, (const T *)qkv, (O *)ctx, width, scale * LOG2_E, cu, sequences);
     return cudaGetLastError();
 }
 
-cudaError_t cpl_cuda_attend_first(cpl_cuda_type type, const void *q, const void *qkv, void *ctx, uint32_t width,
-                                  uint32_t head_size, float scale, const uint32_t *cu_seqlens,
+cudaError_t cpl_cuda_attend_first(cpl_cuda_type type, cpl_cuda_type ctx_type, const void *q, const void *qkv, void *ctx,
+                                  uint32_t width, uint32_t head_size, float scale, const uint32_t *cu_seqlens,
                                   const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue)
 {
     const uint32_t *n = &counts->sequences;
+    if (ctx_type == CPL_CUDA_FP8)
+        return attend_first<bf16, e4m3>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, queue);
     if (type == CPL_CUDA_BF16)
-        return attend_first<bf16>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, queue);
+        return attend_first<bf16, bf16>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, queue);
     if (type == CPL_CUDA_FP16)
-        return attend_first<fp16>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, queue);
-    return attend_first<float>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, queue);
+        return attend_first<fp16, fp16>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, queue);
+    return attend_first<float, float>(q, qkv, ctx, width, head_size, scale, cu_seqlens, n, sequences_max, queue);
 }

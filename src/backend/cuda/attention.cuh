@@ -148,8 +148,9 @@ __device__ __forceinline__ void attend_keys(block_state<T, D, M> &s, uint32_t ke
     }
 }
 
-template <typename T, int D, int M>
-__device__ __forceinline__ void store_context(block_state<T, D, M> &s, T *ctx, uint32_t stride, uint32_t row,
+/* O: T, or e4m3. */
+template <typename T, int D, int M, typename O>
+__device__ __forceinline__ void store_context(block_state<T, D, M> &s, O *ctx, uint32_t stride, uint32_t row,
                                               uint32_t length)
 {
     const uint32_t lane = threadIdx.x & 31;
@@ -165,11 +166,21 @@ __device__ __forceinline__ void store_context(block_state<T, D, M> &s, T *ctx, u
             if (r >= length) continue;
 #pragma unroll
             for (int g = 0; g < D / 32; g++) {
-                uint32_t w[4];
+                O *to = ctx + (size_t)r * stride + 32 * g + 8 * (lane & 3);
+                if constexpr (sizeof(O) == 1) {
+                    uint32_t w[2];
 #pragma unroll
-                for (int j = 0; j < 4; j++)
-                    w[j] = pack2<T>(s.out[m][4 * g + j][2 * h] * f, s.out[m][4 * g + j][2 * h + 1] * f);
-                *(uint4 *)(ctx + (size_t)r * stride + 32 * g + 8 * (lane & 3)) = make_uint4(w[0], w[1], w[2], w[3]);
+                    for (int j = 0; j < 4; j += 2)
+                        w[j / 2] = pack4(s.out[m][4 * g + j][2 * h] * f, s.out[m][4 * g + j][2 * h + 1] * f,
+                                         s.out[m][4 * g + j + 1][2 * h] * f, s.out[m][4 * g + j + 1][2 * h + 1] * f);
+                    *(uint2 *)to = make_uint2(w[0], w[1]);
+                } else {
+                    uint32_t w[4];
+#pragma unroll
+                    for (int j = 0; j < 4; j++)
+                        w[j] = pack2<T>(s.out[m][4 * g + j][2 * h] * f, s.out[m][4 * g + j][2 * h + 1] * f);
+                    *(uint4 *)to = make_uint4(w[0], w[1], w[2], w[3]);
+                }
             }
         }
 }
@@ -192,9 +203,9 @@ template <typename T> __device__ __forceinline__ void load8(float (&v)[8], const
 }
 
 /* Lane (g, t) = (lane / 4, lane % 4) takes keys g + 8 i and columns 8 t + 32 c .. + 7. */
-template <typename T, int D>
+template <typename T, int D, typename O>
 __device__ __forceinline__ void attend_row(const T *q, const T *k, uint32_t k_stride, const T *v, uint32_t v_stride,
-                                           uint32_t length, float scale, T *ctx)
+                                           uint32_t length, float scale, O *ctx)
 {
     const uint32_t lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     float query[D / 32][8], out[D / 32][8] = {}, most = -INFINITY, sum = 0;
@@ -253,16 +264,21 @@ __device__ __forceinline__ void attend_row(const T *q, const T *k, uint32_t k_st
         if constexpr (sizeof(T) == 4) {
             if (g < 2) {
                 const int e = 4 * g;
-                store4(ctx + 32 * c + 8 * t + 4 * g,
+                store4((float *)ctx + 32 * c + 8 * t + 4 * g,
                        e ? make_float4(out[c][4] / sum, out[c][5] / sum, out[c][6] / sum, out[c][7] / sum)
                          : make_float4(out[c][0] / sum, out[c][1] / sum, out[c][2] / sum, out[c][3] / sum));
             }
         } else {
 #pragma unroll
             for (int e = 0; e < 4; e++) /* columns 8 t + 2 e stand at 8 e + 2 t */
-                if (g == (uint32_t)e)
-                    *(uint32_t *)(ctx + 32 * c + 8 * e + 2 * t) =
-                        pack2<T>(out[c][2 * e] / sum, out[c][2 * e + 1] / sum);
+                if (g == (uint32_t)e) {
+                    const float a = out[c][2 * e] / sum, b = out[c][2 * e + 1] / sum;
+                    O *to = ctx + 32 * c + 8 * e + 2 * t;
+                    if constexpr (sizeof(O) == 1)
+                        *(uint16_t *)to = (uint16_t)pack4(a, b, 0, 0);
+                    else
+                        *(uint32_t *)to = pack2<T>(a, b);
+                }
         }
     }
 }

@@ -13,7 +13,8 @@ extern "C" {
 /* A matrix as stored on the device, [n, k], and its bias. */
 typedef struct cpl_cuda_matrix {
     void *w;
-    float *bias; /* n rounded up to CPL_CUDA_COLUMNS */
+    float *bias;  /* n rounded up to CPL_CUDA_COLUMNS */
+    float *scale; /* as many: of a row of e4m3, divided by that of activations; NULL otherwise */
     uint32_t n, k;
 } cpl_cuda_matrix;
 
@@ -31,8 +32,8 @@ struct cpl_weights {
     cpl_pooling pooling;
     uint32_t max_length, tokens_max, sequences_max;
     cpl_cuda_device device;
-    cpl_cuda_type type;
-    uint32_t head_size, width; /* head size as computed with (padded with zeros to 32 or 64), heads x that */
+    cpl_cuda_type type, operand; /* of activations; of what products multiply: the same, or FP8 */
+    uint32_t head_size, width;   /* head size as computed with (padded with zeros to 32 or 64), heads x that */
     float scale;
     int epilogue; /* of FFN up */
     cpl_cuda_choice graphs, spin;
@@ -83,6 +84,7 @@ struct cpl_session {
     uint8_t *input;
     void *x, *qkv, *ctx, *y, *mid;
     void *x_first, *q_first; /* [CLS] rows of the last layer */
+    void *x8, *x8_first;     /* x as e4m3, where products want that; otherwise NULL */
     float *last, *pooled, *logits;
     size_t input_bytes;
 

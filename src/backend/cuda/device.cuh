@@ -6,10 +6,18 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 #include <stdint.h>
 
 typedef __nv_bfloat16 bf16;
 typedef __half fp16;
+typedef struct e4m3 {
+    uint8_t bits;
+} e4m3;
+
+/* Activations of 8-bit products are stored this much larger: e4m3 then holds up to 56 (beyond, it saturates) and is
+ * normal down to 0.002. */
+constexpr float CPL_CUDA_FP8_SCALE = 8.0f;
 
 template <typename T> __host__ __device__ constexpr bool cpl_cuda_is_bf16() { return false; }
 template <> __host__ __device__ constexpr bool cpl_cuda_is_bf16<bf16>() { return true; }
@@ -26,6 +34,15 @@ template <> __device__ __forceinline__ uint32_t pack2<fp16>(float a, float b)
 {
     const __half2 v = __floats2half2_rn(a, b);
     return *reinterpret_cast<const uint32_t *>(&v);
+}
+
+/* Four e4m3, a lowest, of activations. */
+__device__ __forceinline__ uint32_t pack4(float a, float b, float c, float d)
+{
+    const float s = CPL_CUDA_FP8_SCALE;
+    const uint32_t low = __nv_cvt_float2_to_fp8x2(make_float2(a * s, b * s), __NV_SATFINITE, __NV_E4M3);
+    const uint32_t high = __nv_cvt_float2_to_fp8x2(make_float2(c * s, d * s), __NV_SATFINITE, __NV_E4M3);
+    return low | high << 16;
 }
 
 template <typename T> __device__ __forceinline__ float2 unpack2(uint32_t v);
@@ -53,6 +70,10 @@ template <> __device__ __forceinline__ float4 load4<float>(const float *p)
 template <typename T> __device__ __forceinline__ void store4(T *p, float4 v)
 {
     *reinterpret_cast<uint2 *>(p) = make_uint2(pack2<T>(v.x, v.y), pack2<T>(v.z, v.w));
+}
+template <> __device__ __forceinline__ void store4<e4m3>(e4m3 *p, float4 v)
+{
+    *reinterpret_cast<uint32_t *>(p) = pack4(v.x, v.y, v.z, v.w);
 }
 template <> __device__ __forceinline__ void store4<float>(float *p, float4 v) { *reinterpret_cast<float4 *>(p) = v; }
 

@@ -42,7 +42,11 @@ static void add_norm(pass *p, void *x, float *out, const cpl_cuda_norm *norm, in
 {
     if (p->error) return;
     launched(p,
-             cpl_cuda_add_norm(p->w->type, x, p->s->y, out, p->w->arch.hidden, *norm,
+             cpl_cuda_add_norm(p->w->type, x,
+                               out     ? NULL
+                               : first ? p->s->x8_first
+                                       : p->s->x8,
+                               p->s->y, out, p->w->arch.hidden, *norm,
                                first ? &p->counts->sequences : &p->counts->tokens,
                                first ? p->plan->sequences : p->plan->tokens, p->s->queue),
              name);
@@ -63,8 +67,8 @@ static void layer(pass *p, float *out)
     multiply(p, &s->layers[p->layer].qkv, 0, "qkv");
     if (!p->error)
         launched(p,
-                 cpl_cuda_attend(w->type, s->qkv, s->ctx, w->width, w->head_size, w->scale, p->items, p->counts,
-                                 p->plan->items, s->queue),
+                 cpl_cuda_attend(w->type, w->operand, s->qkv, s->ctx, w->width, w->head_size, w->scale, p->items,
+                                 p->counts, p->plan->items, s->queue),
                  "attention");
     const cpl_cuda_layer *y = &w->layers[p->layer];
     const cpl_cuda_layer_products *m = &s->layers[p->layer];
@@ -82,12 +86,17 @@ static void layer_first(pass *p)
                  cpl_cuda_gather_first(w->type, s->x_first, s->x, w->arch.hidden, p->cu, p->counts, p->plan->sequences,
                                        s->queue),
                  "gather");
+    if (!p->error && s->x8)
+        launched(p,
+                 cpl_cuda_gather_first(w->operand, s->x8_first, s->x8, w->arch.hidden, p->cu, p->counts,
+                                       p->plan->sequences, s->queue),
+                 "gather");
     multiply(p, &s->keys_values, 0, "keys values");
     multiply(p, &s->query_first, 1, "first: query");
     if (!p->error)
         launched(p,
-                 cpl_cuda_attend_first(w->type, s->q_first, s->qkv, s->ctx, w->width, w->head_size, w->scale, p->cu,
-                                       p->counts, p->plan->sequences, s->queue),
+                 cpl_cuda_attend_first(w->type, w->operand, s->q_first, s->qkv, s->ctx, w->width, w->head_size,
+                                       w->scale, p->cu, p->counts, p->plan->sequences, s->queue),
                  "first: attention");
     const cpl_cuda_layer *y = &w->layers[p->layer];
     multiply_norm(p, &s->out_first, &y->attention_norm, s->x_first, NULL, 1, "first: out");
@@ -162,8 +171,9 @@ cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan)
     launched(&p, cudaMemcpyAsync(s->input, s->input_host, plan->bytes, cudaMemcpyHostToDevice, s->stream), "input");
     if (!p.error)
         launched(&p,
-                 cpl_cuda_embed(w->type, s->x, w->arch.hidden, (const cpl_cuda_token *)(s->input + plan->tokens_at),
-                                w->word, w->position, w->type_table, w->embedding_norm, p.counts, plan->tokens,
+                 cpl_cuda_embed(w->type, s->x, s->x8, w->arch.hidden,
+                                (const cpl_cuda_token *)(s->input + plan->tokens_at), w->word, w->position,
+                                w->type_table, w->embedding_norm, p.counts, plan->tokens,
                                 {s->stream, 0, 0}), /* after the copy, whole */
                  "embedding");
     for (p.layer = 0; p.layer + 1 < w->arch.layers; p.layer++) layer(&p, NULL);

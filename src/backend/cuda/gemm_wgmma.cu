@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gemm_wgmma.cu - 16-bit matrix products on Hopper: tiles brought by the copy engine into a ring in shared memory, one
- * producer thread, two consumer warpgroups, results out through shared memory by the copy engine again.
+/* gemm_wgmma.cu - 16-bit and e4m3 matrix products on Hopper: tiles brought by the copy engine into a ring in shared
+ * memory, one producer thread, two consumer warpgroups, results out through shared memory by the copy engine again.
  *
  * Two kernels. `ring_kernel` takes both operands through the ring; the warpgroups work side by side on one tile (64 MI
  * rows each), any K. `resident_kernel`, for K <= 384, keeps 128 rows of A and streams W past them; the warpgroups take
@@ -20,8 +20,9 @@
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/wgmma.cuh"
 
-constexpr int BLOCK_K = 64, BLOCK_N = 192, PIECE = 64 * 64 * 2, SMALL_N = 64;
-constexpr int RESIDENT_BLOCKS = 6, RING_BUFFERS = 3;
+constexpr int BLOCK_N = 192, PIECE = 64 * 64 * 2, SMALL_N = 64, RESIDENT_K = 384, RING_BUFFERS = 3;
+template <typename I> constexpr int block_k = 128 / sizeof(I); /* what 128 bytes of a row hold */
+template <typename I> constexpr int resident_blocks = RESIDENT_K / block_k<I>;
 constexpr int THREADS = 384;
 
 /* Shared memory is laid out from a 1024-byte boundary: tiles first, then both warpgroups' staging, then barriers. */
@@ -29,7 +30,7 @@ static size_t shared_bytes(size_t tiles, int buffers) { return 1024 + tiles + 2 
 
 /* What shared memory the resident kernel has left after A goes to the ring, or, where the epilogue is the longer part,
  * to buffers for what is on its way out. */
-template <int E> constexpr int resident_stages = E == EPILOGUE_BIAS ? 4 : 3;
+template <typename I, int E> constexpr int resident_stages = (E == EPILOGUE_BIAS ? 4 : 3) + (sizeof(I) == 1 ? 2 : 0);
 template <int E> constexpr int resident_buffers = E == EPILOGUE_BIAS ? 2 : 3;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -38,15 +39,85 @@ template <int E> constexpr int resident_buffers = E == EPILOGUE_BIAS ? 2 : 3;
 
 #ifdef CPL_CUDA_SM90A
 
+__device__ __forceinline__ void matrix_store(uint32_t to, const uint32_t (&r)[4])
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(r[0]), "r"(r[1]),
+                 "r"(r[2]), "r"(r[3])
+                 : "memory");
+}
+
+/* Scale and bias of two columns. */
+struct column_pair {
+    float2 scale, bias;
+};
+
+template <typename I>
+__device__ __forceinline__ column_pair load_columns(const float *bias, const float *scale, int column)
+{
+    column_pair p = {make_float2(1, 1), __ldg((const float2 *)(bias + column))};
+    if constexpr (sizeof(I) == 1) p.scale = __ldg((const float2 *)(scale + column));
+    return p;
+}
+
+/* The pair of sums at v, finished. */
+template <typename I, typename O, int E>
+__device__ __forceinline__ float2 finish(const float *v, const column_pair &c, int epilogue)
+{
+    float2 r;
+    if constexpr (sizeof(I) == 1)
+        r = make_float2(fmaf(v[0], c.scale.x, c.bias.x), fmaf(v[1], c.scale.y, c.bias.y));
+    else
+        r = make_float2(v[0] + c.bias.x, v[1] + c.bias.y);
+    if constexpr (sizeof(O) == 1)
+        return make_float2(activate<bf16, E>(r.x, epilogue), activate<bf16, E>(r.y, epilogue));
+    else
+        return make_float2(activate<O, E>(r.x, epilogue), activate<O, E>(r.y, epilogue));
+}
+
+/* 64 x 64 results into a buffer, swizzled: rows of 128 bytes, or with e4m3 of 64, columns then in the order of
+ * cpl_cuda_middle_column, in which a thread's four of 16 lie side by side. */
+template <typename I, typename O, int E>
+__device__ __forceinline__ void stage_piece(const float *d, const float *bias, const float *scale, int epilogue,
+                                            uint32_t buffer, int column)
+{
+    const uint32_t lane = threadIdx.x & 31;
+    const uint32_t row = 16 * (threadIdx.x >> 5 & 3) + (lane >> 3 & 1) * 8 + (lane & 7), chunk = lane >> 4;
+    constexpr int STEP = sizeof(O) == 1 ? 4 : 2; /* eights of columns a store */
+#pragma unroll
+    for (int j = 0; j < 8; j += STEP) {
+        uint32_t r[4];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int at = j + half * STEP / 2;
+            const column_pair c = load_columns<I>(bias, scale, column + 8 * at + 2 * (lane & 3));
+            const float2 low = finish<I, O, E>(d + 4 * at, c, epilogue);
+            const float2 high = finish<I, O, E>(d + 4 * at + 2, c, epilogue);
+            if constexpr (sizeof(O) == 1) {
+                const column_pair n = load_columns<I>(bias, scale, column + 8 * at + 8 + 2 * (lane & 3));
+                const float2 next_low = finish<I, O, E>(d + 4 * at + 4, n, epilogue);
+                const float2 next_high = finish<I, O, E>(d + 4 * at + 6, n, epilogue);
+                r[2 * half] = pack4(low.x, low.y, next_low.x, next_low.y);
+                r[2 * half + 1] = pack4(high.x, high.y, next_high.x, next_high.y);
+            } else {
+                r[2 * half] = pack2<O>(low.x, low.y);
+                r[2 * half + 1] = pack2<O>(high.x, high.y);
+            }
+        }
+        if constexpr (sizeof(O) == 1)
+            matrix_store(buffer + row * 64 + ((j / 2 + chunk) ^ (row >> 1 & 3)) * 16, r);
+        else
+            matrix_store(buffer + row * 128 + ((j + chunk) ^ (row & 7)) * 16, r);
+    }
+}
+
 /* 64 rows of a warpgroup's sums, BN columns from `column` on: activation, then out in pieces of 64 columns through
  * BUFFERS buffers, which the copy engine reads while the next ones are filled. */
-template <typename T, int BN, int E, int BUFFERS>
+template <typename I, typename O, int BN, int E, int BUFFERS>
 __device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUtensorMap *map, const float *bias,
-                                           int epilogue, uint32_t staging, uint32_t &piece, int column, int row,
-                                           int columns, int group)
+                                           const float *scale, int epilogue, uint32_t staging, uint32_t &piece,
+                                           int column, int row, int columns, int group)
 {
-    const int thread = threadIdx.x & 127, warp = thread >> 5, lane = thread & 31;
-    const uint32_t matrix_row = 16 * warp + (lane >> 3 & 1) * 8 + (lane & 7), chunk = lane >> 4;
+    const int thread = threadIdx.x & 127;
 #pragma unroll
     for (int p = 0; p < BN / 64; p++) {
         if (column + 64 * p >= columns) break;
@@ -54,28 +125,14 @@ __device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUten
         piece++;
         if (thread == 0) tensor_store_read<BUFFERS - 1>();
         named_barrier(1 + group, 128);
-        const float *b = bias + column + 64 * p + 2 * (lane & 3);
-#pragma unroll
-        for (int j = 0; j < 8; j += 2) {
-            const float *v = d + 32 * p + 4 * j;
-            const float2 b0 = __ldg((const float2 *)(b + 8 * j)), b1 = __ldg((const float2 *)(b + 8 * j + 8));
-            uint32_t r[4];
-            r[0] = pack2<T>(activate<T, E>(v[0] + b0.x, epilogue), activate<T, E>(v[1] + b0.y, epilogue));
-            r[1] = pack2<T>(activate<T, E>(v[2] + b0.x, epilogue), activate<T, E>(v[3] + b0.y, epilogue));
-            r[2] = pack2<T>(activate<T, E>(v[4] + b1.x, epilogue), activate<T, E>(v[5] + b1.y, epilogue));
-            r[3] = pack2<T>(activate<T, E>(v[6] + b1.x, epilogue), activate<T, E>(v[7] + b1.y, epilogue));
-            const uint32_t to = buffer + matrix_row * 128 + ((j + chunk) ^ (matrix_row & 7)) * 16;
-            asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(r[0]),
-                         "r"(r[1]), "r"(r[2]), "r"(r[3])
-                         : "memory");
-        }
+        stage_piece<I, O, E>(d + 32 * p, bias, scale, epilogue, buffer, column + 64 * p);
         fence_async_shared();
         named_barrier(1 + group, 128);
         if (thread == 0) tensor_store(map, buffer, column + 64 * p, row);
     }
 }
 
-/* One 64-deep block: rows of a (MI tiles of 64, 8 KB apart) by BN columns of b. */
+/* One block, 128 bytes deep: rows of a (MI tiles of 64, 8 KB apart) by BN columns of b. */
 template <typename T, int MI, int BN>
 __device__ __forceinline__ void multiply_block(float (&d)[MI][BN / 2], uint32_t a, uint32_t b, int first)
 {
@@ -102,11 +159,12 @@ template <int STAGES> __device__ __forceinline__ void ring_next(ring &r)
 
 #endif
 
-template <typename T, int MI, int BN, int STAGES, int E>
+template <typename I, typename O, int MI, int BN, int STAGES, int E>
 __global__ void __launch_bounds__(THREADS, 1)
     ring_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap w_map,
                 const __grid_constant__ CUtensorMap out_map, const float *__restrict__ bias,
-                const uint32_t *__restrict__ rows, int n, int blocks_k, int epilogue, int reverse)
+                const float *__restrict__ scale, const uint32_t *__restrict__ rows, int n, int blocks_k, int epilogue,
+                int reverse)
 {
 #ifdef CPL_CUDA_SM90A
     extern __shared__ uint8_t raw[];
@@ -140,8 +198,8 @@ __global__ void __launch_bounds__(THREADS, 1)
                 barrier_wait(empty + 8 * r.index, r.phase ^ 1);
                 barrier_expect(bar, STAGE);
 #pragma unroll
-                for (int m = 0; m < 2 * MI; m++) tensor_load(to + m * 8192, &a_map, bar, k * BLOCK_K, row + 64 * m);
-                tensor_load(to + A_BYTES, &w_map, bar, k * BLOCK_K, column);
+                for (int m = 0; m < 2 * MI; m++) tensor_load(to + m * 8192, &a_map, bar, k * block_k<I>, row + 64 * m);
+                tensor_load(to + A_BYTES, &w_map, bar, k * block_k<I>, column);
                 ring_next<STAGES>(r);
             }
         }
@@ -157,7 +215,7 @@ __global__ void __launch_bounds__(THREADS, 1)
             for (int k = 0; k < blocks_k; k++) {
                 const uint32_t at = base + r.index * STAGE;
                 barrier_wait(full + 8 * r.index, r.phase);
-                multiply_block<T, MI, BN>(d, at + group * MI * 8192, at + A_BYTES, k == 0);
+                multiply_block<I, MI, BN>(d, at + group * MI * 8192, at + A_BYTES, k == 0);
                 if (k) {
                     wgmma_wait<1>();
                     if (leader) barrier_arrive(empty + 8 * before);
@@ -169,8 +227,8 @@ __global__ void __launch_bounds__(THREADS, 1)
             if (leader) barrier_arrive(empty + 8 * before);
 #pragma unroll
             for (int m = 0; m < MI; m++)
-                store_rows<T, BN, E, RING_BUFFERS>(d[m], &out_map, bias, epilogue, staging + group * STAGING, piece,
-                                                   column, row + 64 * m, n, group);
+                store_rows<I, O, BN, E, RING_BUFFERS>(d[m], &out_map, bias, scale, epilogue, staging + group * STAGING,
+                                                      piece, column, row + 64 * m, n, group);
         }
         if (leader) tensor_store_all();
     }
@@ -179,20 +237,21 @@ __global__ void __launch_bounds__(THREADS, 1)
 
 /* A unit of work: 128 rows by 1/splits of the chunks. Units start at different chunks, so that the processors don't all
  * ask L2 for the same lines of W at once. */
-template <typename T, int E>
+template <typename I, typename O, int E>
 __global__ void __launch_bounds__(THREADS, 1)
     resident_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap w_map,
                     const __grid_constant__ CUtensorMap out_map, const float *__restrict__ bias,
-                    const uint32_t *__restrict__ rows, int n, int blocks_k, int epilogue, int splits, int reverse)
+                    const float *__restrict__ scale, const uint32_t *__restrict__ rows, int n, int blocks_k,
+                    int epilogue, int splits, int reverse)
 {
 #ifdef CPL_CUDA_SM90A
     extern __shared__ uint8_t raw[];
-    constexpr int STAGES = resident_stages<E>, BUFFERS = resident_buffers<E>;
+    constexpr int STAGES = resident_stages<I, E>, BUFFERS = resident_buffers<E>, A_BLOCKS = resident_blocks<I>;
     constexpr uint32_t BLOCK = 128 * 128, STAGE = BLOCK_N * 128, STAGING = BUFFERS * PIECE;
-    const uint32_t a_at = (shared_address(raw) + 1023) & ~1023u, w_at = a_at + RESIDENT_BLOCKS * BLOCK;
+    const uint32_t a_at = (shared_address(raw) + 1023) & ~1023u, w_at = a_at + A_BLOCKS * BLOCK;
     const uint32_t staging = w_at + STAGES * STAGE;
     const uint32_t full = staging + 2 * STAGING, empty = full + 8 * STAGES;
-    const uint32_t a_full = empty + 8 * STAGES, a_empty = a_full + 8 * RESIDENT_BLOCKS;
+    const uint32_t a_full = empty + 8 * STAGES, a_empty = a_full + 8 * A_BLOCKS;
     const int group = threadIdx.x >> 7, chunks = (n + BLOCK_N - 1) / BLOCK_N / splits;
     const int units = (int)((*rows + 127) / 128) * splits;
     if (threadIdx.x == 0) {
@@ -200,7 +259,7 @@ __global__ void __launch_bounds__(THREADS, 1)
             barrier_init(full + 8 * s, 1);
             barrier_init(empty + 8 * s, 1);
         }
-        for (int s = 0; s < RESIDENT_BLOCKS; s++) {
+        for (int s = 0; s < A_BLOCKS; s++) {
             barrier_init(a_full + 8 * s, 1);
             barrier_init(a_empty + 8 * s, 2);
         }
@@ -226,12 +285,12 @@ __global__ void __launch_bounds__(THREADS, 1)
                         const uint32_t bar = a_full + 8 * k;
                         barrier_wait(a_empty + 8 * k, a_phase);
                         barrier_expect(bar, BLOCK);
-                        tensor_load(a_at + k * BLOCK, &a_map, bar, k * BLOCK_K, row);
-                        tensor_load(a_at + k * BLOCK + 8192, &a_map, bar, k * BLOCK_K, row + 64);
+                        tensor_load(a_at + k * BLOCK, &a_map, bar, k * block_k<I>, row);
+                        tensor_load(a_at + k * BLOCK + 8192, &a_map, bar, k * block_k<I>, row + 64);
                     }
                     barrier_wait(empty + 8 * r.index, r.phase ^ 1);
                     barrier_expect(full + 8 * r.index, STAGE);
-                    tensor_load(w_at + r.index * STAGE, &w_map, full + 8 * r.index, k * BLOCK_K, column);
+                    tensor_load(w_at + r.index * STAGE, &w_map, full + 8 * r.index, k * block_k<I>, column);
                     ring_next<STAGES>(r);
                 }
             }
@@ -256,7 +315,7 @@ __global__ void __launch_bounds__(THREADS, 1)
                 for (int k = 0; k < blocks_k; k++) {
                     barrier_wait(a_full + 8 * k, a_phase);
                     barrier_wait(full + 8 * r.index, r.phase);
-                    multiply_block<T, 2, BLOCK_N>(d, a_at + k * BLOCK, w_at + r.index * STAGE, k == 0);
+                    multiply_block<I, 2, BLOCK_N>(d, a_at + k * BLOCK, w_at + r.index * STAGE, k == 0);
                     if (k) {
                         wgmma_wait<1>();
                         if (leader) {
@@ -275,8 +334,9 @@ __global__ void __launch_bounds__(THREADS, 1)
                 }
 #pragma unroll
                 for (int m = 0; m < 2; m++)
-                    store_rows<T, BLOCK_N, E, BUFFERS>(d[m], &out_map, bias, epilogue, staging + group * STAGING, piece,
-                                                       (first + (c + unit) % chunks) * BLOCK_N, row + 64 * m, n, group);
+                    store_rows<I, O, BLOCK_N, E, BUFFERS>(
+                        d[m], &out_map, bias, scale, epilogue, staging + group * STAGING, piece,
+                        (first + (c + unit) % chunks) * BLOCK_N, row + 64 * m, n, group);
             }
             a_phase ^= 1;
         }
@@ -290,11 +350,8 @@ __global__ void __launch_bounds__(THREADS, 1)
 
 enum variant { CHOOSE, RING_256_192, RING_128_192, RING_128_64, RESIDENT, RESIDENT_2, RESIDENT_4, VARIANTS };
 
-typedef void ring_fn(const CUtensorMap, const CUtensorMap, const CUtensorMap, const float *, const uint32_t *, int, int,
-                     int, int);
-typedef void resident_fn(const CUtensorMap, const CUtensorMap, const CUtensorMap, const float *, const uint32_t *, int,
-                         int, int, int, int);
-
+typedef void ring_fn(const CUtensorMap, const CUtensorMap, const CUtensorMap, const float *, const float *,
+                     const uint32_t *, int, int, int, int);
 static const struct shape {
     int rows, columns, stages;
 } shapes[] = {{0, 0, 0}, {256, 192, 3}, {128, 192, 4}, {128, 64, 6}};
@@ -304,42 +361,45 @@ static size_t ring_shared(int v)
     return shared_bytes((size_t)shapes[v].stages * (shapes[v].rows + shapes[v].columns) * 128, RING_BUFFERS);
 }
 
-template <int E> static size_t resident_shared(void)
+template <typename I, int E> static size_t resident_shared(void)
 {
-    return shared_bytes(RESIDENT_BLOCKS * 128 * 128 + resident_stages<E> * BLOCK_N * 128, resident_buffers<E>);
+    return shared_bytes(resident_blocks<I> * 128 * 128 + resident_stages<I, E> * BLOCK_N * 128, resident_buffers<E>);
 }
 
-template <typename T, int E> static ring_fn *ring_of(int v)
+template <typename I, typename O, int E> static ring_fn *ring_of(int v)
 {
-    if (v == RING_256_192) return ring_kernel<T, 2, 192, 3, E>;
-    if (v == RING_128_192) return ring_kernel<T, 1, 192, 4, E>;
-    return ring_kernel<T, 1, 64, 6, E>;
+    if (v == RING_256_192) return ring_kernel<I, O, 2, 192, 3, E>;
+    if (v == RING_128_192) return ring_kernel<I, O, 1, 192, 4, E>;
+    return ring_kernel<I, O, 1, 64, 6, E>;
 }
 
-template <typename T, int E> static cudaError_t prepare(void)
+template <typename I, typename O, int E> static cudaError_t prepare(void)
 {
     cudaError_t e = cudaSuccess;
     for (int v = RING_256_192; v <= RING_128_64 && !e; v++)
-        e = cudaFuncSetAttribute((const void *)ring_of<T, E>(v), cudaFuncAttributeMaxDynamicSharedMemorySize,
+        e = cudaFuncSetAttribute((const void *)ring_of<I, O, E>(v), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  (int)ring_shared(v));
     if (!e)
-        e = cudaFuncSetAttribute((const void *)resident_kernel<T, E>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 (int)resident_shared<E>());
+        e = cudaFuncSetAttribute((const void *)resident_kernel<I, O, E>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 (int)resident_shared<I, E>());
     return e;
 }
 
 template <typename T> static cudaError_t prepare_type(void)
 {
-    cudaError_t e = prepare<T, EPILOGUE_BIAS>();
-    if (!e) e = prepare<T, EPILOGUE_GELU>();
-    if (!e) e = prepare<T, -1>();
+    cudaError_t e = prepare<T, T, EPILOGUE_BIAS>();
+    if (!e) e = prepare<T, T, EPILOGUE_GELU>();
+    if (!e) e = prepare<T, T, -1>();
     return e;
 }
 
 cudaError_t cpl_cuda_prepare_wgmma(void)
 {
-    const cudaError_t e = prepare_type<bf16>();
-    return e ? e : prepare_type<fp16>();
+    cudaError_t e = prepare_type<bf16>();
+    if (!e) e = prepare_type<fp16>();
+    if (!e) e = prepare<e4m3, bf16, EPILOGUE_BIAS>();
+    if (!e) e = prepare<e4m3, e4m3, EPILOGUE_GELU>();
+    return e ? e : prepare<e4m3, e4m3, -1>();
 }
 
 static int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -348,7 +408,7 @@ static int ceil_div(int a, int b) { return (a + b - 1) / b; }
  * measured on an H200. Only the speed depends on it. */
 static double cost_of(int v, const cpl_cuda_product *p, int rows, int processors)
 {
-    const int blocks = ceil_div((int)p->k, BLOCK_K);
+    const int blocks = ceil_div((int)p->k, p->type == CPL_CUDA_FP8 ? 128 : 64);
     if (v < RESIDENT) {
         const struct shape *s = &shapes[v];
         const int tiles = ceil_div(rows, s->rows) * ceil_div((int)p->n, s->columns);
@@ -356,7 +416,7 @@ static double cost_of(int v, const cpl_cuda_product *p, int rows, int processors
         return ceil_div(tiles, processors) * (blocks * block + s->rows * s->columns / 14.0 + 300) + 2000;
     }
     const int splits = v == RESIDENT ? 1 : v == RESIDENT_2 ? 2 : 4, chunks = ceil_div((int)p->n, BLOCK_N);
-    if (blocks > RESIDENT_BLOCKS || chunks % splits || chunks / splits < 2) return 1e30;
+    if (p->k > RESIDENT_K || chunks % splits || chunks / splits < 2) return 1e30;
     const int units = ceil_div(rows, 128) * splits;
     const double chunk = blocks * 128 * BLOCK_N / 32.0 *
                          (p->epilogue == EPILOGUE_BIAS ? 1.15
@@ -379,22 +439,22 @@ static int choose(const cpl_cuda_product *p, int rows, int processors)
     return best;
 }
 
-template <typename T, int E>
+template <typename I, typename O, int E>
 static cudaError_t launch(const cpl_cuda_product *p, const uint32_t *rows, int rows_max, int processors, int v,
                           cpl_cuda_queue queue)
 {
-    const int blocks = ceil_div((int)p->k, BLOCK_K), n = (int)p->n;
+    const int blocks = ceil_div((int)p->k, block_k<I>), n = (int)p->n;
     if (v >= RESIDENT) {
         const int splits = v == RESIDENT ? 1 : v == RESIDENT_2 ? 2 : 4, units = ceil_div(rows_max, 128) * splits;
-        cpl_cuda_start(resident_kernel<T, E>, dim3(units < processors ? units : processors), THREADS,
-                       resident_shared<E>(), queue, 1, p->a_map, p->w_map_192, p->out_map, p->bias, rows, n, blocks,
-                       p->epilogue, splits, queue.reverse);
+        cpl_cuda_start(resident_kernel<I, O, E>, dim3(units < processors ? units : processors), THREADS,
+                       resident_shared<I, E>(), queue, 1, p->a_map, p->w_map_192, p->out_map, p->bias, p->scale, rows,
+                       n, blocks, p->epilogue, splits, queue.reverse);
     } else {
         const int tiles = ceil_div(rows_max, shapes[v].rows) * ceil_div(n, shapes[v].columns);
-        ring_fn *kernel = ring_of<T, E>(v);
+        ring_fn *kernel = ring_of<I, O, E>(v);
         cpl_cuda_start(kernel, dim3(tiles < processors ? tiles : processors), THREADS, ring_shared(v), queue, 1,
-                       p->a_map, shapes[v].columns == 192 ? p->w_map_192 : p->w_map_64, p->out_map, p->bias, rows, n,
-                       blocks, p->epilogue, queue.reverse);
+                       p->a_map, shapes[v].columns == 192 ? p->w_map_192 : p->w_map_64, p->out_map, p->bias, p->scale,
+                       rows, n, blocks, p->epilogue, queue.reverse);
     }
     return cudaGetLastError();
 }
@@ -403,9 +463,17 @@ template <typename T>
 static cudaError_t launch_type(const cpl_cuda_product *p, const uint32_t *rows, int rows_max, int processors, int v,
                                cpl_cuda_queue queue)
 {
-    if (p->epilogue == EPILOGUE_BIAS) return launch<T, EPILOGUE_BIAS>(p, rows, rows_max, processors, v, queue);
-    if (p->epilogue == EPILOGUE_GELU) return launch<T, EPILOGUE_GELU>(p, rows, rows_max, processors, v, queue);
-    return launch<T, -1>(p, rows, rows_max, processors, v, queue);
+    if (p->epilogue == EPILOGUE_BIAS) return launch<T, T, EPILOGUE_BIAS>(p, rows, rows_max, processors, v, queue);
+    if (p->epilogue == EPILOGUE_GELU) return launch<T, T, EPILOGUE_GELU>(p, rows, rows_max, processors, v, queue);
+    return launch<T, T, -1>(p, rows, rows_max, processors, v, queue);
+}
+
+static cudaError_t launch_fp8(const cpl_cuda_product *p, const uint32_t *rows, int rows_max, int processors, int v,
+                              cpl_cuda_queue queue)
+{
+    if (p->out_type != CPL_CUDA_FP8) return launch<e4m3, bf16, EPILOGUE_BIAS>(p, rows, rows_max, processors, v, queue);
+    if (p->epilogue == EPILOGUE_GELU) return launch<e4m3, e4m3, EPILOGUE_GELU>(p, rows, rows_max, processors, v, queue);
+    return launch<e4m3, e4m3, -1>(p, rows, rows_max, processors, v, queue);
 }
 
 cudaError_t cpl_cuda_multiply_wgmma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
@@ -413,6 +481,7 @@ cudaError_t cpl_cuda_multiply_wgmma(const cpl_cuda_product *p, const uint32_t *r
 {
     if (variant <= CHOOSE || variant >= VARIANTS || cost_of(variant, p, (int)rows_max, d->multiprocessors) >= 1e30)
         variant = choose(p, (int)rows_max, d->multiprocessors);
+    if (p->type == CPL_CUDA_FP8) return launch_fp8(p, rows, (int)rows_max, d->multiprocessors, variant, queue);
     if (p->type == CPL_CUDA_BF16) return launch_type<bf16>(p, rows, (int)rows_max, d->multiprocessors, variant, queue);
     return launch_type<fp16>(p, rows, (int)rows_max, d->multiprocessors, variant, queue);
 }
@@ -424,8 +493,9 @@ typedef CUresult encode_fn(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void 
                            const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
                            CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
-cudaError_t cpl_cuda_tensor_map(CUtensorMap *map, cpl_cuda_type type, const void *data, uint32_t rows, uint32_t columns,
-                                uint32_t stride, uint32_t box_rows)
+/* bytes: of a box's rows, 128 or 64, and so the swizzle. */
+static cudaError_t encode(CUtensorMap *map, cpl_cuda_type type, const void *data, uint32_t rows, uint32_t columns,
+                          uint32_t stride, uint32_t box_rows, uint32_t bytes)
 {
     void *entry = NULL;
     cudaDriverEntryPointQueryResult found;
@@ -433,14 +503,23 @@ cudaError_t cpl_cuda_tensor_map(CUtensorMap *map, cpl_cuda_type type, const void
         cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found);
     if (e) return e;
     if (found != cudaDriverEntryPointSuccess || !entry) return cudaErrorNotSupported;
-    encode_fn *fn = (encode_fn *)entry;
-    const cuuint64_t size[2] = {columns, rows}, strides[1] = {(cuuint64_t)stride * 2};
-    const cuuint32_t box[2] = {64, box_rows}, step[2] = {1, 1};
-    const CUresult r =
-        fn(map, type == CPL_CUDA_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2,
-           (void *)data, size, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    const uint32_t element = type == CPL_CUDA_FP8 ? 1 : 2;
+    const cuuint64_t size[2] = {columns, rows}, strides[1] = {(cuuint64_t)stride * element};
+    const cuuint32_t box[2] = {bytes / element, box_rows}, step[2] = {1, 1};
+    const CUresult r = ((encode_fn *)entry)(map,
+                                            type == CPL_CUDA_FP8    ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+                                            : type == CPL_CUDA_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                                    : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+                                            2, (void *)data, size, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                            bytes == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+                                            CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return r ? cudaErrorInvalidValue : cudaSuccess;
+}
+
+cudaError_t cpl_cuda_tensor_map(CUtensorMap *map, cpl_cuda_type type, const void *data, uint32_t rows, uint32_t columns,
+                                uint32_t stride, uint32_t box_rows)
+{
+    return encode(map, type, data, rows, columns, stride, box_rows, 128);
 }
 
 cudaError_t cpl_cuda_product_map(cpl_cuda_product *p, uint32_t a_rows, uint32_t out_rows)
@@ -448,5 +527,7 @@ cudaError_t cpl_cuda_product_map(cpl_cuda_product *p, uint32_t a_rows, uint32_t 
     cudaError_t e = cpl_cuda_tensor_map(&p->a_map, p->type, p->a, a_rows, p->k, p->a_stride, 64);
     if (!e) e = cpl_cuda_tensor_map(&p->w_map_192, p->type, p->w, p->n, p->k, p->k, BLOCK_N);
     if (!e) e = cpl_cuda_tensor_map(&p->w_map_64, p->type, p->w, p->n, p->k, p->k, SMALL_N);
-    return e ? e : cpl_cuda_tensor_map(&p->out_map, p->type, p->out, out_rows, p->n, p->out_stride, 64);
+    return e ? e
+             : encode(&p->out_map, p->out_type, p->out, out_rows, p->n, p->out_stride, 64,
+                      p->out_type == CPL_CUDA_FP8 ? 64 : 128);
 }

@@ -16,7 +16,8 @@
 enum { CPL_CUDA_ROWS = 256 };    /* activations are allocated in whole tiles of so many rows */
 enum { CPL_CUDA_COLUMNS = 256 }; /* and biases padded with zeros to whole tiles of so many columns */
 
-typedef enum cpl_cuda_type { CPL_CUDA_FP32, CPL_CUDA_BF16, CPL_CUDA_FP16 } cpl_cuda_type;
+/* FP8 (e4m3): operands of products only. */
+typedef enum cpl_cuda_type { CPL_CUDA_FP32, CPL_CUDA_BF16, CPL_CUDA_FP16, CPL_CUDA_FP8 } cpl_cuda_type;
 
 typedef struct cpl_cuda_counts {
     uint32_t tokens, sequences, items, padding;
@@ -36,16 +37,18 @@ typedef struct cpl_cuda_item {
     uint16_t query, head, heads, padding;
 } cpl_cuda_item;
 
-/* One matrix product: out[rows, n] = activation(a[rows, k] w[n, k]^T + bias). 16-bit or fp32 throughout, sums in fp32,
- * K in rising order in steps that don't depend on the number of rows. */
+/* One matrix product: out[rows, n] = activation(a[rows, k] w[n, k]^T + bias). 16-bit or fp32 throughout, or operands in
+ * e4m3 with the sums times scale[n] and the result bf16 or, in the order of cpl_cuda_middle_column, e4m3 again. Sums in
+ * fp32, K in rising order in steps that don't depend on the number of rows. */
 typedef struct cpl_cuda_product {
-    cpl_cuda_type type;
+    cpl_cuda_type type, out_type;
     int epilogue; /* cpl_cuda_epilogue */
     uint32_t n, k;
     const void *a, *w;
     void *out;
     uint32_t a_stride, out_stride; /* elements */
     const float *bias;             /* n rounded up to CPL_CUDA_COLUMNS */
+    const float *scale;            /* as many; of FP8 only */
     /* sm_90a: a in boxes of 64 rows, w in boxes of 192 and of 64 rows, out in boxes of 64 x 64. */
     CUtensorMap a_map, w_map_192, w_map_64, out_map;
 } cpl_cuda_product;
@@ -71,7 +74,8 @@ typedef struct cpl_cuda_queue {
 /* The device kernels run on: asks the driver once per kernel for its shared memory. */
 cudaError_t cpl_cuda_kernels_prepare(const cpl_cuda_device *d);
 
-/* A map of rows x columns elements, rows `stride` apart, in boxes of box_rows x 64, swizzled as wgmma reads them. */
+/* A map of rows x columns elements, rows `stride` apart, in boxes of box_rows x 128 bytes, swizzled as wgmma reads
+ * them. */
 cudaError_t cpl_cuda_tensor_map(CUtensorMap *map, cpl_cuda_type type, const void *data, uint32_t rows, uint32_t columns,
                                 uint32_t stride, uint32_t box_rows);
 /* Fills the four maps. Any thread; CUDA's own code when the driver refuses. */
@@ -91,12 +95,12 @@ cudaError_t cpl_cuda_prepare_mma(void);
 
 /* Attention of every token over its sequence. qkv: rows of 3 x width (q, k, v; heads of `head_size` columns). ctx: rows
  * of width columns; with a 16-bit type in the order that cpl_cuda_context_column gives inside each 32. */
-cudaError_t cpl_cuda_attend(cpl_cuda_type type, const void *qkv, void *ctx, uint32_t width, uint32_t head_size,
-                            float scale, const cpl_cuda_item *items, const cpl_cuda_counts *counts, uint32_t items_max,
-                            cpl_cuda_queue queue);
+cudaError_t cpl_cuda_attend(cpl_cuda_type type, cpl_cuda_type ctx_type, const void *qkv, void *ctx, uint32_t width,
+                            uint32_t head_size, float scale, const cpl_cuda_item *items, const cpl_cuda_counts *counts,
+                            uint32_t items_max, cpl_cuda_queue queue);
 /* Of the first token of every sequence alone: q has one row a sequence (width columns), so has ctx. */
-cudaError_t cpl_cuda_attend_first(cpl_cuda_type type, const void *q, const void *qkv, void *ctx, uint32_t width,
-                                  uint32_t head_size, float scale, const uint32_t *cu_seqlens,
+cudaError_t cpl_cuda_attend_first(cpl_cuda_type type, cpl_cuda_type ctx_type, const void *q, const void *qkv, void *ctx,
+                                  uint32_t width, uint32_t head_size, float scale, const uint32_t *cu_seqlens,
                                   const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue);
 /* Column (below 32) of a head that stands at `position` (below 32) of the context rows. */
 static inline uint32_t cpl_cuda_context_column(uint32_t position)
@@ -104,12 +108,18 @@ static inline uint32_t cpl_cuda_context_column(uint32_t position)
     return 8 * (position % 8 / 2) + 2 * (position / 8) + position % 2;
 }
 
-/* x = norm(word + position + type) by token. Tables: word as T, the others fp32. */
-cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
-                           const float *position, const float *type_table, cpl_cuda_norm norm,
+/* Column (below 16) that stands at `position` (below 16) of the rows of an e4m3 result. */
+static inline uint32_t cpl_cuda_middle_column(uint32_t position)
+{
+    return 8 * (position % 4 / 2) + 2 * (position / 4) + position % 2;
+}
+
+/* x = norm(word + position + type) by token, also as e4m3 to x8 where that is given. Tables: word as T, others fp32. */
+cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, void *x8, uint32_t hidden, const cpl_cuda_token *tokens,
+                           const void *word, const float *position, const float *type_table, cpl_cuda_norm norm,
                            const cpl_cuda_counts *counts, uint32_t tokens_max, cpl_cuda_queue queue);
-/* x = norm(x + y), to x, or as fp32 to `out` where that is given. */
-cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, const void *y, float *out, uint32_t hidden,
+/* x = norm(x + y), to x (and as e4m3 to x8 where that is given), or as fp32 to `out` where that is given. */
+cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, void *x8, const void *y, float *out, uint32_t hidden,
                               cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue);
 /* to[i] = x[cu_seqlens[i]] */
 cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, uint32_t hidden,

@@ -10,7 +10,7 @@ enum { THREADS = 256, WARPS = THREADS / 32 };
 
 template <typename T, int N>
 __global__ void __launch_bounds__(THREADS)
-    embed_kernel(T *__restrict__ x, uint32_t hidden, const cpl_cuda_token *__restrict__ tokens,
+    embed_kernel(T *__restrict__ x, e4m3 *__restrict__ x8, uint32_t hidden, const cpl_cuda_token *__restrict__ tokens,
                  const T *__restrict__ word, const float *__restrict__ position, const float *__restrict__ type,
                  cpl_cuda_norm norm, const uint32_t *__restrict__ rows)
 {
@@ -31,14 +31,16 @@ __global__ void __launch_bounds__(THREADS)
 #pragma unroll
     for (int i = 0; i < N; i++) {
         const uint32_t c = 4 * lane + 128 * i;
-        if (c < hidden) store4(x + (size_t)row * hidden + c, v[i]);
+        if (c >= hidden) continue;
+        store4(x + (size_t)row * hidden + c, v[i]);
+        if (x8) store4(x8 + (size_t)row * hidden + c, v[i]);
     }
 }
 
 template <typename T, int N>
 __global__ void __launch_bounds__(THREADS)
-    add_norm_kernel(T *__restrict__ x, const T *__restrict__ y, float *__restrict__ out, uint32_t hidden,
-                    cpl_cuda_norm norm, const uint32_t *__restrict__ rows, int reverse)
+    add_norm_kernel(T *__restrict__ x, e4m3 *__restrict__ x8, const T *__restrict__ y, float *__restrict__ out,
+                    uint32_t hidden, cpl_cuda_norm norm, const uint32_t *__restrict__ rows, int reverse)
 {
     grid_begin();
     const uint32_t place = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31, total = *rows;
@@ -61,6 +63,7 @@ __global__ void __launch_bounds__(THREADS)
             store4(out + (size_t)row * hidden + c, v[i]);
         else
             store4(to + c, v[i]);
+        if (x8) store4(x8 + (size_t)row * hidden + c, v[i]);
     }
 }
 
@@ -166,6 +169,7 @@ template <typename F> static cudaError_t by_width(uint32_t hidden, F f)
 
 template <typename T> struct embed_call {
     T *x;
+    e4m3 *x8;
     uint32_t hidden;
     const cpl_cuda_token *tokens;
     const T *word;
@@ -176,13 +180,14 @@ template <typename T> struct embed_call {
     cpl_cuda_queue queue;
     template <int N> void operator()()
     {
-        cpl_cuda_start(embed_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, hidden, tokens, word,
+        cpl_cuda_start(embed_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, x8, hidden, tokens, word,
                        position, type, norm, rows);
     }
 };
 
 template <typename T> struct norm_call {
     T *x;
+    e4m3 *x8;
     const T *y;
     float *out;
     uint32_t hidden;
@@ -192,44 +197,44 @@ template <typename T> struct norm_call {
     cpl_cuda_queue queue;
     template <int N> void operator()()
     {
-        cpl_cuda_start(add_norm_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, y, out, hidden, norm,
-                       rows, queue.reverse);
+        cpl_cuda_start(add_norm_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, x8, y, out, hidden,
+                       norm, rows, queue.reverse);
     }
 };
 
 template <typename T>
-static cudaError_t embed(void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
+static cudaError_t embed(void *x, void *x8, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
                          const float *position, const float *types, cpl_cuda_norm norm, const cpl_cuda_counts *c,
                          uint32_t max, cpl_cuda_queue s)
 {
-    return by_width(hidden,
-                    embed_call<T>{(T *)x, hidden, tokens, (const T *)word, position, types, norm, &c->tokens, max, s});
+    return by_width(hidden, embed_call<T>{(T *)x, (e4m3 *)x8, hidden, tokens, (const T *)word, position, types, norm,
+                                          &c->tokens, max, s});
 }
 
-cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
-                           const float *position, const float *type_table, cpl_cuda_norm norm,
+cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, void *x8, uint32_t hidden, const cpl_cuda_token *tokens,
+                           const void *word, const float *position, const float *type_table, cpl_cuda_norm norm,
                            const cpl_cuda_counts *counts, uint32_t tokens_max, cpl_cuda_queue queue)
 {
     if (type == CPL_CUDA_BF16)
-        return embed<bf16>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
+        return embed<bf16>(x, x8, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
     if (type == CPL_CUDA_FP16)
-        return embed<fp16>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
-    return embed<float>(x, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
+        return embed<fp16>(x, x8, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
+    return embed<float>(x, x8, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
 }
 
 template <typename T>
-static cudaError_t add_norm(void *x, const void *y, float *out, uint32_t hidden, cpl_cuda_norm norm,
+static cudaError_t add_norm(void *x, void *x8, const void *y, float *out, uint32_t hidden, cpl_cuda_norm norm,
                             const uint32_t *rows, uint32_t max, cpl_cuda_queue s)
 {
-    return by_width(hidden, norm_call<T>{(T *)x, (const T *)y, out, hidden, norm, rows, max, s});
+    return by_width(hidden, norm_call<T>{(T *)x, (e4m3 *)x8, (const T *)y, out, hidden, norm, rows, max, s});
 }
 
-cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, const void *y, float *out, uint32_t hidden,
+cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, void *x8, const void *y, float *out, uint32_t hidden,
                               cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue)
 {
-    if (type == CPL_CUDA_BF16) return add_norm<bf16>(x, y, out, hidden, norm, rows, rows_max, queue);
-    if (type == CPL_CUDA_FP16) return add_norm<fp16>(x, y, out, hidden, norm, rows, rows_max, queue);
-    return add_norm<float>(x, y, out, hidden, norm, rows, rows_max, queue);
+    if (type == CPL_CUDA_BF16) return add_norm<bf16>(x, x8, y, out, hidden, norm, rows, rows_max, queue);
+    if (type == CPL_CUDA_FP16) return add_norm<fp16>(x, x8, y, out, hidden, norm, rows, rows_max, queue);
+    return add_norm<float>(x, x8, y, out, hidden, norm, rows, rows_max, queue);
 }
 
 template <typename T>
@@ -244,7 +249,9 @@ cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, u
                                   const uint32_t *cu_seqlens, const cpl_cuda_counts *counts, uint32_t sequences_max,
                                   cpl_cuda_queue queue)
 {
-    if (type == CPL_CUDA_FP32)
+    if (type == CPL_CUDA_FP8) /* four bytes are four bytes */
+        gather<float>(to, x, hidden / 4, cu_seqlens, &counts->sequences, sequences_max, queue);
+    else if (type == CPL_CUDA_FP32)
         gather<float>(to, x, hidden, cu_seqlens, &counts->sequences, sequences_max, queue);
     else /* two bytes are two bytes */
         gather<bf16>(to, x, hidden, cu_seqlens, &counts->sequences, sequences_max, queue);

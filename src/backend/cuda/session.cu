@@ -41,18 +41,24 @@ static void lay_out(cpl_session *s, cpl_cuda_bump *b)
     s->mid = cpl_cuda_take(b, t * w->arch.intermediate * e);
     s->x_first = cpl_cuda_take(b, n * w->arch.hidden * e);
     s->q_first = cpl_cuda_take(b, n * w->width * e);
+    if (w->operand == CPL_CUDA_FP8) {
+        s->x8 = cpl_cuda_take(b, t * w->arch.hidden);
+        s->x8_first = cpl_cuda_take(b, n * w->arch.hidden);
+    }
     s->last = (float *)cpl_cuda_take(b, t * w->arch.hidden * sizeof(float));
     s->pooled = (float *)cpl_cuda_take(b, n * w->arch.hidden * sizeof(float));
     s->logits = (float *)cpl_cuda_take(b, n * (w->arch.labels + 1) * sizeof(float));
     s->small_layers = (cpl_cuda_small_layer *)cpl_cuda_take(b, w->arch.layers * sizeof(cpl_cuda_small_layer));
 }
 
-static cpl_cuda_product product(cpl_cuda_type type, const cpl_cuda_matrix *m, const void *a, uint32_t a_stride,
-                                void *out, uint32_t out_stride, int epilogue)
+/* out_type: of the result; the operands are of w->operand. */
+static cpl_cuda_product product(const cpl_weights *w, cpl_cuda_type out_type, const cpl_cuda_matrix *m, const void *a,
+                                uint32_t a_stride, void *out, uint32_t out_stride, int epilogue)
 {
     cpl_cuda_product p;
     memset(&p, 0, sizeof p);
-    p.type = type;
+    p.type = w->operand;
+    p.out_type = out_type;
     p.epilogue = epilogue;
     p.n = m->n;
     p.k = m->k;
@@ -62,6 +68,7 @@ static cpl_cuda_product product(cpl_cuda_type type, const cpl_cuda_matrix *m, co
     p.a_stride = a_stride;
     p.out_stride = out_stride;
     p.bias = m->bias;
+    p.scale = m->scale;
     return p;
 }
 
@@ -76,11 +83,12 @@ static cudaError_t bind_layer(cpl_session *s, uint32_t l)
     const cpl_weights *w = s->weights;
     const cpl_cuda_layer *y = &w->layers[l];
     const uint32_t h = w->arch.hidden, f = w->arch.intermediate, t = w->tokens_max;
+    const void *x = s->x8 ? s->x8 : s->x;
     cpl_cuda_layer_products *p = &s->layers[l];
-    p->qkv = product(w->type, &y->qkv, s->x, h, s->qkv, 3 * w->width, EPILOGUE_BIAS);
-    p->out = product(w->type, &y->out, s->ctx, w->width, s->y, h, EPILOGUE_BIAS);
-    p->up = product(w->type, &y->up, s->x, h, s->mid, f, w->epilogue);
-    p->down = product(w->type, &y->down, s->mid, f, s->y, h, EPILOGUE_BIAS);
+    p->qkv = product(w, w->type, &y->qkv, x, h, s->qkv, 3 * w->width, EPILOGUE_BIAS);
+    p->out = product(w, w->type, &y->out, s->ctx, w->width, s->y, h, EPILOGUE_BIAS);
+    p->up = product(w, w->operand, &y->up, x, h, s->mid, f, w->epilogue);
+    p->down = product(w, w->type, &y->down, s->mid, f, s->y, h, EPILOGUE_BIAS);
     cudaError_t e = map(s, &p->qkv, t);
     if (!e) e = map(s, &p->out, t);
     if (!e) e = map(s, &p->up, t);
@@ -92,18 +100,20 @@ static cudaError_t bind_last(cpl_session *s)
 {
     const cpl_weights *w = s->weights;
     const cpl_cuda_layer *y = &w->layers[w->arch.layers - 1];
-    const uint32_t h = w->arch.hidden, width = w->width;
+    const uint32_t h = w->arch.hidden, f = w->arch.intermediate, width = w->width;
     const size_t e = cpl_cuda_element_bytes(w->type);
+    const void *x = s->x8 ? s->x8 : s->x, *first = s->x8 ? s->x8_first : s->x_first;
     cpl_cuda_matrix kv = y->qkv, q = y->qkv;
     q.n = width;
     kv.n = 2 * width;
-    kv.w = (char *)kv.w + (size_t)width * h * e;
+    kv.w = (char *)kv.w + (size_t)width * h * cpl_cuda_element_bytes(w->operand);
     kv.bias += width;
-    s->keys_values = product(w->type, &kv, s->x, h, (char *)s->qkv + width * e, 3 * width, EPILOGUE_BIAS);
-    s->query_first = product(w->type, &q, s->x_first, h, s->q_first, width, EPILOGUE_BIAS);
-    s->up_first = product(w->type, &y->up, s->x_first, h, s->mid, w->arch.intermediate, w->epilogue);
-    s->out_first = product(w->type, &y->out, s->ctx, width, s->y, h, EPILOGUE_BIAS);
-    s->down_first = product(w->type, &y->down, s->mid, w->arch.intermediate, s->y, h, EPILOGUE_BIAS);
+    if (kv.scale) kv.scale += width;
+    s->keys_values = product(w, w->type, &kv, x, h, (char *)s->qkv + width * e, 3 * width, EPILOGUE_BIAS);
+    s->query_first = product(w, w->type, &q, first, h, s->q_first, width, EPILOGUE_BIAS);
+    s->up_first = product(w, w->operand, &y->up, first, h, s->mid, f, w->epilogue);
+    s->out_first = product(w, w->type, &y->out, s->ctx, width, s->y, h, EPILOGUE_BIAS);
+    s->down_first = product(w, w->type, &y->down, s->mid, f, s->y, h, EPILOGUE_BIAS);
     cudaError_t r = map(s, &s->keys_values, w->tokens_max);
     if (!r) r = map(s, &s->query_first, w->sequences_max);
     if (!r) r = map(s, &s->out_first, w->sequences_max);

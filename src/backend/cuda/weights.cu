@@ -7,6 +7,9 @@
  * in which attention leaves them (cpl_cuda_context_column). Norms, biases, position and type tables, pooler and
  * classifier stay fp32.
  *
+ * With e4m3 operands each row of a matrix has a scale of its own, so that its largest element is e4m3's largest, 448;
+ * the FFN's second matrix has its columns in the order in which the first one's results lie (cpl_cuda_middle_column).
+ *
  * Settings: graphs=auto|on|off (launch captured passes; auto: up to 8,192 tokens), wait=auto|block|spin (how run waits;
  * auto: spins for passes of up to 2,048 tokens), gemm=auto|mma (mma: the kernels that need no Hopper), tile=auto|NAME
  * (one tiling of the Hopper products wherever it can be used; for measuring, results are the same bits),
@@ -27,7 +30,7 @@ void *cpl_cuda_take(cpl_cuda_bump *b, size_t bytes)
     return p;
 }
 
-size_t cpl_cuda_element_bytes(cpl_cuda_type t) { return t == CPL_CUDA_FP32 ? 4 : 2; }
+size_t cpl_cuda_element_bytes(cpl_cuda_type t) { return t == CPL_CUDA_FP32 ? 4 : t == CPL_CUDA_FP8 ? 1 : 2; }
 
 cpl_status cpl_cuda_allocate(void **out, size_t bytes, const char *what, const cpl_host *host, cpl_error *err)
 {
@@ -45,12 +48,14 @@ cpl_status cpl_cuda_allocate(void **out, size_t bytes, const char *what, const c
 /* ---- layout ---------------------------------------------------------------------------------------------------------
  */
 
-static void take_matrix(cpl_cuda_matrix *m, cpl_cuda_bump *b, size_t element, uint32_t n, uint32_t k)
+static void take_matrix(cpl_cuda_matrix *m, cpl_cuda_bump *b, cpl_cuda_type type, uint32_t n, uint32_t k)
 {
+    const size_t padded = (size_t)(n + 2 * CPL_CUDA_COLUMNS) * sizeof(float);
     m->n = n;
     m->k = k;
-    m->w = cpl_cuda_take(b, element * n * k);
-    m->bias = (float *)cpl_cuda_take(b, (size_t)(n + 2 * CPL_CUDA_COLUMNS) * sizeof(float));
+    m->w = cpl_cuda_take(b, cpl_cuda_element_bytes(type) * n * k);
+    m->bias = (float *)cpl_cuda_take(b, padded);
+    m->scale = type == CPL_CUDA_FP8 ? (float *)cpl_cuda_take(b, padded) : NULL;
 }
 
 static void take_norm(cpl_cuda_norm *n, cpl_cuda_bump *b, uint32_t hidden, float epsilon)
@@ -66,16 +71,16 @@ static void lay_out(cpl_weights *w, cpl_cuda_bump *b)
     const size_t element = cpl_cuda_element_bytes(w->type);
     for (uint32_t l = 0; l < a->layers; l++) {
         cpl_cuda_layer *y = &w->layers[l];
-        take_matrix(&y->qkv, b, element, 3 * w->width, a->hidden);
-        take_matrix(&y->out, b, element, a->hidden, w->width);
+        take_matrix(&y->qkv, b, w->operand, 3 * w->width, a->hidden);
+        take_matrix(&y->out, b, w->operand, a->hidden, w->width);
         take_norm(&y->attention_norm, b, a->hidden, a->norm_epsilon);
-        take_matrix(&y->up, b, element, a->intermediate, a->hidden);
-        take_matrix(&y->down, b, element, a->hidden, a->intermediate);
+        take_matrix(&y->up, b, w->operand, a->intermediate, a->hidden);
+        take_matrix(&y->down, b, w->operand, a->hidden, a->intermediate);
         take_norm(&y->output_norm, b, a->hidden, a->norm_epsilon);
     }
     if (a->head == CPL_HEAD_POOLER_CLASSIFIER) {
-        take_matrix(&w->pooler, b, sizeof(float), a->hidden, a->hidden);
-        take_matrix(&w->classifier, b, sizeof(float), a->labels, a->hidden);
+        take_matrix(&w->pooler, b, CPL_CUDA_FP32, a->hidden, a->hidden);
+        take_matrix(&w->classifier, b, CPL_CUDA_FP32, a->labels, a->hidden);
     }
     take_norm(&w->embedding_norm, b, a->hidden, a->norm_epsilon);
     w->position = (float *)cpl_cuda_take(b, (size_t)a->positions * a->hidden * sizeof(float));
@@ -111,6 +116,21 @@ static void put(void *to, size_t at, const float *from, size_t n, cpl_cuda_type 
     }
 }
 
+/* Row n of a matrix. */
+static void put_row(cpl_cuda_matrix *m, uint32_t n, const float *from, cpl_cuda_type type)
+{
+    if (type != CPL_CUDA_FP8) {
+        put(m->w, (size_t)n * m->k, from, m->k, type);
+        return;
+    }
+    uint8_t *to = (uint8_t *)m->w + (size_t)n * m->k;
+    float most = 0;
+    for (uint32_t i = 0; i < m->k; i++) most = fmaxf(most, fabsf(from[i]));
+    const float scale = most > 0 ? most / 448.0f : 1.0f;
+    for (uint32_t i = 0; i < m->k; i++) to[i] = __nv_cvt_float_to_fp8(from[i] / scale, __NV_SATFINITE, __NV_E4M3);
+    m->scale[n] = scale / CPL_CUDA_FP8_SCALE;
+}
+
 static void fill(const float *to, const cpl_tensor *from)
 {
     if (from->data) cpl_tensor_read_f32(from, 0, cpl_tensor_count(from), (float *)to);
@@ -123,7 +143,24 @@ static void fill_matrix(cpl_cuda_matrix *m, const cpl_tensor *weight, const cpl_
     fill(m->bias, bias);
     for (uint32_t n = 0; n < m->n; n++) {
         cpl_tensor_read_f32(weight, (size_t)n * m->k, m->k, scratch);
-        put(m->w, (size_t)n * m->k, scratch, m->k, type);
+        put_row(m, n, scratch, type);
+    }
+}
+
+/* scratch: room for two of the widest rows. */
+static void fill_down(cpl_cuda_matrix *m, const cpl_tensor *weight, const cpl_tensor *bias, cpl_cuda_type type,
+                      float *scratch)
+{
+    if (type != CPL_CUDA_FP8) {
+        fill_matrix(m, weight, bias, type, scratch);
+        return;
+    }
+    float *row = scratch + m->k;
+    fill(m->bias, bias);
+    for (uint32_t n = 0; n < m->n; n++) {
+        cpl_tensor_read_f32(weight, (size_t)n * m->k, m->k, scratch);
+        for (uint32_t k = 0; k < m->k; k++) row[k] = scratch[k / 16 * 16 + cpl_cuda_middle_column(k % 16)];
+        put_row(m, n, row, type);
     }
 }
 
@@ -135,7 +172,7 @@ static void fill_heads(const cpl_weights *w, cpl_cuda_matrix *m, uint32_t part, 
     for (uint32_t n = 0; n < hidden; n++) {
         const uint32_t row = part * w->width + n / d * w->head_size + n % d;
         cpl_tensor_read_f32(weight, (size_t)n * hidden, hidden, scratch);
-        put(m->w, (size_t)row * hidden, scratch, hidden, w->type);
+        put_row(m, row, scratch, w->operand);
         if (bias->data) cpl_tensor_read_f32(bias, n, 1, m->bias + row);
     }
 }
@@ -154,7 +191,7 @@ static void fill_output(const cpl_weights *w, cpl_cuda_matrix *m, const cpl_tens
                 w->type == CPL_CUDA_FP32 ? inner : inner / 32 * 32 + cpl_cuda_context_column(inner % 32);
             row[c] = at < d ? scratch[head * d + at] : 0.0f;
         }
-        put(m->w, (size_t)n * w->width, row, w->width, w->type);
+        put_row(m, n, row, w->operand);
     }
 }
 
@@ -169,8 +206,8 @@ static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, float *scr
         fill_output(w, &y->out, &s->out_weight, &s->out_bias, scratch);
         fill(y->attention_norm.weight, &s->attention_norm_weight);
         fill(y->attention_norm.bias, &s->attention_norm_bias);
-        fill_matrix(&y->up, &s->up_weight, &s->up_bias, w->type, scratch);
-        fill_matrix(&y->down, &s->down_weight, &s->down_bias, w->type, scratch);
+        fill_matrix(&y->up, &s->up_weight, &s->up_bias, w->operand, scratch);
+        fill_down(&y->down, &s->down_weight, &s->down_bias, w->operand, scratch);
         fill(y->output_norm.weight, &s->output_norm_weight);
         fill(y->output_norm.bias, &s->output_norm_bias);
     }
@@ -193,7 +230,7 @@ static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error
     cpl_cuda_bump count = {NULL, 0};
     lay_out(w, &count);
     const uint32_t widest = w->arch.intermediate > w->width ? w->arch.intermediate : w->width;
-    const size_t scratch_bytes = (w->arch.hidden + (size_t)widest) * sizeof(float);
+    const size_t scratch_bytes = 2 * ((size_t)w->arch.hidden + widest) * sizeof(float);
     void *host = w->host.allocate(count.used, 4096);
     float *scratch = (float *)malloc(scratch_bytes);
     cpl_status st = CPL_OK;
@@ -274,6 +311,11 @@ static cpl_status check_shape(const cpl_weights *w, cpl_error *err)
                             "the cuda backend can't run hidden size %u with intermediate size %u: both must be "
                             "multiples of 8, and hidden size at most 1024",
                             a->hidden, a->intermediate);
+    if (w->operand == CPL_CUDA_FP8 && (a->hidden % 16 || a->intermediate % 16))
+        return w->host.fail(err, CPL_UNSUPPORTED,
+                            "the cuda backend can't run hidden size %u with intermediate size %u in fp8: they must be "
+                            "multiples of 16",
+                            a->hidden, a->intermediate);
     if (w->max_length > UINT16_MAX || a->types > UINT16_MAX)
         return w->host.fail(err, CPL_UNSUPPORTED, "the cuda backend can't run %u positions or %u types", a->positions,
                             a->types);
@@ -314,9 +356,10 @@ static void set_shape(cpl_weights *w, const cpl_model *model, const cpl_load_opt
     w->sequences_max = options->batch_sequences_max && options->batch_sequences_max < w->tokens_max
                            ? options->batch_sequences_max
                            : w->tokens_max;
-    w->type = options->precision == CPL_PRECISION_BF16   ? CPL_CUDA_BF16
+    w->type = options->precision == CPL_PRECISION_FP32   ? CPL_CUDA_FP32
               : options->precision == CPL_PRECISION_FP16 ? CPL_CUDA_FP16
-                                                         : CPL_CUDA_FP32;
+                                                         : CPL_CUDA_BF16;
+    w->operand = options->precision == CPL_PRECISION_FP8 ? CPL_CUDA_FP8 : w->type;
     w->head_size = w->arch.head_size > 32 ? 64 : 32;
     w->width = w->arch.heads * w->head_size;
     w->epilogue = activation(&w->arch);
@@ -332,7 +375,10 @@ static cpl_status prepare(cpl_weights *w, const cpl_model *model, const cpl_load
     if (st) return st;
     cudaError_t e = cpl_cuda_kernels_prepare(&w->device);
     if (e) return cpl_cuda_fail(&w->host, err, e, "loading the kernels");
-    w->small = w->small && cpl_cuda_small_fits(w->type, w->arch.hidden, w->width, w->head_size, w->arch.intermediate,
+    if (w->operand == CPL_CUDA_FP8 && !w->device.wgmma)
+        return w->host.fail(err, CPL_UNSUPPORTED,
+                            "fp8 runs on the kernels for Hopper (compute capability 9.0) only, without gemm=mma");
+    w->small = w->small && cpl_cuda_small_fits(w->operand, w->arch.hidden, w->width, w->head_size, w->arch.intermediate,
                                                w->epilogue, &w->device);
     w->layers = (cpl_cuda_layer *)calloc(w->arch.layers, sizeof *w->layers);
     if (!w->layers) return w->host.fail(err, CPL_NO_MEMORY, "out of memory: a table of %u layers", w->arch.layers);
@@ -347,8 +393,8 @@ cpl_status cpl_cuda_load(cpl_weights **out, const cpl_model *model, const cpl_lo
         return host->fail(err, CPL_INVALID, "load options are of another size (%u, expected %zu): rebuild the caller",
                           options->size, sizeof(cpl_load_options));
     if (options->precision != CPL_PRECISION_FP32 && options->precision != CPL_PRECISION_BF16 &&
-        options->precision != CPL_PRECISION_FP16)
-        return host->fail(err, CPL_UNSUPPORTED, "the cuda backend runs fp32, bf16 and fp16 only in this version");
+        options->precision != CPL_PRECISION_FP16 && options->precision != CPL_PRECISION_FP8)
+        return host->fail(err, CPL_UNSUPPORTED, "the cuda backend runs fp32, bf16, fp16 and fp8 only in this version");
     cpl_weights *w = (cpl_weights *)calloc(1, sizeof *w);
     if (!w) return host->fail(err, CPL_NO_MEMORY, "out of memory: %zu bytes wanted", sizeof *w);
     w->host = *host;
@@ -361,7 +407,10 @@ cpl_status cpl_cuda_load(cpl_weights **out, const cpl_model *model, const cpl_lo
     report->weight_bytes = w->block_bytes;
     report->precision = options->precision;
     report->batch_tokens = CPL_CUDA_BATCH_TOKENS;
-    const char *kernels = w->type == CPL_CUDA_FP32 ? "fma" : w->device.wgmma ? "wgmma sm_90a" : "mma sm_80";
+    const char *kernels = w->type == CPL_CUDA_FP32     ? "fma"
+                          : w->operand == CPL_CUDA_FP8 ? "wgmma e4m3 sm_90a"
+                          : w->device.wgmma            ? "wgmma sm_90a"
+                                                       : "mma sm_80";
     strncpy(report->kernels, kernels, sizeof report->kernels - 1);
     report->kernels[sizeof report->kernels - 1] = 0;
     *out = w;
