@@ -7,7 +7,9 @@
  * Sections: peak (the matrix units alone: wgmma on random operands in shared memory, Hopper), device (passes back to
  * back on one stream, by events: median of 9), kernels (each kernel of a pass by events, median of 9 passes), products
  * (every tiling of every matrix), pair (one 32-token pair), sessions (run() from 1 and 2 threads: host work, copies and
- * waits included). useful = 2 x multiply-adds on real tokens that the pass performs; efficiency = useful over peak. */
+ * waits included), trace (the same, with the share of time in which the device has nothing to do), devices (two
+ * sessions on each of 1, 2, 4 ... devices). useful = 2 x multiply-adds on real tokens that the pass performs;
+ * efficiency = useful over peak. */
 #include "backend/cuda/cuda.cuh"
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/wgmma.cuh"
@@ -177,7 +179,7 @@ struct stand {
     cpl_host host;
 };
 
-static void open_stand(stand &s, cpl_precision precision, uint32_t tokens, const char *setting)
+static void open_stand(stand &s, cpl_precision precision, uint32_t tokens, const char *setting, uint32_t device = 0)
 {
     const cpl_arch arch = cpl_minilm_arch(1);
     const char *settings[] = {setting, NULL};
@@ -188,6 +190,7 @@ static void open_stand(stand &s, cpl_precision precision, uint32_t tokens, const
     if (!cpl_random_model_make(&s.model, &arch, 512, 1)) exit(1);
     o.size = sizeof o;
     o.precision = precision;
+    o.device = device;
     o.batch_tokens_max = tokens;
     o.batch_sequences_max = tokens / 8;
     o.settings = settings;
@@ -427,6 +430,116 @@ static void section_sessions(stand &s, uint32_t tokens, uint32_t length, const c
     cpl_cuda_close(hands[1].session);
 }
 
+/* ---- trace: when the device has work -------------------------------------------------------------------------------
+ */
+
+struct span {
+    cudaEvent_t from, to;
+    double start, end; /* ms since the base event */
+};
+
+struct tracer {
+    cudaStream_t stream;
+    std::vector<span> spans;
+};
+
+/* From the end of a pass's input copy to the end of its last kernel. */
+static void trace_mark(void *arg, const char *name, uint32_t)
+{
+    tracer *t = (tracer *)arg;
+    if (!strcmp(name, "input")) {
+        span p = {};
+        must(cudaEventCreate(&p.from), "event");
+        must(cudaEventCreate(&p.to), "event");
+        must(cudaEventRecord(p.from, t->stream), "event");
+        t->spans.push_back(p);
+    } else if (!strcmp(name, "classifier")) {
+        must(cudaEventRecord(t->spans.back().to, t->stream), "event");
+    }
+}
+
+/* Two sessions over one weights object, from two threads; the share of time in which no pass is on the device, and the
+ * first passes as they lay. */
+static void section_trace(stand &s, uint32_t tokens, const char *precision, double seconds)
+{
+    const work w = make_work(0, tokens, 7);
+    cpl_error err;
+    hand hands[2] = {{s.session, &w, seconds, 0, 0}, {NULL, &w, seconds, 0, 0}};
+    must(cpl_cuda_open(&hands[1].session, s.weights, &err), err);
+    tracer tracers[2] = {{hands[0].session->stream, {}}, {hands[1].session->stream, {}}};
+    cudaEvent_t base;
+    must(cudaEventCreate(&base), "event");
+    must(cudaEventRecord(base, hands[0].session->stream), "event");
+    for (int i = 0; i < 2; i++) {
+        hands[i].session->mark = trace_mark;
+        hands[i].session->mark_arg = &tracers[i];
+        pthread_create(&hands[i].thread, NULL, hand_main, &hands[i]);
+    }
+    for (int i = 0; i < 2; i++) pthread_join(hands[i].thread, NULL);
+    std::vector<std::pair<double, double>> all;
+    for (int i = 0; i < 2; i++)
+        for (span &p : tracers[i].spans) {
+            float a, b;
+            must(cudaEventElapsedTime(&a, base, p.from), "event");
+            must(cudaEventElapsedTime(&b, base, p.to), "event");
+            all.push_back({a, b});
+            if (all.size() % 64 < 8 && &p - tracers[i].spans.data() < 8)
+                printf("{\"section\":\"span\",\"session\":%d,\"from_ms\":%.3f,\"to_ms\":%.3f}\n", i, a, b);
+        }
+    std::sort(all.begin(), all.end());
+    const size_t skip = all.size() / 10; /* the start, and the end when one thread has left */
+    double busy = 0, end = all[skip].first;
+    const double first = all[skip].first, last = all[all.size() - 1 - skip].first;
+    for (const auto &p : all) {
+        const double from = std::max(p.first, end), to = std::min(p.second, last);
+        if (p.first < first || to <= from) continue;
+        busy += to - from;
+        end = to;
+    }
+    printf("{\"section\":\"trace\",\"precision\":\"%s\",\"batch_tokens\":%u,\"passes\":%zu,\"ms\":%.1f,"
+           "\"device_idle\":%.4f}\n",
+           precision, w.cu.back(), all.size(), last - first, 1 - busy / (last - first));
+    for (int i = 0; i < 2; i++) hands[i].session->mark = NULL;
+    cpl_cuda_close(hands[1].session);
+}
+
+/* ---- several devices: two sessions on each, all at once -------------------------------------------------------------
+ */
+
+static void section_devices(cpl_precision precision, uint32_t tokens, uint32_t length, uint32_t count,
+                            const char *setting, double seconds)
+{
+    const work w = make_work(length, tokens, 7);
+    std::vector<stand> stands(count);
+    std::vector<hand> hands;
+    cpl_error err;
+    double one = 0;
+    for (uint32_t d = 0; d < count; d++) open_stand(stands[d], precision, tokens, setting, d);
+    for (uint32_t n = 1; n <= count; n *= 2) {
+        hands.clear();
+        for (uint32_t d = 0; d < n; d++) {
+            hands.push_back({stands[d].session, &w, seconds, 0, 0});
+            hands.push_back({NULL, &w, seconds, 0, 0});
+            must(cpl_cuda_open(&hands.back().session, stands[d].weights, &err), err);
+        }
+        const uint64_t from = cpl_clock_ns();
+        for (hand &h : hands) pthread_create(&h.thread, NULL, hand_main, &h);
+        uint64_t passes = 0;
+        for (hand &h : hands) {
+            pthread_join(h.thread, NULL);
+            passes += h.passes;
+        }
+        const double rate = passes * (w.cu.size() - 1) / ((cpl_clock_ns() - from) * 1e-9);
+        if (n == 1) one = rate;
+        printf("{\"section\":\"devices\",\"precision\":\"%s\",\"length\":\"%s\",\"batch_tokens\":%u,\"devices\":%u,"
+               "\"pairs_per_s\":%.0f,\"over_one\":%.3f}\n",
+               cpl_precision_name(precision), w.name.c_str(), w.cu.back(), n, rate, rate / one);
+        fflush(stdout);
+        for (size_t i = 1; i < hands.size(); i += 2) cpl_cuda_close(hands[i].session);
+    }
+    for (stand &s : stands) close_stand(s);
+}
+
 int main(int argc, char **argv)
 {
     std::string name = "bf16", only;
@@ -475,8 +588,13 @@ int main(int argc, char **argv)
         for (uint32_t length : lengths)
             if (wanted("sessions")) section_sessions(s, tokens, length, name.c_str(), quick ? 0.3 : 0.7);
     }
+    if (wanted("trace") && !quick)
+        for (uint32_t tokens : sizes) section_trace(s, tokens, name.c_str(), 0.5);
     if (wanted("pair")) section_pair(s, name.c_str());
     printf("{\"section\":\"peak\",\"again\":true,\"bf16_tflops\":%.1f}\n", measure_peak(3) * 1e-12);
     close_stand(s);
+    if (wanted("devices") && caps.devices > 1)
+        for (uint32_t length : {32u, 0u})
+            section_devices(precision, sizes.back(), length, caps.devices, setting, quick ? 0.3 : 0.8);
     return 0;
 }

@@ -93,6 +93,7 @@ const cpl_backend cpl_backend_cuda = {
     .load = cpl_cuda_load,
     .open = cpl_cuda_open,
     .run = cpl_cuda_run,
+    .stages = NULL,
     .close = cpl_cuda_close,
     .unload = cpl_cuda_unload,
 };
