@@ -220,10 +220,10 @@ static double device_seconds(cpl_session *s, const cpl_batch &b, int passes)
     cudaGraph_t graph;
     cudaGraphExec_t exec;
     must(cpl_cuda_prepare(s, &b, &plan, &err), err);
-    must(cpl_cuda_forward(s, &plan), "pass");
+    must(cpl_cuda_forward(s, &plan, NULL), "pass");
     must(cudaStreamSynchronize(s->stream), "pass");
     must(cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeRelaxed), "capture");
-    must(cpl_cuda_forward(s, &plan), "capture");
+    must(cpl_cuda_forward(s, &plan, NULL), "capture");
     must(cudaStreamEndCapture(s->stream, &graph), "capture");
     must(cudaGraphInstantiate(&exec, graph, 0), "graph");
     must(cudaEventCreate(&from), "event");
@@ -294,7 +294,7 @@ static void section_kernels(stand &s, uint32_t tokens, uint32_t length, const ch
         m.used = 0;
         s.session->mark = mark;
         s.session->mark_arg = &m;
-        must(cpl_cuda_forward(s.session, &plan), "pass");
+        must(cpl_cuda_forward(s.session, &plan, NULL), "pass");
         s.session->mark = NULL;
         must(cudaStreamSynchronize(s.session->stream), "pass");
         std::vector<double> sums(order.size(), 0.0);
@@ -331,7 +331,7 @@ static void section_products(stand &s, uint32_t tokens, const char *precision)
     cpl_cuda_plan plan;
     cpl_error err;
     must(cpl_cuda_prepare(s.session, &b, &plan, &err), err);
-    must(cpl_cuda_forward(s.session, &plan), "pass");
+    must(cpl_cuda_forward(s.session, &plan, NULL), "pass");
     const cpl_cuda_layer_products &l = s.session->layers[1];
     const struct {
         const char *name;

@@ -10,6 +10,8 @@ extern "C" {
 #include "backend/backend.h"
 }
 
+#include <pthread.h>
+
 /* A matrix as stored on the device, [n, k], and its bias. */
 typedef struct cpl_cuda_matrix {
     void *w;
@@ -25,7 +27,7 @@ typedef struct cpl_cuda_layer {
 
 typedef enum cpl_cuda_choice { CPL_CUDA_AUTO, CPL_CUDA_ON, CPL_CUDA_OFF } cpl_cuda_choice;
 
-/* Read-only after load, shared by all sessions; one block of device memory. */
+/* Read-only after load but for the turn, shared by all sessions; one block of device memory. */
 struct cpl_weights {
     cpl_host host;
     cpl_arch arch;
@@ -48,6 +50,9 @@ struct cpl_weights {
 
     void *block;
     size_t block_bytes;
+
+    pthread_mutex_t turn; /* large passes of all sessions go one after the other: held while one is launched */
+    cudaEvent_t last;     /* the end of the one launched last, an event of its session's; NULL */
 };
 
 /* What a pass looks like to the launches: upper bounds, and where its input lies. */
@@ -75,10 +80,10 @@ typedef struct cpl_cuda_layer_products {
 typedef void cpl_cuda_mark_fn(void *arg, const char *name, uint32_t layer);
 
 struct cpl_session {
-    const cpl_weights *weights;
+    cpl_weights *weights;
     cudaStream_t stream;
-    cpl_cuda_queue queue; /* the stream, for launches */
-    cudaEvent_t blocking, spinning;
+    cpl_cuda_queue queue;                 /* the stream, for launches */
+    cudaEvent_t blocking, spinning, done; /* done: of a large pass, for the next session's */
 
     void *block; /* device memory, all of it */
     uint8_t *input;
@@ -118,8 +123,9 @@ cpl_status cpl_cuda_allocate(void **out, size_t bytes, const char *what, const c
 
 size_t cpl_cuda_element_bytes(cpl_cuda_type t);
 
-/* Launches every kernel of a pass on the session's stream, input copy first. */
-cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan);
+/* Launches every kernel of a pass on the session's stream, input copy first; what follows the copy waits for `after`,
+ * where that is given. */
+cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan, cudaEvent_t after);
 
 cpl_status cpl_cuda_probe(cpl_caps *out, const cpl_host *host, cpl_error *err);
 cpl_status cpl_cuda_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,

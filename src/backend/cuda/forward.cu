@@ -153,7 +153,7 @@ static cudaError_t forward_small(pass *p, int first_only)
     return p->error;
 }
 
-cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan)
+cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan, cudaEvent_t after)
 {
     const cpl_weights *w = s->weights;
     pass p = {s,
@@ -169,6 +169,7 @@ cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan)
     s->queue.reverse = 0;
     if (plan->small) return forward_small(&p, first_only);
     launched(&p, cudaMemcpyAsync(s->input, s->input_host, plan->bytes, cudaMemcpyHostToDevice, s->stream), "input");
+    if (!p.error && after) p.error = cudaStreamWaitEvent(s->stream, after, 0);
     if (!p.error)
         launched(&p,
                  cpl_cuda_embed(w->type, s->x, s->x8, w->arch.hidden,

@@ -214,6 +214,7 @@ static cpl_status open_all(cpl_session *s, cpl_error *err)
     if (!e) e = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
     if (!e) e = cudaEventCreateWithFlags(&s->blocking, cudaEventBlockingSync | cudaEventDisableTiming);
     if (!e) e = cudaEventCreateWithFlags(&s->spinning, cudaEventDisableTiming);
+    if (!e) e = cudaEventCreateWithFlags(&s->done, cudaEventDisableTiming);
     if (e) return cpl_cuda_fail(&w->host, err, e, "opening a stream");
     s->queue = {s->stream, w->device.early, 0};
     s->layers = (cpl_cuda_layer_products *)calloc(w->arch.layers, sizeof *s->layers);
@@ -248,6 +249,10 @@ void cpl_cuda_close(cpl_session *s)
     if (s->stream) cudaStreamSynchronize(s->stream);
     for (int i = 0; i < CPL_CUDA_GRAPHS; i++)
         if (s->graphs[i].exec) cudaGraphExecDestroy(s->graphs[i].exec);
+    pthread_mutex_lock(&s->weights->turn);
+    if (s->weights->last == s->done) s->weights->last = NULL; /* it has come: the stream is at rest */
+    pthread_mutex_unlock(&s->weights->turn);
+    if (s->done) cudaEventDestroy(s->done);
     if (s->blocking) cudaEventDestroy(s->blocking);
     if (s->spinning) cudaEventDestroy(s->spinning);
     if (s->input_host) cudaFreeHost(s->input_host);
@@ -369,11 +374,24 @@ static cudaError_t capture(cpl_session *s, const cpl_cuda_plan *p, cudaGraphExec
     cudaGraph_t graph = NULL;
     cudaError_t e = cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeRelaxed);
     if (e) return e;
-    const cudaError_t launched = cpl_cuda_forward(s, p);
+    const cudaError_t launched = cpl_cuda_forward(s, p, NULL);
     e = cudaStreamEndCapture(s->stream, &graph);
     if (launched) e = launched;
     if (!e) e = cudaGraphInstantiate(exec, graph, 0);
     if (graph) cudaGraphDestroy(graph);
+    return e;
+}
+
+/* A pass that fills the device by itself runs after those of the other sessions, not among them: interleaved, both
+ * would end together, and nothing would be left to run while the host deals with both. Its input is copied at once. */
+static cudaError_t launch_large(cpl_session *s, const cpl_cuda_plan *p)
+{
+    cpl_weights *w = s->weights;
+    pthread_mutex_lock(&w->turn);
+    cudaError_t e = cpl_cuda_forward(s, p, w->last == s->done ? NULL : w->last);
+    if (!e) e = cudaEventRecord(s->done, s->stream);
+    if (!e) w->last = s->done;
+    pthread_mutex_unlock(&w->turn);
     return e;
 }
 
@@ -382,10 +400,11 @@ static cudaError_t launch(cpl_session *s, const cpl_cuda_plan *p)
     const cpl_weights *w = s->weights;
     const int graphs = w->graphs == CPL_CUDA_ON || (w->graphs == CPL_CUDA_AUTO && p->tokens <= GRAPH_TOKENS_MAX);
     s->runs++;
-    if (p->small) return cpl_cuda_forward(s, p);           /* one launch as it is */
+    if (p->small) return cpl_cuda_forward(s, p, NULL); /* one launch as it is */
+    if (p->tokens > GRAPH_TOKENS_MAX && w->graphs != CPL_CUDA_ON) return launch_large(s, p);
     if (!graphs || s->mark || !(s->warm >> p->want & 1)) { /* the first pass loads kernels, which no capture may */
         s->warm |= 1u << p->want;
-        return cpl_cuda_forward(s, p);
+        return cpl_cuda_forward(s, p, NULL);
     }
     for (int i = 0; i < CPL_CUDA_GRAPHS; i++) {
         cpl_cuda_graph *g = &s->graphs[i];

@@ -37,6 +37,8 @@ constexpr uint32_t W_FULL = V + 2 * ROWS * V_PITCH; /* attention reads up to 31 
 constexpr uint32_t W_EMPTY = W_FULL + 8 * W_SLOTS, A_FULL = W_EMPTY + 8 * W_SLOTS;
 constexpr uint32_t READY = A_FULL + 8 * A_BOXES, BYTES = READY + 8 + 1024;
 
+static_assert(W_SLOTS >= BLOCKS, "a wide product holds all of its weights");
+
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define CPL_CUDA_SM90A 1
 #endif
@@ -177,10 +179,11 @@ __device__ __forceinline__ void w_next(uint32_t &index, uint32_t &phase)
     }
 }
 
-/* 96 columns of x w^T, of which each warpgroup takes 48. */
+/* 96 columns of x w^T, of which each warpgroup takes 48. Everything is queued at once: a wait in between would add its
+ * latency to each block. */
 template <typename T> __device__ __forceinline__ void multiply_wide(worker &w, float (&d)[24])
 {
-    uint32_t before = 0;
+    uint32_t index = w.w_index;
 #pragma unroll 1
     for (int k = 0; k < BLOCKS; k++) {
         const uint32_t a = w.base + X + k * BOX, b = w.base + W + w.w_index * W_SLOT + w.group * 48 * 128;
@@ -189,15 +192,13 @@ template <typename T> __device__ __forceinline__ void multiply_wide(worker &w, f
 #pragma unroll
         for (int s = 0; s < 4; s++) wgmma<T, 48>(d, tile_descriptor(a + 32 * s), tile_descriptor(b + 32 * s), k || s);
         wgmma_commit();
-        if (k) {
-            wgmma_wait<1>();
-            if (w.leader) barrier_arrive(w.base + W_EMPTY + 8 * before);
-        }
-        before = w.w_index;
         w_next(w.w_index, w.w_phase);
     }
     wgmma_wait<0>();
-    if (w.leader) barrier_arrive(w.base + W_EMPTY + 8 * before);
+    for (int k = 0; k < BLOCKS && w.leader; k++) {
+        barrier_arrive(w.base + W_EMPTY + 8 * index);
+        index = index + 1 == W_SLOTS ? 0 : index + 1;
+    }
 }
 
 /* The second warpgroup's part in a narrow product: its warps bring the other operand, a warp every fourth block, and
@@ -233,9 +234,9 @@ template <typename T> __device__ __forceinline__ void multiply_narrow(worker &w,
         for (int s = 0; s < 4; s++)
             wgmma<T, NARROW>(d, tile_descriptor(a + 32 * s), tile_descriptor(b + 32 * s), k || s);
         wgmma_commit();
-        if (k) {
+        if (k && k % 4 == 0) {
             wgmma_wait<1>();
-            if (w.leader && k % 4 == 0) barrier_arrive(w.base + W_EMPTY + 8 * before);
+            if (w.leader) barrier_arrive(w.base + W_EMPTY + 8 * before);
         }
         before = w.w_index;
         if (k % 4 == 3 || k == blocks - 1) w_next(w.w_index, w.w_phase);

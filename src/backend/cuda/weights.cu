@@ -398,6 +398,7 @@ cpl_status cpl_cuda_load(cpl_weights **out, const cpl_model *model, const cpl_lo
     cpl_weights *w = (cpl_weights *)calloc(1, sizeof *w);
     if (!w) return host->fail(err, CPL_NO_MEMORY, "out of memory: %zu bytes wanted", sizeof *w);
     w->host = *host;
+    pthread_mutex_init(&w->turn, NULL);
     set_shape(w, model, options);
     const cpl_status st = prepare(w, model, options, err);
     if (st) {
@@ -424,6 +425,7 @@ void cpl_cuda_unload(cpl_weights *w)
         cudaSetDevice(w->device.index);
         cudaFree(w->block);
     }
+    pthread_mutex_destroy(&w->turn);
     free(w->layers);
     free(w);
 }
