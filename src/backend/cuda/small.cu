@@ -25,7 +25,7 @@
 constexpr int H = CPL_CUDA_SMALL_HIDDEN, F = 4 * H, RANKS = CPL_CUDA_SMALL_RANKS, BLOCKS = H / 64;
 constexpr int NARROW = CPL_CUDA_SMALL_NARROW, WIDE = CPL_CUDA_SMALL_WIDE;
 static_assert(NARROW * RANKS == H && WIDE * RANKS == F, "every column has its block");
-constexpr int WORKERS = 256, THREADS = WORKERS + 128, WARPS = WORKERS / 32;
+constexpr int WORKERS = 256, THREADS = WORKERS + 128;
 constexpr uint32_t ROWS = CPL_CUDA_SMALL_TOKENS, BOX = ROWS * 128, W_SLOT = WIDE * 128, W_SLOTS = 7,
                    A_BOXES = F / 64;                         /* A: FFN middle, whole */
 constexpr uint32_t Q_PITCH = 80, K_PITCH = 64, V_PITCH = 80; /* bytes; as attention.cuh has keys and values */
@@ -44,6 +44,8 @@ static_assert(W_SLOTS >= BLOCKS, "a wide product holds all of its weights");
 #endif
 
 #ifdef CPL_CUDA_SM90A
+
+constexpr int WARPS = WORKERS / 32;
 
 /* What a worker knows. a_phases: a bit a place of A, of the barrier its warpgroup waits at. */
 struct worker {
