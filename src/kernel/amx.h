@@ -37,12 +37,6 @@ typedef struct cpl_amx_activation {
     uint32_t shift;            /* int8: sums go to 16 bits by this shift */
 } cpl_amx_activation;
 
-/* Work done between the tile products of a GEMM, a piece at a time; returns 0 when there is no more. */
-typedef struct cpl_amx_side {
-    int (*step)(void *arg);
-    void *arg;
-} cpl_amx_side;
-
 typedef struct cpl_amx_gemm {
     cpl_amx_kind kind;
     cpl_amx_out what;
@@ -61,10 +55,8 @@ typedef struct cpl_amx_gemm {
     size_t out_row, out_panel; /* bytes */
     void *most;                /* ACTIVATE on int8: 32 halves a row, 0 before the first panel */
     const cpl_amx_activation *activation;
-    void *scratch;       /* tiles * 2 KiB */
-    void *partial;       /* steps > split: the inner loop's count * tiles * 2 KiB */
-    cpl_amx_side *side;  /* or NULL */
-    uint32_t side_every; /* k steps between calls of it */
+    void *scratch; /* tiles * 2 KiB */
+    void *partial; /* steps > split: the inner loop's count * tiles * 2 KiB */
 } cpl_amx_gemm;
 
 /* Attention of a run of heads of one sequence. */

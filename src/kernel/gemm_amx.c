@@ -201,13 +201,6 @@ AMX_INLINE void some_rows(const cpl_amx_gemm *g, const cpl_amx_kind kind, const 
 
 /* ---- the loops -------------------------------------------------------------------------------------------------- */
 
-AMX_INLINE void aside(const cpl_amx_gemm *g, uint32_t *turn)
-{
-    if (!g->side || ++*turn < g->side_every) return;
-    *turn = 0;
-    g->side->step(g->side->arg);
-}
-
 AMX_INLINE void multiply(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e,
                          const uint32_t tiles)
 {
@@ -216,7 +209,6 @@ AMX_INLINE void multiply(const cpl_amx_gemm *g, const cpl_amx_kind kind, const c
     const size_t a_tile = (size_t)steps * 1024;
     done d = {0};
     char *store = NULL;
-    uint32_t turn = 0;
     for (uint32_t o = 0; o < outer; o++) {
         for (uint32_t from = 0; from < steps; from += split) {
             const uint32_t count = steps - from < split ? steps - from : split;
@@ -233,7 +225,6 @@ AMX_INLINE void multiply(const cpl_amx_gemm *g, const cpl_amx_kind kind, const c
                     b += 2048;
                     step(kind, tiles, a, a_tile, b);
                     some_rows(g, kind, what, e, tiles, &d, some);
-                    aside(g, &turn);
                 }
                 some_rows(g, kind, what, e, tiles, &d, 16 * tiles);
                 const int last = from + count == steps;
