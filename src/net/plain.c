@@ -22,7 +22,10 @@ static bool verb_fits(cpl_verb verb, cpl_text said)
 
 bool cpl_plain_headers(cpl_call *call)
 {
+    static const char grpc[] = "application/grpc";
     const cpl_server_options *o = &call->conn->home->server->options;
+    const cpl_text type = cpl_call_metadata(call, "content-type");
+    if (type.size >= sizeof grpc - 1 && !memcmp(type.data, grpc, sizeof grpc - 1)) return false;
     cpl_text path = cpl_call_metadata(call, ":path"), verb = cpl_call_metadata(call, ":method");
     const char *query = path.size ? memchr(path.data, '?', path.size) : NULL;
     if (query) path.size = (size_t)(query - path.data);

@@ -61,6 +61,7 @@ static const cpl_method *find_method(const cpl_server_options *o, cpl_text path)
 {
     for (size_t i = 0; i < o->method_count; i++) {
         const char *p = o->methods[i].path;
+        if (o->methods[i].verb != CPL_VERB_GRPC) continue;
         if (!strncmp(p, path.data, path.size) && !p[path.size]) return &o->methods[i];
     }
     return NULL;

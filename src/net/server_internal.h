@@ -162,7 +162,8 @@ size_t cpl_record_pairs(nghttp2_nv *nva, size_t n, const cpl_buf *records);
 enum { CPL_REPLY_PAIRS_MAX = 2 * 32 + 8 };
 
 /* ---- plain.c: calls that are plain HTTP ---- */
-/* Headers are whole. False: no method of that path, and `call` is as it was. True: it is plain, perhaps answered. */
+/* Headers are whole. False: gRPC, or no method of that path, and `call` is as it was. True: it is plain, perhaps
+ * answered. */
 bool cpl_plain_headers(cpl_call *call);
 void cpl_plain_data(cpl_call *call, const uint8_t *data, size_t n);
 void cpl_plain_whole(cpl_call *call); /* the request's end */

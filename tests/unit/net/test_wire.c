@@ -26,6 +26,8 @@ static void headers_decide(void **state)
         {"POST", "/t.Echo/Echo", "application/grpc+json", "x", "y", 200, 12},
         {"POST", "/t.Echo/Echo", "application/grpc-web", "x", "y", 415, 13},
         {"POST", "/t.Echo/Echo", "application/json", "x", "y", 415, 13},
+        {"POST", "/plain/echo", "application/grpc", "x", "y", 200, 12}, /* gRPC knows no plain method */
+        {"POST", "/plain/get", "application/grpc+proto", "x", "y", 200, 12},
         {"POST", "/plain/echo", "application/json", "x", "y", 200, -1},
         {"GET", "/plain/echo", "text/plain", "x", "y", 405, -1},
         {"POST", "/plain/fail", "text/plain", "x", "y", 400, -1},
