@@ -158,6 +158,8 @@ static bool second_pair_runs_beside(int round)
     call_init(&b);
     call_fill(&a, CPL_OP_SCORE, 1, &seed); /* too little to be cut in two */
     call_fill(&b, CPL_OP_SCORE, 1, &seed);
+    /* A team is made of who is idle when the pass begins: both workers have to have come that far after the start. */
+    cpl_clock_sleep_until_ns(cpl_clock_ns() + 50000000);
     assert_int_equal(cpl_engine_submit(e, a.task, &a.spec, scratch, NULL), CPL_OK);
     cpl_clock_sleep_until_ns(cpl_clock_ns() + 100000000);
     assert_int_equal(cpl_engine_submit(e, b.task, &b.spec, scratch, NULL), CPL_OK);
