@@ -12,13 +12,10 @@
  * Partial panels go through a stack tile, so the ISA kernels know only full ones. Rejected: packing A (activations are
  * read straight from their rows; a copy costs more than the strided broadcasts), K blocking (C would travel to memory
  * and back for nothing: A tile and B panel stream well from L2). */
+#include "kernel/edge.h"
 #include "kernel/kernels.h"
 
-#include <string.h>
-
 #include "base/error.h"
-
-enum { MR_MAX = 16, NR_MAX = 64 };
 
 uint32_t cpl_gemm_f32_panels(const cpl_kernels *k, uint32_t n) { return (n + k->nr - 1) / k->nr; }
 
@@ -35,26 +32,22 @@ void cpl_gemm_f32_pack(const cpl_kernels *k, float *packed, uint32_t column, uin
 
 static void partial_panel(const cpl_kernels *k, cpl_tile_f32 t, uint32_t columns)
 {
-    float out[MR_MAX * NR_MAX], residual[MR_MAX * NR_MAX];
+    cpl_edge edge;
     float *c = t.c;
     const size_t ldc = t.ldc, nr = k->nr;
     if (t.epilogue == CPL_EPILOGUE_RESIDUAL) {
-        for (uint32_t i = 0; i < t.m; i++) {
-            memset(residual + i * nr, 0, nr * sizeof(float));
-            memcpy(residual + i * nr, t.residual + i * t.ldr, columns * sizeof(float));
-        }
-        t.residual = residual;
+        t.residual = cpl_edge_residual(&edge, t.residual, t.ldr, t.m, nr, columns);
         t.ldr = nr;
     }
-    t.c = out;
+    t.c = edge.out;
     t.ldc = nr;
     k->tile_f32(&t);
-    for (uint32_t i = 0; i < t.m; i++) memcpy(c + i * ldc, out + i * nr, columns * sizeof(float));
+    cpl_edge_store(&edge, c, ldc, t.m, nr, columns);
 }
 
 void cpl_gemm_f32_tiled(const cpl_kernels *k, const cpl_gemm_f32 *g)
 {
-    CPL_ASSERT(k->mr <= MR_MAX && k->nr <= NR_MAX);
+    CPL_ASSERT(k->mr <= CPL_EDGE_MR_MAX && k->nr <= CPL_EDGE_NR_MAX);
     const uint32_t nr = k->nr, tiles = (g->m + k->mr - 1) / k->mr;
     const size_t panel_floats = (size_t)nr * g->k;
     const size_t hinted = (size_t)(g->k + 3) / 4 * 16; /* floats one tile's prefetch covers */

@@ -7,13 +7,11 @@
  * slot's affair, which says so in its name.
  *
  * Invariant: one output element is one chain of operations over k in one accumulator, whatever tile it falls in. */
-#include <string.h>
 
 #include "base/error.h"
 #include "kernel/half.h"
+#include "kernel/edge.h"
 #include "kernel/kernels.h"
-
-enum { MR_MAX = 16, NR_MAX = 64 };
 
 static uint32_t groups(const cpl_h16 *h, uint32_t kk) { return (kk + h->group - 1) / h->group; }
 
@@ -44,26 +42,22 @@ void cpl_gemm_h16_pack(const cpl_kernels *k, cpl_h16_format format, uint16_t *pa
 
 static void partial_panel(const cpl_h16 *h, cpl_tile_h16 t, uint32_t columns)
 {
-    float out[MR_MAX * NR_MAX], residual[MR_MAX * NR_MAX];
+    cpl_edge edge;
     float *c = t.c;
     const size_t ldc = t.ldc, nr = h->nr;
     if (t.epilogue == CPL_EPILOGUE_RESIDUAL) {
-        for (uint32_t i = 0; i < t.m; i++) {
-            memset(residual + i * nr, 0, nr * sizeof(float));
-            memcpy(residual + i * nr, t.residual + i * t.ldr, columns * sizeof(float));
-        }
-        t.residual = residual;
+        t.residual = cpl_edge_residual(&edge, t.residual, t.ldr, t.m, nr, columns);
         t.ldr = nr;
     }
-    t.c = out;
+    t.c = edge.out;
     t.ldc = nr;
     h->tile(&t);
-    for (uint32_t i = 0; i < t.m; i++) memcpy(c + i * ldc, out + i * nr, columns * sizeof(float));
+    cpl_edge_store(&edge, c, ldc, t.m, nr, columns);
 }
 
 void cpl_gemm_h16_run(const cpl_h16 *h, const cpl_gemm_h16 *g)
 {
-    CPL_ASSERT(h->mr <= MR_MAX && h->nr <= NR_MAX);
+    CPL_ASSERT(h->mr <= CPL_EDGE_MR_MAX && h->nr <= CPL_EDGE_NR_MAX);
     const uint32_t nr = h->nr, tiles = (g->m + h->mr - 1) / h->mr;
     const size_t elements = panel_elements(h, g->k);
     const size_t hinted = (size_t)(groups(h, g->k) + 3) / 4 * 32; /* elements one tile's prefetch covers */

@@ -13,9 +13,8 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "kernel/edge.h"
 #include "kernel/kernels.h"
-
-enum { MR_MAX = 16, NR_MAX = 64 };
 
 static uint32_t groups(const cpl_kernels *k, uint32_t kk) { return (kk + k->i8_group - 1) / k->i8_group; }
 
@@ -52,26 +51,22 @@ void cpl_gemm_i8_place(const cpl_kernels *k, const cpl_packed_i8 *to, uint32_t c
 
 static void partial_panel(const cpl_kernels *k, cpl_tile_i8 t, uint32_t columns)
 {
-    float out[MR_MAX * NR_MAX], residual[MR_MAX * NR_MAX];
+    cpl_edge edge;
     float *c = t.c;
     const size_t ldc = t.ldc, nr = k->i8_nr;
     if (t.epilogue == CPL_EPILOGUE_RESIDUAL) {
-        for (uint32_t i = 0; i < t.m; i++) {
-            memset(residual + i * nr, 0, nr * sizeof(float));
-            memcpy(residual + i * nr, t.residual + i * t.ldr, columns * sizeof(float));
-        }
-        t.residual = residual;
+        t.residual = cpl_edge_residual(&edge, t.residual, t.ldr, t.m, nr, columns);
         t.ldr = nr;
     }
-    t.c = out;
+    t.c = edge.out;
     t.ldc = nr;
     k->tile_i8(&t);
-    for (uint32_t i = 0; i < t.m; i++) memcpy(c + i * ldc, out + i * nr, columns * sizeof(float));
+    cpl_edge_store(&edge, c, ldc, t.m, nr, columns);
 }
 
 void cpl_gemm_i8_tiled(const cpl_kernels *k, const cpl_gemm_i8 *g)
 {
-    CPL_ASSERT(k->i8_mr <= MR_MAX && k->i8_nr <= NR_MAX && g->k <= CPL_I8_K_MAX);
+    CPL_ASSERT(k->i8_mr <= CPL_EDGE_MR_MAX && k->i8_nr <= CPL_EDGE_NR_MAX && g->k <= CPL_I8_K_MAX);
     const uint32_t nr = k->i8_nr, tiles = (g->m + k->i8_mr - 1) / k->i8_mr;
     const size_t panel_size = panel_bytes(k, g->k);
     const size_t hinted = (size_t)(groups(k, g->k) + 3) / 4 * 64; /* bytes one tile's prefetch covers */

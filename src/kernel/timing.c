@@ -22,6 +22,9 @@ static const cpl_timing_row *row_at(size_t i)
     return NULL;
 }
 
+double cpl_timing_cells(const cpl_timing_size *s) { return (double)s->a * s->b; }
+double cpl_timing_gemm_ops(const cpl_timing_size *s) { return 2.0 * s->a * s->b * s->c; }
+
 size_t cpl_timing_count(void)
 {
     size_t n = 0;

@@ -37,6 +37,10 @@ typedef struct cpl_timing_size {
     cpl_epilogue epilogue;
 } cpl_timing_size;
 
+/* The usual counts: a x b elements; a product of a x b by c. */
+double cpl_timing_cells(const cpl_timing_size *s);
+double cpl_timing_gemm_ops(const cpl_timing_size *s);
+
 typedef struct cpl_timing_kind {
     const char *kernel;
     bool (*present)(const cpl_kernels *k);        /* NULL: always */

@@ -7,11 +7,7 @@
 
 static const char *fma_name(cpl_isa isa) { return isa == CPL_ISA_REF ? "plain C" : "fma"; }
 
-static double cells(const cpl_timing_size *s) { return (double)s->a * s->b; }
-
 /* ---- products: a x b by c ---------------------------------------------------------------------------------------- */
-
-static double gemm_ops(const cpl_timing_size *s) { return 2.0 * s->a * s->b * s->c; }
 
 static void *gemm_open(cpl_arena *arena, const cpl_kernels *k, const cpl_timing_size *s)
 {
@@ -44,8 +40,8 @@ static const cpl_timing_kind gemm = {
     .kernel = "gemm_f32",
     .peak = cpl_peak_fp32,
     .peak_name = fma_name,
-    .ops = gemm_ops,
-    .elements = cells,
+    .ops = cpl_timing_gemm_ops,
+    .elements = cpl_timing_cells,
     .open = gemm_open,
     .run = gemm_run,
 };
@@ -83,7 +79,7 @@ static const cpl_timing_kind attention = {
     .peak = cpl_peak_fp32,
     .peak_name = fma_name,
     .ops = attention_ops,
-    .elements = cells,
+    .elements = cpl_timing_cells,
     .open = attention_open,
     .run = attention_run,
 };
@@ -119,7 +115,7 @@ static float *fresh(const rows *r) { return memcpy(r->x, r->kept, r->length * si
         call;                                                                                                          \
     }                                                                                                                  \
     static const cpl_timing_kind kind_of_##name = {                                                                    \
-        .kernel = #name "_f32", .elements = cells, .open = rows_open, .run = run_##name};
+        .kernel = #name "_f32", .elements = cpl_timing_cells, .open = rows_open, .run = run_##name};
 
 ROWS(layernorm, k->layernorm_f32(r->x, r->n, r->length, r->ld, r->gamma, r->gamma, 1e-12f))
 ROWS(softmax, k->softmax_f32(r->x, r->n, r->length, r->ld, 0.2f))

@@ -7,11 +7,7 @@ static const char *bf16_isa(const cpl_kernels *k) { return k->h16[CPL_H16_BF16].
 static const char *fp16_isa(const cpl_kernels *k) { return k->h16[CPL_H16_FP16].isa; }
 static bool rounds_rows(const cpl_kernels *k) { return k->h16[CPL_H16_BF16].round_rows != NULL; }
 
-static double cells(const cpl_timing_size *s) { return (double)s->a * s->b; }
-
 /* ---- products: a x b by c ---------------------------------------------------------------------------------------- */
-
-static double gemm_ops(const cpl_timing_size *s) { return 2.0 * s->a * s->b * s->c; }
 
 static void *gemm_open(cpl_arena *arena, const cpl_kernels *k, const cpl_timing_size *s, cpl_h16_format format)
 {
@@ -58,8 +54,8 @@ static const cpl_timing_kind bf16 = {
     .isa = bf16_isa,
     .peak = cpl_peak_bf16,
     .peak_name = cpl_peak_bf16_name,
-    .ops = gemm_ops,
-    .elements = cells,
+    .ops = cpl_timing_gemm_ops,
+    .elements = cpl_timing_cells,
     .open = open_bf16,
     .run = run_bf16,
 };
@@ -69,8 +65,8 @@ static const cpl_timing_kind fp16 = {
     .isa = fp16_isa,
     .peak = cpl_peak_fp32,
     .peak_name = cpl_isa_name,
-    .ops = gemm_ops,
-    .elements = cells,
+    .ops = cpl_timing_gemm_ops,
+    .elements = cpl_timing_cells,
     .open = open_fp16,
     .run = run_fp16,
 };
@@ -105,7 +101,7 @@ static const cpl_timing_kind rounding = {
     .kernel = "round_bf16",
     .present = rounds_rows,
     .isa = bf16_isa,
-    .elements = cells,
+    .elements = cpl_timing_cells,
     .open = round_open,
     .run = round_run,
 };

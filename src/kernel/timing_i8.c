@@ -5,11 +5,7 @@
 
 static const char *isa_of(const cpl_kernels *k) { return k->i8_isa; }
 
-static double cells(const cpl_timing_size *s) { return (double)s->a * s->b; }
-
 /* ---- products: a x b by c ---------------------------------------------------------------------------------------- */
-
-static double gemm_ops(const cpl_timing_size *s) { return 2.0 * s->a * s->b * s->c; }
 
 static void *gemm_open(cpl_arena *arena, const cpl_kernels *k, const cpl_timing_size *s)
 {
@@ -54,8 +50,8 @@ static const cpl_timing_kind gemm = {
     .isa = isa_of,
     .peak = cpl_peak_int8,
     .peak_name = cpl_peak_int8_name,
-    .ops = gemm_ops,
-    .elements = cells,
+    .ops = cpl_timing_gemm_ops,
+    .elements = cpl_timing_cells,
     .open = gemm_open,
     .run = gemm_run,
 };
@@ -91,7 +87,7 @@ static void quantise_run(const cpl_kernels *k, void *state)
 static const cpl_timing_kind quantise = {
     .kernel = "quantise_i8",
     .isa = isa_of,
-    .elements = cells,
+    .elements = cpl_timing_cells,
     .open = quantise_open,
     .run = quantise_run,
 };
