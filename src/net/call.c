@@ -469,6 +469,14 @@ void cpl_call_respond(cpl_call *call, int http_status, const char *content_type,
     drop_if_unheld(call);
 }
 
+void cpl_call_fail(cpl_call *call, int http_status, const char *message)
+{
+    CPL_ASSERT(call->service_has && call->plain);
+    if (!call->finished) cpl_plain_fail(call, http_status, message);
+    service_done(call);
+    drop_if_unheld(call);
+}
+
 void cpl_call_release(cpl_call *call)
 {
     CPL_ASSERT(call->service_has && call->cancelled_told);

@@ -76,6 +76,8 @@ void **cpl_call_connection_user(cpl_call *call, void (*destroy)(void *));
  * which on such a call answers with the code's HTTP status and error_body. content_type is not copied. */
 void cpl_call_respond(cpl_call *call, int http_status, const char *content_type, const void *body, size_t n);
 
+/* Plain HTTP: ends the call with an error: error_body, and Retry-After where trying again makes sense. */
+void cpl_call_fail(cpl_call *call, int http_status, const char *message);
 /* Plain HTTP: begins a reply of unknown length (a stream of events, say), after which pieces follow by cpl_call_write
  * and cpl_call_finish ends it; a code other than OK then cuts it off. A client that leaves 1 MiB of it unread is cut
  * off by the transport, and `cancelled` comes. */

@@ -30,6 +30,12 @@ static cpl_status find_model(uint32_t *out, const cpl_call *call, const cpl_wire
     return cpl_engine_model_find(w->options.engine, name.data + at, name.size - at, out, NULL) ? st : CPL_OK;
 }
 
+static const char *activation_of(const cpl_model *m, bool raw)
+{
+    if (m->task == CPL_TASK_EMBEDDER) return "cosine";
+    return !raw && m->activation == CPL_SCORE_SIGMOID ? "sigmoid" : "identity";
+}
+
 static void reply(cpl_wire_op *op, const cpl_task_result *r)
 {
     cpl_wire_loop *l = op->home;
@@ -58,7 +64,7 @@ static cpl_status start(cpl_wire_op *op, cpl_call *call, const uint8_t *data, si
     spec.pairs = op->list.pairs;
     spec.n = op->list.count;
     spec.form = raw ? CPL_SCORE_RAW : CPL_SCORE_DEFAULT;
-    op->activation = cpl_wire_activation_of(cpl_engine_model_at(w->options.engine, spec.model)->model, raw);
+    op->activation = activation_of(cpl_engine_model_at(w->options.engine, spec.model)->model, raw);
     op->reply = reply;
     op->fail = cpl_wire_fail;
     return cpl_wire_op_submit(op, call, &spec, err);

@@ -84,19 +84,12 @@ static void put_totals(cpl_json_writer *w, const cpl_engine_stats *s)
     put_doublings(w, "pass_tokens", &s->pass_tokens, 65536);
 }
 
-typedef struct both {
-    cpl_engine_stats engine;
-    cpl_window_sum window;
-} both;
-
 /* False when memory is out. */
 static bool write_event(cpl_buf *out, cpl_wire *w)
 {
     static const double quantiles[] = {0.5, 0.95, 0.99};
-    both *b = calloc(1, sizeof *b); /* half a megabyte */
+    cpl_wire_totals *b = cpl_wire_totals_take(w);
     if (!b) return false;
-    cpl_engine_stats_get(w->options.engine, &b->engine);
-    cpl_wire_window_sum(&b->window, w);
     cpl_json_writer j = {.out = out};
     cpl_buf_clear(out);
     cpl_buf_text(out, "data: ");

@@ -19,6 +19,15 @@ void cpl_wire_window_sum(cpl_window_sum *sum, cpl_wire *w)
     pthread_mutex_unlock(&w->lock);
 }
 
+cpl_wire_totals *cpl_wire_totals_take(cpl_wire *w)
+{
+    cpl_wire_totals *t = calloc(1, sizeof *t);
+    if (!t) return NULL;
+    cpl_engine_stats_get(w->options.engine, &t->engine);
+    cpl_wire_window_sum(&t->window, w);
+    return t;
+}
+
 void cpl_metrics_message(cpl_call *call, const uint8_t *data, size_t n, void *wire)
 {
     (void)data, (void)n; /* Empty: unknown fields are nothing to object to */

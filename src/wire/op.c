@@ -145,12 +145,6 @@ cpl_status cpl_wire_choose_label(cpl_task_spec *spec, const cpl_wire *w, cpl_err
                     m->model->arch.labels);
 }
 
-const char *cpl_wire_activation_of(const cpl_model *m, bool raw)
-{
-    if (m->task == CPL_TASK_EMBEDDER) return "cosine";
-    return !raw && m->activation == CPL_SCORE_SIGMOID ? "sigmoid" : "identity";
-}
-
 uint64_t cpl_wire_op_latency_ns(cpl_wire_op *op, size_t pairs)
 {
     uint64_t now_ns = cpl_clock_ns(), received_ns = cpl_call_received_ns(op->call);

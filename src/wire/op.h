@@ -41,7 +41,5 @@ void cpl_wire_op_cancelled(cpl_call *call, void *wire);
 cpl_status cpl_wire_choose_label(cpl_task_spec *spec, const cpl_wire *w, cpl_error *err);
 /* Request to reply, for the latency window; and the header that names the scores' form. */
 uint64_t cpl_wire_op_latency_ns(cpl_wire_op *op, size_t pairs);
-/* "sigmoid", "identity" or "cosine". */
-const char *cpl_wire_activation_of(const cpl_model *m, bool raw);
 
 #endif

@@ -9,11 +9,6 @@
 #include "base/clock.h"
 #include "wire/wire_state.h"
 
-typedef struct both {
-    cpl_engine_stats engine;
-    cpl_window_sum window;
-} both;
-
 static void head(cpl_buf *out, const char *name, const char *type, const char *help)
 {
     cpl_buf_print(out, "# HELP couplet_%s %s\n# TYPE couplet_%s %s\n", name, help, name, type);
@@ -127,14 +122,12 @@ void cpl_prometheus_message(cpl_call *call, const uint8_t *data, size_t n, void 
 {
     (void)data, (void)n;
     cpl_wire *w = wire;
-    both *b = calloc(1, sizeof *b); /* half a megabyte */
+    cpl_wire_totals *b = cpl_wire_totals_take(w);
     if (!b) {
         cpl_call_finish(call, CPL_GRPC_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
     cpl_buf *out = &cpl_wire_loop_of(call)->out;
-    cpl_engine_stats_get(w->options.engine, &b->engine);
-    cpl_wire_window_sum(&b->window, w);
     cpl_buf_clear(out);
     head(out, "build_info", "gauge", "Version of the program. Always 1.");
     cpl_buf_text(out, "couplet_build_info{version=\"" COUPLET_VERSION "\"} 1\n");

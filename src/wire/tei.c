@@ -56,15 +56,7 @@ static int http_status_of(cpl_status st)
     }
 }
 
-static void fail(cpl_call *call, const cpl_error *err)
-{
-    const int http_status = http_status_of(err->status);
-    cpl_buf body = {0};
-    cpl_tei_error_body(&body, http_status, err->what);
-    if (http_status == 429 || http_status == 503) cpl_call_header(call, "retry-after", "1");
-    cpl_wire_respond(call, http_status, content_json, &body);
-    cpl_buf_deinit(&body);
-}
+static void fail(cpl_call *call, const cpl_error *err) { cpl_call_fail(call, http_status_of(err->status), err->what); }
 
 /* ---- fields -------------------------------------------------------------------------------------------------- */
 

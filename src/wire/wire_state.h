@@ -88,6 +88,13 @@ void cpl_live_tick(cpl_deadline *timer);
 void cpl_prometheus_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 /* Latency windows of all network threads, merged. *sum is zeroed by the caller; 72 KB. */
 void cpl_wire_window_sum(cpl_window_sum *sum, cpl_wire *w);
+/* What the server has done, for pages that show it. On the heap (half a megabyte, released by free); NULL: no memory.
+ */
+typedef struct cpl_wire_totals {
+    cpl_engine_stats engine;
+    cpl_window_sum window;
+} cpl_wire_totals;
+cpl_wire_totals *cpl_wire_totals_take(cpl_wire *w);
 /* Resident bytes of this process; 0 where the system has no /proc. */
 uint64_t cpl_wire_resident_bytes(void);
 /* The answer to `call` from the loop's reply buffer, as JSON or text; fails the call when the buffer ran out of memory.
