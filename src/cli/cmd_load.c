@@ -28,6 +28,12 @@ static const cpl_flag flags[] = {
     {"pairs-per-request", CPL_FLAG_COUNT, "N", "1", "pairs in one request"},
     {"pairs", CPL_FLAG_TEXT, "FILE", NULL,
      "TSV or JSON lines of pairs to send; not given: the file COUPLET_DATA names, else generated from the seed"},
+    {"lengths", CPL_FLAG_TEXT, "TOKENS", NULL,
+     "generate pairs of so many tokens: 32, 16-128, lognormal:MEDIAN,SIGMA, or fit:FILE, a log-normal fitted to a "
+     "file's pairs"},
+    {"documents-per-query", CPL_FLAG_COUNT, "N", "1", "so many pairs in a row have the same query"},
+    {"duplicates", CPL_FLAG_NUMBER, "PART", "0",
+     "part of the pairs that repeat earlier ones; with --documents-per-query, of the queries"},
     {"requests", CPL_FLAG_COUNT, "N", NULL, "requests to measure; not given with --duration: no limit, else 1000"},
     {"warmup", CPL_FLAG_COUNT, "N", NULL, "requests before them, not measured; not given: 10, at least --concurrency"},
     {"duration", CPL_FLAG_NUMBER, "SECONDS", NULL, "end the measurement after this long"},
@@ -239,12 +245,18 @@ static cpl_status open_workload(cpl_workload **w, cpl_pool **pool, const cpl_loa
     uint64_t each = cpl_args_count(args, "pairs-per-request");
     uint64_t requests = o->requests ? o->requests + o->warmup + 4 * (uint64_t)o->concurrency : 0;
     const char *path = cpl_args_text(args, "pairs");
-    if (!path) path = getenv("COUPLET_DATA");
+    cpl_shape shape;
+    cpl_status st =
+        cpl_shape_parse(&shape, cpl_args_text(args, "lengths"), (uint32_t)cpl_args_count(args, "documents-per-query"),
+                        cpl_args_number(args, "duplicates"), err);
+    if (st) return st;
+    if (!path && shape.lengths == CPL_LENGTHS_GIVEN) path = getenv("COUPLET_DATA");
     if (each > CPL_POOL_PAIRS_MAX)
         return cpl_fail(err, CPL_INVALID, "--pairs-per-request %llu: at most %d", (unsigned long long)each,
                         CPL_POOL_PAIRS_MAX);
     uint64_t pairs = requests && requests * each < CPL_POOL_PAIRS_MAX ? requests * each : CPL_POOL_PAIRS_MAX;
-    cpl_status st = cpl_pool_open(pool, path && *path ? path : NULL, cpl_args_count(args, "seed"), (size_t)pairs, err);
+    st = cpl_pool_open_shaped(pool, path && *path ? path : NULL, &shape, cpl_args_count(args, "seed"), (size_t)pairs,
+                              err);
     return st ? st : cpl_workload_open(w, *pool, dialect, (uint32_t)each, requests, err);
 }
 

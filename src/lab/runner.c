@@ -228,10 +228,15 @@ static cpl_status open_pool(lab_job *job, cpl_error *err)
             uint64_t n = plan->requests + warmup_of(plan, plan->levels[l]) + 4 * (uint64_t)plan->levels[l];
             if (n * plan->batches[b] > most) most = n * plan->batches[b];
         }
+    cpl_shape shape;
     const char *path = cpl_config_text(job->config, "experiment.pairs");
-    if (!*path) path = getenv("COUPLET_DATA");
-    cpl_status st = cpl_pool_open(&job->pool, path && *path ? path : NULL, plan->seed,
-                                  most > CPL_POOL_PAIRS_MAX ? CPL_POOL_PAIRS_MAX : (size_t)most, err);
+    cpl_status st = cpl_shape_parse(&shape, cpl_config_text(job->config, "experiment.lengths"),
+                                    (uint32_t)cpl_config_int(job->config, "experiment.documents_per_query"),
+                                    cpl_config_float(job->config, "experiment.duplicates"), err);
+    if (st) return st;
+    if (!*path && shape.lengths == CPL_LENGTHS_GIVEN) path = getenv("COUPLET_DATA");
+    st = cpl_pool_open_shaped(&job->pool, path && *path ? path : NULL, &shape, plan->seed,
+                              most > CPL_POOL_PAIRS_MAX ? CPL_POOL_PAIRS_MAX : (size_t)most, err);
     if (!st) job->result->pairs_source = cpl_lab_text(job->result, "%s", cpl_pool_source(job->pool));
     return st;
 }

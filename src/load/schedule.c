@@ -12,15 +12,12 @@
 #include "base/json.h"
 #include "base/lines.h"
 #include "base/random.h"
-
-/* Splits a seed by purpose: the texts' shuffle starts from the seed itself. */
-static const uint64_t arrivals_purpose = 0x6172726976616c73;
+#include "load/shape.h"
 
 void cpl_schedule_init(cpl_schedule *s, cpl_arrivals kind, double rate, uint64_t seed, const cpl_trace *trace)
 {
-    uint64_t mixed = seed ^ arrivals_purpose;
     *s = (cpl_schedule){.kind = kind, .rate = trace ? cpl_trace_rate(trace) : rate, .trace = trace};
-    s->state = cpl_random_next(&mixed);
+    s->state = cpl_seed_for(seed, CPL_SEED_ARRIVALS);
 }
 
 uint64_t cpl_schedule_next(cpl_schedule *s)

@@ -7,18 +7,7 @@
 #define CPL_LOAD_WORKLOAD_H
 
 #include "load/dialect.h"
-
-typedef struct cpl_pool cpl_pool;
-
-/* From a file (TSV or JSON lines, records.h), shuffled by the seed; or with path NULL `pairs` of the seeded generator.
- * At most CPL_POOL_PAIRS_MAX pairs are kept. An empty file is CPL_INVALID. */
-enum { CPL_POOL_PAIRS_MAX = 65536 };
-cpl_status cpl_pool_open(cpl_pool **out, const char *path, uint64_t seed, size_t pairs, cpl_error *err);
-void cpl_pool_close(cpl_pool *p); /* NULL is fine */
-size_t cpl_pool_size(const cpl_pool *p);
-const cpl_pair *cpl_pool_pairs(const cpl_pool *p);
-/* For reports: "seeded generator, seed 1" or "pairs.jsonl (1000 pairs), seed 1". */
-const char *cpl_pool_source(const cpl_pool *p);
+#include "load/pool.h"
 
 typedef struct cpl_workload cpl_workload;
 

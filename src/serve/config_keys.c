@@ -151,6 +151,12 @@ const cpl_config_key cpl_config_keys[] = {
      .meaning = "connections the clients share; 0: one each, at most 8"},
     {"experiment.pairs", CPL_CONFIG_TEXT, "",
      .meaning = "file of text pairs to send; not set: the file COUPLET_DATA names, else generated from the seed"},
+    {"experiment.lengths", CPL_CONFIG_TEXT, "",
+     .meaning = "tokens of generated pairs: 32, 16-128, lognormal:MEDIAN,SIGMA or fit:FILE; not set: like MS MARCO's"},
+    {"experiment.documents_per_query", CPL_CONFIG_INT, "1", 1, 65536,
+     .meaning = "so many pairs in a row have the same query"},
+    {"experiment.duplicates", CPL_CONFIG_FLOAT, "0", 0, 0.99,
+     .meaning = "part of the pairs that repeat earlier ones (with documents_per_query: of the queries)"},
     {"experiment.phase", CPL_CONFIG_TEXT, "", .meaning = "group of the progression page in reports"},
 };
 const size_t cpl_config_key_count = sizeof cpl_config_keys / sizeof cpl_config_keys[0];
