@@ -3,6 +3,9 @@
 # Files called *_avx2.c, *_neon.c, ... are compiled for that ISA, and only where the processor is of its family; they
 # must include no non-static inline function.
 
+# Folders of src/backend that are plug-ins as a whole: no part of libcouplet or the program.
+set(CPL_FOREIGN_BACKENDS onnx openvino pytorch compiled mlx mps)
+
 set(CPL_ISAS_x86 avx2 avxvnni avx512 vnni bf16 amx)
 set(CPL_ISA_avx2 -mavx2 -mfma -mf16c)
 set(CPL_ISA_avxvnni ${CPL_ISA_avx2}) # its one instruction is written in assembly
@@ -55,6 +58,9 @@ function(cpl_floor name)
   cmake_parse_arguments(F "PROTO" "" "ABOVE;LINKS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.c)
   list(FILTER sources EXCLUDE REGEX "src/cli/main\\.c$|/plugin_[a-z0-9_]*\\.c$")
+  foreach(foreign IN LISTS CPL_FOREIGN_BACKENDS)
+    list(FILTER sources EXCLUDE REGEX "/src/backend/${foreign}/")
+  endforeach()
   cpl_isa_files(sources)
   if(F_PROTO)
     file(GLOB protos CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/proto/*.proto)

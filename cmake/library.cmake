@@ -26,18 +26,29 @@ target_link_options(libcouplet_shared PRIVATE -Wl,--version-script=${CMAKE_SOURC
   $<$<NOT:$<BOOL:${CPL_INSTRUMENTED}>>:-Wl,--no-undefined>)
 set_target_properties(libcouplet_shared PROPERTIES LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/couplet.map)
 
-# src/backend/NAME/plugin_*.c makes plugins/couplet-NAME.so, which exports nothing but cpl_plugin.
+# cpl_plugin(NAME SOURCES files... [LINKS libraries...]) makes plugins/couplet-NAME.so, which exports nothing but
+# cpl_plugin. Files may be C or, after enable_language(CXX) where the runtime has no C interface, C++.
 set(CPL_PLUGIN_DIR ${CMAKE_INSTALL_FULL_LIBDIR}/couplet)
 target_compile_definitions(cpl_backend PRIVATE COUPLET_PLUGIN_DIR="${CPL_PLUGIN_DIR}")
-file(GLOB plugins CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/*/plugin_*.c)
-foreach(f IN LISTS plugins)
-  get_filename_component(name ${f} DIRECTORY)
-  get_filename_component(name ${name} NAME)
-  add_library(couplet-${name} MODULE ${f})
-  target_link_libraries(couplet-${name} PRIVATE cpl_backend)
+function(cpl_plugin name)
+  cmake_parse_arguments(P "" "" "SOURCES;LINKS" ${ARGN})
+  add_library(couplet-${name} MODULE ${P_SOURCES})
+  target_link_libraries(couplet-${name} PRIVATE cpl_backend ${P_LINKS})
   target_link_options(couplet-${name} PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/plugin.map)
   set_target_properties(couplet-${name} PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/plugins)
   install(TARGETS couplet-${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/couplet)
+endfunction()
+
+# A folder with a plugin_NAME.c is a plug-in that needs nothing but a C compiler to build: its runtime, if any, is opened
+# when it is used. Whatever needs more has a cmake/NAME.cmake of its own.
+file(GLOB plugins CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/*/plugin_*.c)
+foreach(f IN LISTS plugins)
+  get_filename_component(dir ${f} DIRECTORY)
+  get_filename_component(name ${dir} NAME)
+  if(name IN_LIST CPL_FOREIGN_BACKENDS)
+    file(GLOB f CONFIGURE_DEPENDS ${dir}/*.c)
+  endif()
+  cpl_plugin(${name} SOURCES ${f})
 endforeach()
 
 configure_file(cmake/couplet.pc.in ${CMAKE_BINARY_DIR}/couplet.pc @ONLY)

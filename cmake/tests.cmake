@@ -18,6 +18,8 @@ set(CPL_TEST_ENVIRONMENT
   COUPLET_PROGRAM=${CMAKE_BINARY_DIR}/couplet
   COUPLET_PLUGINS=${CMAKE_BINARY_DIR}/plugins
   COUPLET_BUILD=${CMAKE_BINARY_DIR}
+  COUPLET_VENV=${CMAKE_SOURCE_DIR}/.venv
+  LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/leaks.supp:print_suppressions=0
   UBSAN_OPTIONS=print_stacktrace=1
   ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1
   TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1)

@@ -4,6 +4,7 @@
 # nothing when nothing is missing, which takes a few milliseconds to find out.
 #
 #   tools/setup.sh [build|demo|check|tidy|fuzz|cuda]...      default: build
+#   tools/setup.sh onnx|openvino...                          the runtime of a plug-in, into .venv
 #
 # Debian 12 and later: apt (as root, or through sudo). Any other system: names what is missing and stops.
 # Python packages go into .venv in this folder, never into the system; pip's own configuration is honoured.
@@ -17,7 +18,7 @@ die() {
 }
 
 # Debian packages by set, and for other systems what stands for them: a program in PATH or a pkg-config module.
-packages='' programs='' modules='' requirements='' venv=no cuda=no
+packages='' programs='' modules='' requirements='' venv=no cuda=no runtimes=''
 want() {
     case $1 in
     build)
@@ -52,7 +53,11 @@ want() {
         want build
         packages="$packages g++ python3 python3-venv" programs="$programs g++ python3" cuda=yes
         ;;
-    *) die "unknown set '$1': build, demo, check, tidy, fuzz or cuda" ;;
+    onnx | openvino) # the plug-in is built without; this is what it opens when used
+        want build
+        packages="$packages python3 python3-venv" programs="$programs python3" runtimes="$runtimes $1"
+        ;;
+    *) die "unknown set '$1': build, demo, check, tidy, fuzz, cuda, onnx or openvino" ;;
     esac
 }
 
@@ -134,6 +139,20 @@ make_cuda() {
     cp tools/requirements-cuda.txt "$stamp"
 }
 
+# make_runtime NAME [pip option...]: tools/requirements-NAME.txt into .venv, with a stamp of its own.
+make_runtime() {
+    file=tools/requirements-$1.txt stamp=.venv/installed-$1
+    if [ -r "$stamp" ] && cmp -s "$file" "$stamp"; then return 0; fi
+    [ -x .venv/bin/pip ] || {
+        say "making .venv"
+        python3 -m venv .venv
+    }
+    say "installing into .venv: $file"
+    shift
+    .venv/bin/pip install --quiet --no-input "$@" -r "$file" || die "pip could not install $file"
+    cp "$file" "$stamp"
+}
+
 [ $# -gt 0 ] || set -- build
 for s in "$@"; do want "$s"; done
 
@@ -146,3 +165,6 @@ else
 fi
 [ $venv = no ] || make_venv
 [ $cuda = no ] || make_cuda
+for r in $runtimes; do
+    make_runtime "$r" --no-deps # of their Python parts only numpy would be needed, and nothing here is Python
+done

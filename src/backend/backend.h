@@ -15,7 +15,7 @@
 #include "couplet.h"
 #include "model/model.h"
 
-enum { CPL_BACKEND_ABI = 3 };
+enum { CPL_BACKEND_ABI = 4 };
 
 typedef enum cpl_precision {
     CPL_PRECISION_FP32,
@@ -71,8 +71,10 @@ typedef struct cpl_caps {
     char reason[CPL_PRECISION_COUNT][96]; /* why not, for each that doesn't */
     uint32_t wants;                       /* bit w: CPL_WANT_w is offered */
     int rectangles;                       /* 1: wants padded rectangles */
-    int own_threads;                      /* 1: one session uses all cores by itself; 0: a session is one thread */
-    uint32_t sessions_per_device;         /* 0: as many as there are cores */
+    int inexact;                  /* 1: a foreign runtime chooses sums and scales by the shape of the batch, so a
+                                     sequence's rows depend, within its precision, on its company */
+    int own_threads;              /* 1: one session uses all cores by itself; 0: a session is one thread */
+    uint32_t sessions_per_device; /* 0: as many as there are cores */
     uint32_t devices;
     uint32_t batch_tokens; /* the most it recommends for a pass in any precision; load says what for this one */
     int numa;              /* 1: device n is NUMA node n; its weights are loaded and its sessions opened on threads that
@@ -120,11 +122,14 @@ typedef struct cpl_backend {
     cpl_status (*load)(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
                        cpl_load_report *report, const cpl_host *host, cpl_error *err);
     cpl_status (*open)(cpl_session **out, cpl_weights *weights, cpl_error *err);
-    /* Blocks. rows: fp32, as `want` says. The same sequence gives the same bits whatever it is batched with. */
+    /* Blocks. rows: fp32, as `want` says. The same sequence gives the same bits whatever it is batched with, unless
+     * caps.inexact. */
     cpl_status (*run)(cpl_session *session, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err);
     /* What the session's passes spent by stage since it was opened, and the names; at most cap of them, returns how
      * many there are. Not while it runs. NULL: this backend doesn't count. */
     uint32_t (*stages)(const cpl_session *session, cpl_stage *out, uint32_t cap);
+    /* Tokens of padding that the session's passes computed since it was opened. Not while it runs. NULL: none ever. */
+    uint64_t (*padding)(const cpl_session *session);
     void (*close)(cpl_session *session);
     void (*unload)(cpl_weights *weights);
 } cpl_backend;

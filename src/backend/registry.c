@@ -75,7 +75,9 @@ static cpl_status open_plugin(cpl_backend_ref *out, const char *path, const char
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         const char *why = dlerror();
-        return cpl_fail_file(err, CPL_UNSUPPORTED, path, "plug-in can't be loaded: %s", why ? why : "no reason given");
+        return cpl_fail_file(err, CPL_UNSUPPORTED, path,
+                             "plug-in can't be loaded: %.200s: if a library is missing, run tools/setup.sh %s",
+                             why ? why : "no reason given", name);
     }
     cpl_plugin_fn *entry = NULL;
     *(void **)&entry = dlsym(library, CPL_PLUGIN_SYMBOL);

@@ -39,6 +39,7 @@ struct cpl_session {
     cpl_rectangle_plan plan;
     cpl_rectangle_tensors tensors;
     size_t cells; /* of each tensor */
+    uint64_t padding;
 };
 
 uint64_t cpl_fake_digest(const int32_t *ids, const uint8_t *type_ids, size_t n)
@@ -242,6 +243,7 @@ static cpl_status run_rectangles(cpl_session *s, const cpl_batch *b, float *rows
     cpl_rectangle_limits limits = {.tokens_max = (uint32_t)s->cells, .launch_tokens = 64};
     cpl_status st = helper->make(&s->plan, b, &limits, err);
     if (st) return st;
+    s->padding += s->plan.tokens_padding;
     uint32_t width = b->want == CPL_WANT_LOGITS ? w->labels : w->hidden;
     for (uint32_t i = 0; i < s->plan.count; i++) {
         const cpl_rectangle *r = &s->plan.rectangles[i];
@@ -326,6 +328,8 @@ static cpl_status run(cpl_session *s, const cpl_batch *b, cpl_team *team, float 
     return CPL_OK;
 }
 
+static uint64_t padding(const cpl_session *s) { return s->padding; }
+
 const cpl_backend cpl_backend_fake = {.abi = CPL_BACKEND_ABI,
                                       .size = sizeof(cpl_backend),
                                       .name = "fake",
@@ -335,5 +339,6 @@ const cpl_backend cpl_backend_fake = {.abi = CPL_BACKEND_ABI,
                                       .load = load,
                                       .open = open_session,
                                       .run = run,
+                                      .padding = padding,
                                       .close = close_session,
                                       .unload = unload};
