@@ -141,22 +141,35 @@ const cpl_engine_model *cpl_engine_model_at(const cpl_engine *e, uint32_t index)
     return &e->models[index].public;
 }
 
+/* "'a', 'b' and 'c'", as many as fit. */
+static void list_names(const cpl_engine *e, char *out, size_t cap)
+{
+    size_t at = 0;
+    out[0] = 0;
+    for (uint32_t i = 0; i < e->model_count && at < cap; i++) {
+        const char *between = i == 0 ? "" : i + 1 == e->model_count ? " and " : ", ";
+        int n = snprintf(out + at, cap - at, "%s'%s'", between, e->models[i].name);
+        if (n < 0) return;
+        at += (size_t)n;
+    }
+}
+
 cpl_status cpl_engine_model_find(const cpl_engine *e, const char *name, size_t name_size, uint32_t *index,
                                  cpl_error *err)
 {
-    if (!name || !name_size) {
-        *index = 0;
-        if (e->model_count == 1) return CPL_OK;
-        return cpl_fail(err, CPL_INVALID, "request names no model, and %u are loaded ('%s' is one)", e->model_count,
-                        e->models[0].name);
-    }
-    for (uint32_t i = 0; i < e->model_count; i++) {
+    char names[200];
+    const bool named = name && name_size;
+    *index = 0;
+    if (!named && e->model_count == 1) return CPL_OK;
+    for (uint32_t i = 0; named && i < e->model_count; i++) {
         if (strlen(e->models[i].name) != name_size || memcmp(e->models[i].name, name, name_size) != 0) continue;
         *index = i;
         return CPL_OK;
     }
-    return cpl_fail(err, CPL_NOT_FOUND, "model '%.*s' is not loaded here ('%s' is)",
-                    (int)(name_size > 100 ? 100 : name_size), name, e->models[0].name);
+    list_names(e, names, sizeof names);
+    if (!named) return cpl_fail(err, CPL_NOT_FOUND, "request names no model, and several are served: %s", names);
+    return cpl_fail(err, CPL_NOT_FOUND, "model '%.*s' is not served here: %s %s",
+                    (int)(name_size > 100 ? 100 : name_size), name, names, e->model_count == 1 ? "is" : "are");
 }
 
 void cpl_engine_stats_get(cpl_engine *e, cpl_engine_stats *out)

@@ -20,6 +20,7 @@ typedef struct cpl_engine_model_options {
     cpl_precision precision; /* AUTO allowed */
     bool fallback;           /* on_unsupported: fallback */
     uint32_t max_length;     /* 0: the model's */
+    const char *score_label; /* name or number of the label that is the score; NULL, "": not said */
     bool count_stages;
     const char *const *settings; /* "key=value" for the backend, NULL-terminated; may be NULL */
 } cpl_engine_model_options;
@@ -61,7 +62,8 @@ typedef struct cpl_engine_model {
     uint64_t weight_bytes;
     uint32_t max_length; /* in effect */
     uint32_t workers, batch_tokens;
-    uint32_t devices; /* copies of the weights */
+    uint32_t devices;    /* copies of the weights */
+    int32_t score_label; /* which label is the score; CPL_LABEL_UNSET: nobody said */
 } cpl_engine_model;
 uint32_t cpl_engine_tokenizer_threads(const cpl_engine *e);
 uint32_t cpl_engine_model_count(const cpl_engine *e);

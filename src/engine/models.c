@@ -36,6 +36,25 @@ static cpl_status set_name(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_
     return CPL_OK;
 }
 
+/* The label that is the score, as a number. */
+static cpl_status find_label(int32_t *out, const char *said, const cpl_model *m, cpl_error *err)
+{
+    char *end;
+    *out = CPL_LABEL_UNSET;
+    if (!said || !*said) return CPL_OK;
+    long number = strtol(said, &end, 10);
+    if (*end == 0 && number >= 0 && number < (long)m->arch.labels) *out = (int32_t)number;
+    for (uint32_t i = 0; i < m->arch.labels && *out < 0; i++)
+        if (m->labels && m->labels[i] && !strcmp(m->labels[i], said)) *out = (int32_t)i;
+    if (*out >= 0) return CPL_OK;
+    if (!m->arch.labels)
+        return cpl_fail(err, CPL_INVALID,
+                        "'model.score_label' is '%s' but '%s' is an embedder, which has no labels: remove it", said,
+                        m->dir);
+    return cpl_fail(err, CPL_INVALID, "'model.score_label' is '%s', which is no label of '%s': give 0 to %u or a name",
+                    said, m->dir, m->arch.labels - 1);
+}
+
 /* The files, and whether they fit each other. */
 static cpl_status open_files(cpl_loaded_model *m, const cpl_engine_model_options *o, cpl_error *err)
 {
@@ -54,6 +73,8 @@ static cpl_status open_files(cpl_loaded_model *m, const cpl_engine_model_options
     if (m->public.max_length < least)
         return cpl_fail(err, CPL_INVALID, "max_length %u leaves no room for the %zu special tokens of a pair",
                         m->public.max_length, least);
+    st = find_label(&m->public.score_label, o->score_label, m->model, err);
+    if (st) return st;
     bool cross = m->model->task == CPL_TASK_CROSS_ENCODER;
     m->want = cross ? CPL_WANT_LOGITS : CPL_WANT_POOLED;
     m->row_width = cross ? m->model->arch.labels : m->model->arch.hidden;

@@ -44,6 +44,16 @@ cpl_status cpl_config_override(cpl_config *c, const char *key, const char *const
  * and keys that contradict each other. Loading alone checks only each value's own type and range. */
 cpl_status cpl_config_check(const cpl_config *c, cpl_error *err);
 
+/* Models to serve: the entries of `models`, or the one that the section `model` is. */
+size_t cpl_config_model_count(const cpl_config *c);
+/* The i-th of them as a configuration whose section `model` is its own, model.replicas counting model_pool.instances
+ * too. To be closed before c. */
+cpl_status cpl_config_model(cpl_config **out, const cpl_config *c, size_t i, cpl_error *err);
+/* Of such a one: where the model is (model.path, else model.name), and what requests call it (model.name; its last part
+ * where it is also the place). */
+const char *cpl_config_model_place(const cpl_config *model);
+const char *cpl_config_model_name(const cpl_config *model);
+
 /* What several keys mean together. Precision: "fp32" ... "auto", from model.precision, model.quantized with
  * quantization_mode, or the backend's own section; two that disagree are CPL_INVALID naming both. */
 cpl_status cpl_config_precision(const cpl_config *c, const char **precision, cpl_error *err);

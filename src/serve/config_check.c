@@ -33,9 +33,6 @@ static cpl_status check_there(const cpl_config *c, cpl_error *err)
         if (k->only && !cpl_config_choice_has(k->only, v->text, strlen(v->text)))
             return cpl_config_fail(err, CPL_UNSUPPORTED, &v->where, k->name,
                                    "'%s: %s' is not supported in this version: use %s", k->name, v->text, k->only);
-        if (k->type == CPL_CONFIG_MODELS && v->count > 1)
-            return cpl_config_fail(err, CPL_UNSUPPORTED, &v->where, k->name,
-                                   "'models' with %zu entries is not supported in this version: give one", v->count);
     }
     return CPL_OK;
 }
@@ -180,12 +177,60 @@ static cpl_status check_limits(const cpl_config *c, cpl_error *err)
                            (long long)all, (long long)message);
 }
 
+/* ---- models ---- */
+
+/* One model's own settings. */
+static cpl_status check_model(const cpl_config *model, cpl_error *err)
+{
+    const char *ignored;
+    cpl_status st = check_device(model, err);
+    return st ? st : cpl_config_precision(model, &ignored, err);
+}
+
+static cpl_status check_name(const cpl_config *c, const cpl_config_entry *entry, const char *name, size_t i,
+                             cpl_error *err)
+{
+    const cpl_config_value *list = cpl_config_value_of(c, "models");
+    const int key = cpl_config_key_find("model.name", 10);
+    if (!cpl_config_entry_gives(entry, (size_t)key))
+        return cpl_config_fail(err, CPL_INVALID, &list->where, "models", "entry %zu of 'models' has no name", i + 1);
+    for (size_t k = 0; k < i; k++) {
+        cpl_config *other = NULL;
+        cpl_status st = cpl_config_model(&other, c, k, err);
+        if (st) return st;
+        bool same = !strcmp(cpl_config_model_name(other), name);
+        cpl_config_close(other);
+        if (same)
+            return cpl_config_fail(err, CPL_INVALID, &entry->values[key].where, "models",
+                                   "two entries of 'models' are called '%s': give each its own `name`, and `path` for "
+                                   "where it is",
+                                   name);
+    }
+    return CPL_OK;
+}
+
+static cpl_status check_models(const cpl_config *c, cpl_error *err)
+{
+    const char *flag = cpl_config_origin(c, "model.name");
+    if (c->models && !strncmp(flag, "--model", 7))
+        return cpl_fail(err, CPL_INVALID, "%s names one model, but 'models' (%s) lists %zu: keep one of them", flag,
+                        cpl_config_origin(c, "models"), cpl_config_model_count(c));
+    cpl_status st = CPL_OK;
+    for (size_t i = 0; i < cpl_config_model_count(c) && !st; i++) {
+        cpl_config *model = NULL;
+        st = cpl_config_model(&model, c, i, err);
+        if (!st) st = check_model(model, err);
+        if (!st && c->models) st = check_name(c, &c->models[i], cpl_config_model_name(model), i, err);
+        cpl_config_close(model);
+    }
+    return st;
+}
+
 cpl_status cpl_config_check(const cpl_config *c, cpl_error *err)
 {
     const char *ignored;
     cpl_status st = check_there(c, err);
-    if (!st) st = check_device(c, err);
-    if (!st) st = cpl_config_precision(c, &ignored, err);
+    if (!st) st = check_models(c, err);
     if (!st) st = cpl_config_policy(c, &ignored, err);
     if (!st) st = check_limits(c, err);
     return st;

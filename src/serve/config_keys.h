@@ -16,8 +16,8 @@ typedef enum cpl_config_type {
     CPL_CONFIG_TEXT_LIST, /* of texts */
     CPL_CONFIG_INT_LIST,  /* of whole numbers in [min, max] */
     CPL_CONFIG_SWEEP,     /* {full.key: [values], ...}; the file's own order is kept */
-    CPL_CONFIG_MODELS,    /* list of maps with the keys of `model`; an entry stands for that section */
-    CPL_CONFIG_INSTANCES  /* list; counted, content not read (see `later`) */
+    CPL_CONFIG_MODELS,    /* list of maps with the keys of `model`, which say what the entry doesn't */
+    CPL_CONFIG_INSTANCES  /* the same; the entries are alike */
 } cpl_config_type;
 
 typedef struct cpl_config_key {

@@ -33,6 +33,29 @@ static void print_sweep(const cpl_config *c, cpl_buf *out)
     cpl_buf_text(out, "}");
 }
 
+/* Entries of `models` or `model_pool.instances`: what each says, by names that are read back as they stand. */
+static void print_entries(const cpl_config_entry *entries, size_t n, cpl_buf *out)
+{
+    const size_t section = strlen("model.");
+    cpl_buf_text(out, "[");
+    for (size_t i = 0; i < n; i++) {
+        const char *between = "";
+        cpl_buf_text(out, i ? ", {" : "{");
+        for (size_t k = 0; k < cpl_config_key_count; k++) {
+            const cpl_config_value *v = &entries[i].values[k];
+            if (!cpl_config_entry_gives(&entries[i], k) || !v->origin) continue;
+            cpl_buf_print(out, "%s%s: ", between, cpl_config_keys[k].name + section);
+            between = ", ";
+            if (cpl_config_keys[k].type == CPL_CONFIG_TEXT || cpl_config_keys[k].type == CPL_CONFIG_CHOICE)
+                print_text(out, v->text);
+            else
+                cpl_buf_text(out, v->text);
+        }
+        cpl_buf_text(out, "}");
+    }
+    cpl_buf_text(out, "]");
+}
+
 static void print_value(const cpl_config *c, size_t key, cpl_buf *out)
 {
     const cpl_config_value *v = &c->values[key];
@@ -40,6 +63,8 @@ static void print_value(const cpl_config *c, size_t key, cpl_buf *out)
     case CPL_CONFIG_TEXT:
     case CPL_CONFIG_CHOICE: print_text(out, v->text); break;
     case CPL_CONFIG_SWEEP: print_sweep(c, out); break;
+    case CPL_CONFIG_MODELS: print_entries(c->models, v->count, out); break;
+    case CPL_CONFIG_INSTANCES: print_entries(c->instances, v->count, out); break;
     case CPL_CONFIG_TEXT_LIST:
     case CPL_CONFIG_INT_LIST:
         cpl_buf_text(out, "[");
@@ -54,11 +79,12 @@ static void print_value(const cpl_config *c, size_t key, cpl_buf *out)
     }
 }
 
-/* `models` and `model_pool.instances` are shown through what they set; an unset choice has no value to show. */
+/* `models` with one entry is shown through what it sets; an unset choice has no value to show. */
 static bool shown(const cpl_config *c, size_t key)
 {
     const cpl_config_key *k = &cpl_config_keys[key];
-    if (k->type == CPL_CONFIG_MODELS || k->type == CPL_CONFIG_INSTANCES) return false;
+    if (k->type == CPL_CONFIG_MODELS) return c->models != NULL;
+    if (k->type == CPL_CONFIG_INSTANCES) return c->instances != NULL;
     return k->type != CPL_CONFIG_CHOICE || *c->values[key].text;
 }
 
@@ -102,7 +128,7 @@ static const char *type_name(const cpl_config_key *k)
         [CPL_CONFIG_INT_LIST] = "list of whole numbers",
         [CPL_CONFIG_SWEEP] = "map of keys to lists",
         [CPL_CONFIG_MODELS] = "list of maps",
-        [CPL_CONFIG_INSTANCES] = "list",
+        [CPL_CONFIG_INSTANCES] = "list of maps",
     };
     return names[k->type];
 }

@@ -7,7 +7,7 @@
 #include "serve/config.h"
 #include "serve/config_keys.h"
 
-enum { CPL_CONFIG_KEYS_MAX = 128, CPL_CONFIG_LIST_MAX = 256, CPL_CONFIG_SWEEP_MAX = 16 };
+enum { CPL_CONFIG_KEYS_MAX = 128, CPL_CONFIG_LIST_MAX = 256, CPL_CONFIG_SWEEP_MAX = 16, CPL_CONFIG_ENTRIES_MAX = 16 };
 
 /* Where a value stands. file NULL: a flag, whose name is `origin`. */
 typedef struct cpl_config_where {
@@ -34,13 +34,27 @@ typedef struct cpl_config_swept {
     size_t count;
 } cpl_config_swept;
 
+/* An entry of `models` or `model_pool.instances`: what it says of the section `model`. */
+typedef struct cpl_config_entry {
+    uint64_t given[CPL_CONFIG_KEYS_MAX / 64];
+    cpl_config_value values[CPL_CONFIG_KEYS_MAX]; /* of the keys given */
+} cpl_config_entry;
+
 struct cpl_config {
-    cpl_arena arena; /* every text in here */
+    cpl_arena arena; /* every text in here; of a view (cpl_config_model) none: its texts are the whole one's */
     const char *path;
     cpl_config_value values[CPL_CONFIG_KEYS_MAX];
     cpl_config_swept swept[CPL_CONFIG_SWEEP_MAX];
     size_t swept_count;
+    cpl_config_entry *models, *instances; /* as many as their keys count; `models` NULL when it has one entry, which is
+                                             then the section `model` itself */
 };
+
+/* Is the key among those that the entry gives? */
+static inline bool cpl_config_entry_gives(const cpl_config_entry *e, size_t key)
+{
+    return e->given[key / 64] >> (key % 64) & 1;
+}
 
 /* Converts `text` by the key's type and range and stores it. */
 cpl_status cpl_config_store(cpl_config *c, int key, const char *text, size_t n, const cpl_config_where *where,

@@ -176,21 +176,55 @@ static cpl_status read_sweep(reader *r, struct fy_node *node, const cpl_config_w
 
 static cpl_status read_mapping(reader *r, struct fy_node *node, const char *prefix);
 
+/* What an entry says is read into the section `model`, kept, and the section put back as it was. */
+static cpl_status read_entry(reader *r, struct fy_node *node, const char *list, cpl_config_entry *out)
+{
+    cpl_config *c = r->config;
+    cpl_config_where where = where_of(r, node, NULL);
+    if (is_null(node)) return CPL_OK;
+    if (!fy_node_is_mapping(node))
+        return cpl_config_fail(r->err, CPL_INVALID, &where, list, "an entry of '%s' takes the keys of `model`", list);
+    reader inner = {.config = c, .file = r->file, .err = r->err};
+    cpl_config_value *kept = CPL_ARENA_NEW(&c->arena, cpl_config_value, CPL_CONFIG_KEYS_MAX);
+    if (!kept) return cpl_fail_memory(r->err, sizeof c->values);
+    memcpy(kept, c->values, sizeof c->values);
+    cpl_status st = read_mapping(&inner, node, "model");
+    memcpy(out->given, inner.seen, sizeof out->given);
+    memcpy(out->values, c->values, sizeof out->values);
+    memcpy(c->values, kept, sizeof c->values);
+    return st;
+}
+
 static cpl_status read_list_of_maps(reader *r, int key, struct fy_node *node, const cpl_config_where *where)
 {
     const cpl_config_key *k = &cpl_config_keys[key];
+    cpl_config *c = r->config;
     if (!fy_node_is_sequence(node))
         return cpl_config_fail(r->err, CPL_INVALID, where, k->name, "'%s' takes a list", k->name);
     int count = fy_node_sequence_item_count(node);
-    r->config->values[key] = (cpl_config_value){.count = (size_t)(count > 0 ? count : 0), .where = *where};
+    size_t n = count > 0 ? (size_t)count : 0;
+    if (n > CPL_CONFIG_ENTRIES_MAX)
+        return cpl_config_fail(r->err, CPL_INVALID, where, k->name, "'%s' has more than %d entries", k->name,
+                               CPL_CONFIG_ENTRIES_MAX);
+    cpl_config_entry **entries = k->type == CPL_CONFIG_MODELS ? &c->models : &c->instances;
+    c->values[key] = (cpl_config_value){.count = n, .where = *where};
     char origin[512];
     snprintf(origin, sizeof origin, "%s:%d", where->file ? where->file : "--set", where->line);
-    r->config->values[key].origin =
-        where->file ? cpl_arena_copy(&r->config->arena, origin, strlen(origin)) : where->origin;
-    if (k->type != CPL_CONFIG_MODELS || count != 1) return CPL_OK;
-    struct fy_node *entry = fy_node_sequence_get_by_index(node, 0);
-    if (entry && fy_node_is_mapping(entry)) return read_mapping(r, entry, "model");
-    return cpl_config_fail(r->err, CPL_INVALID, where, k->name, "an entry of '%s' takes the keys of `model`", k->name);
+    c->values[key].origin = where->file ? cpl_arena_copy(&c->arena, origin, strlen(origin)) : where->origin;
+    *entries = NULL;
+    if (k->type == CPL_CONFIG_MODELS && n == 1) {
+        struct fy_node *only = fy_node_sequence_get_by_index(node, 0);
+        if (only && fy_node_is_mapping(only)) return read_mapping(r, only, "model");
+        return cpl_config_fail(r->err, CPL_INVALID, where, k->name, "an entry of '%s' takes the keys of `model`",
+                               k->name);
+    }
+    if (!n) return CPL_OK;
+    *entries = CPL_ARENA_NEW(&c->arena, cpl_config_entry, n);
+    if (!*entries) return cpl_fail_memory(r->err, n * sizeof **entries);
+    cpl_status st = CPL_OK;
+    for (size_t i = 0; i < n && !st; i++)
+        st = read_entry(r, fy_node_sequence_get_by_index(node, (int)i), k->name, &(*entries)[i]);
+    return st;
 }
 
 static cpl_status read_value(reader *r, int key, struct fy_node *value, struct fy_node *name_node)
@@ -205,7 +239,10 @@ static cpl_status read_value(reader *r, int key, struct fy_node *value, struct f
     if (value && fy_node_is_alias(value)) return plain_only(r, value, k->name);
     if (is_null(value)) {
         if (k->type == CPL_CONFIG_SWEEP) r->config->swept_count = 0;
-        if (k->type > CPL_CONFIG_INT_LIST) return CPL_OK;
+        if (k->type > CPL_CONFIG_INT_LIST) {
+            r->config->values[key] = (cpl_config_value){0};
+            return CPL_OK;
+        }
         if (k->type == CPL_CONFIG_TEXT_LIST) return cpl_config_store_list(r->config, key, NULL, 0, &where, r->err);
         if (k->type == CPL_CONFIG_INT_LIST)
             return cpl_config_store_list(r->config, key, &k->fallback, 1, &where, r->err);

@@ -10,15 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/precision.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "model/locate.h"
+#include "serve/models.h"
 #include "wire/wire.h"
-
-enum { SETTINGS_MAX = 32, DIR_CAP = 1024 };
 
 struct cpl_service {
     cpl_engine *engine;
@@ -26,15 +23,7 @@ struct cpl_service {
     cpl_server *server;
     const cpl_log *log;
     uint32_t drain_ms;
-    char dir[DIR_CAP];
 };
-
-static const char *last_part(const char *name)
-{
-    size_t n = strlen(name);
-    while (n > 0 && name[n - 1] != '/') n--;
-    return name[n] ? name + n : name;
-}
 
 /* ---- engine ---- */
 
@@ -56,41 +45,23 @@ static void choose_policy(cpl_batch_policy *p, const cpl_config *c, const char *
     p->timeout_ns = (uint64_t)(cpl_config_float(c, "batching.timeout_ms") * 1e6);
 }
 
-/* Points into `bytes`, which holds n terminated texts. */
-static cpl_status split_settings(const char **out, const cpl_buf *bytes, size_t n, cpl_error *err)
-{
-    if (n >= SETTINGS_MAX) return cpl_fail(err, CPL_INVALID, "more than %d settings for one backend", SETTINGS_MAX - 1);
-    const char *at = bytes->data;
-    for (size_t i = 0; i < n; i++, at += strlen(at) + 1) out[i] = at;
-    out[n] = NULL;
-    return CPL_OK;
-}
-
 static cpl_status open_engine(cpl_service *s, const cpl_config *c, bool allow_seeded, cpl_error *err)
 {
-    const char *precision, *policy, *settings[SETTINGS_MAX], *name = cpl_config_text(c, "model.name");
-    cpl_engine_model_options model = {.name = last_part(name), .dir = s->dir, .settings = settings};
-    cpl_buf settings_text = {0};
-    bool seeded = false, pool = cpl_config_bool(c, "tokenizer_pool.enabled");
-    size_t n = cpl_config_backend_settings(c, &settings_text);
-    cpl_status st = cpl_buf_status(&settings_text, err);
-    if (!st) st = split_settings(settings, &settings_text, n, err);
-    if (!st) st = cpl_config_precision(c, &precision, err);
-    if (!st) st = cpl_precision_parse(&model.precision, precision, err);
-    if (!st) st = cpl_config_policy(c, &policy, err);
-    if (!st) st = cpl_model_locate(s->dir, sizeof s->dir, name, allow_seeded, &seeded, err);
+    const char *policy;
+    size_t n = cpl_config_model_count(c), ready = 0;
+    bool pool = cpl_config_bool(c, "tokenizer_pool.enabled");
+    cpl_serve_model *models = calloc(n, sizeof *models);
+    cpl_engine_model_options *list = calloc(n, sizeof *list);
+    cpl_status st = models && list ? cpl_config_policy(c, &policy, err) : cpl_fail_memory(err, n * sizeof *models);
+    while (!st && ready < n) {
+        st = cpl_serve_model_init(&models[ready], c, ready, allow_seeded, s->log, err);
+        list[ready] = models[ready].options;
+        ready++;
+    }
     if (!st) {
-        if (seeded)
-            cpl_log_write(s->log, CPL_LOG_WARN,
-                          "model '%s' is not here: the seeded cross-encoder '%s' stands in for it; its speed is real, "
-                          "its scores mean nothing",
-                          name, s->dir);
-        model.backend = cpl_config_text(c, "model.backend");
-        model.fallback = !strcmp(cpl_config_text(c, "model.on_unsupported"), "fallback");
-        model.max_length = (uint32_t)cpl_config_int(c, "model.max_length");
         cpl_engine_options options = {
-            .models = &model,
-            .model_count = 1,
+            .models = list,
+            .model_count = (uint32_t)n,
             .workers = (uint32_t)cpl_config_int(c, "workers"),
             .pin_workers = cpl_config_bool(c, "pin_workers"),
             .tokenizer_threads = pool ? (uint32_t)cpl_config_int(c, "tokenizer_pool.num_workers") : 0,
@@ -100,48 +71,27 @@ static cpl_status open_engine(cpl_service *s, const cpl_config *c, bool allow_se
         choose_policy(&options.policy, c, policy);
         st = cpl_engine_open(&s->engine, &options, err);
     }
-    cpl_buf_deinit(&settings_text);
+    while (ready) cpl_serve_model_deinit(&models[--ready]);
+    free(models);
+    free(list);
     return st;
 }
 
 /* ---- dialects ---- */
 
-/* model.score_label as a number; -1 when it isn't set. */
-static cpl_status find_label(int32_t *out, const char *said, const cpl_model *m, cpl_error *err)
-{
-    char *end;
-    *out = -1;
-    if (!*said) return CPL_OK;
-    long number = strtol(said, &end, 10);
-    if (*end == 0 && number >= 0 && number < (long)m->arch.labels) *out = (int32_t)number;
-    for (uint32_t i = 0; i < m->arch.labels && *out < 0; i++)
-        if (m->labels && m->labels[i] && !strcmp(m->labels[i], said)) *out = (int32_t)i;
-    if (*out >= 0) return CPL_OK;
-    if (!m->arch.labels)
-        return cpl_fail(err, CPL_INVALID,
-                        "'model.score_label' is '%s' but '%s' is an embedder, which has no labels: remove it", said,
-                        m->dir);
-    return cpl_fail(err, CPL_INVALID, "'model.score_label' is '%s', which is no label of '%s': give 0 to %u or a name",
-                    said, m->dir, m->arch.labels - 1);
-}
-
 static cpl_status open_wire(cpl_service *s, const cpl_config *c, uint32_t net_threads, cpl_error *err)
 {
     cpl_buf text = {0};
-    int32_t label = -1;
     cpl_config_print(c, &text);
     cpl_wire_options options = {
         .engine = s->engine,
         .limits = {.pairs_max = (uint32_t)cpl_config_int(c, "server.limits.max_pairs"),
                    .text_bytes_max = (uint32_t)cpl_config_int(c, "server.limits.max_text_bytes")},
-        .score_labels = &label,
         .config = text.data,
         .net_threads = net_threads,
         .log = s->log,
     };
     cpl_status st = cpl_buf_status(&text, err);
-    if (!st)
-        st = find_label(&label, cpl_config_text(c, "model.score_label"), cpl_engine_model_at(s->engine, 0)->model, err);
     if (!st) st = cpl_wire_open(&s->wire, &options, err);
     cpl_buf_deinit(&text);
     return st;

@@ -138,7 +138,7 @@ cpl_status cpl_wire_choose_label(cpl_task_spec *spec, const cpl_wire *w, cpl_err
     const cpl_engine_model *m = cpl_engine_model_at(w->options.engine, spec->model);
     spec->label = 0;
     if (m->model->task != CPL_TASK_CROSS_ENCODER || m->model->arch.labels == 1) return CPL_OK;
-    spec->label = w->score_labels[spec->model];
+    spec->label = m->score_label;
     if (spec->label >= 0) return CPL_OK;
     return cpl_fail(err, CPL_PRECONDITION,
                     "model '%s' has %u labels and none is chosen to be the score: set model.score_label", m->name,

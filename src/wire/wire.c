@@ -58,19 +58,14 @@ static void fill_methods(cpl_wire *w)
 cpl_status cpl_wire_open(cpl_wire **out, const cpl_wire_options *options, cpl_error *err)
 {
     *out = NULL;
-    uint32_t models = cpl_engine_model_count(options->engine);
     cpl_wire *w = calloc(1, sizeof *w);
-    int32_t *labels = malloc(models * sizeof *labels);
     char *config = strdup(options->config ? options->config : "");
-    if (!w || !labels || !config) {
+    if (!w || !config) {
         free(w);
-        free(labels);
         free(config);
         return cpl_fail_memory(err, sizeof *w);
     }
-    for (uint32_t i = 0; i < models; i++) labels[i] = options->score_labels ? options->score_labels[i] : -1;
     w->options = *options;
-    w->score_labels = labels;
     w->options.config = w->config = config;
     w->descriptors = cpl_descriptors_own();
     pthread_mutex_init(&w->lock, NULL);
@@ -84,7 +79,6 @@ void cpl_wire_close(cpl_wire *w)
     if (!w) return;
     CPL_ASSERT(!w->loops);
     pthread_mutex_destroy(&w->lock);
-    free(w->score_labels);
     free(w->config);
     free(w);
 }

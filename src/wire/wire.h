@@ -18,9 +18,8 @@ typedef struct cpl_wire cpl_wire;
 typedef struct cpl_wire_options {
     cpl_engine *engine; /* borrowed for the wire's life */
     cpl_infer_limits limits;
-    const int32_t *score_labels; /* one a model: which label is the score, -1 not said; copied; NULL: none said */
-    const char *config;          /* effective configuration as YAML, for Stats; copied */
-    uint32_t net_threads;        /* for Stats */
+    const char *config;   /* effective configuration as YAML, for Stats; copied */
+    uint32_t net_threads; /* for Stats */
     const cpl_log *log;
 } cpl_wire_options;
 

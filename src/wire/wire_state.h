@@ -19,7 +19,6 @@ enum { CPL_WIRE_METHODS = 15 };
 
 struct cpl_wire {
     cpl_wire_options options;
-    int32_t *score_labels;
     char *config;
     cpl_descriptors descriptors;
     cpl_method methods[CPL_WIRE_METHODS];

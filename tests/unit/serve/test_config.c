@@ -179,7 +179,11 @@ static void test_what_is_not_there_is_refused(void **state)
     expect_error("server: {tls: {key: k.pem}}\n", "'server.tls.key' is not supported in this version", 1, 0);
     expect_error("model_pool: {instances: [{device: mps}]}\n", "'model_pool.instances' is not supported", 1, 0);
     expect_error("model_pool: {routing_strategy: random}\n", "not supported in this version", 1, 0);
-    expect_error("models: [{name: a}, {name: b}]\n", "'models' with 2 entries is not supported", 1, 0);
+    expect_error("models: [{name: a}, {precision: int8}]\n", "entry 2 of 'models' has no name", 1, 0);
+    expect_error("models: [{name: a}, {name: x/a}]\n", "two entries of 'models' are called 'a'", 1, 0);
+    expect_error("models: [{name: a}, {name: b, precison: int8}]\n", "did you mean 'model.precision'", 1, 0);
+    expect_error("models:\n- {name: a}\n- {name: b, quantized: true, precision: fp16}\n", "'model.precision'", 0, 0);
+    expect_error("models:\n- {name: a}\n- 3\n", "takes the keys of `model`", 3, 0);
     expect_error("experiment: {mode: tokenize}\n", "'experiment.mode: tokenize' is not supported in this version", 1,
                  0);
     expect_error("experiment: {scenario: offline}\n", "not supported in this version: use closed", 1, 0);
@@ -305,6 +309,70 @@ static void test_layers(void **state)
     assert_int_equal(cpl_config_load(&c, gone, false, NULL, &err), CPL_NOT_FOUND);
 }
 
+/* Each model is the section `model` with what its entry says on top, whatever said it and when. */
+static void test_several_models(void **state)
+{
+    (void)state;
+    cpl_config *c, *m, *again;
+    cpl_error err = {0};
+    const char *path = write_file("two.yaml", "models:\n- {name: org/small, precision: int8, fake: {fixed_us: 3}}\n"
+                                              "- name: fast\n  path: 'some dir/x'\n  max_length: 64\n"
+                                              "- {name: third, fake.fixed_us: 4, precision: null}\n"
+                                              "model: {backend: fake, max_length: 32}\n");
+    const char *const sets[] = {"model.precision=bf16", NULL};
+    static const struct {
+        const char *name, *place, *precision;
+        int64_t max_length, fixed_us;
+    } wanted[] = {{"small", "org/small", "int8", 32, 3},
+                  {"fast", "some dir/x", "bf16", 64, 0},
+                  {"third", "third", "fp32", 32, 4}};
+    if (cpl_config_load(&c, path, false, sets, &err)) fail_msg("%s", err.what);
+    if (cpl_config_check(c, &err)) fail_msg("%s", err.what);
+    cpl_buf text = {0};
+    cpl_config_print(c, &text);
+    again = load_good(text.data);
+    for (int round = 0; round < 2; round++) {
+        const cpl_config *whole = round ? again : c;
+        assert_int_equal(cpl_config_model_count(whole), 3);
+        for (size_t i = 0; i < 3; i++) {
+            const char *precision;
+            assert_int_equal(cpl_config_model(&m, whole, i, &err), CPL_OK);
+            assert_string_equal(cpl_config_model_name(m), wanted[i].name);
+            assert_string_equal(cpl_config_model_place(m), wanted[i].place);
+            assert_string_equal(cpl_config_text(m, "model.backend"), "fake");
+            assert_int_equal(cpl_config_int(m, "model.max_length"), wanted[i].max_length);
+            assert_int_equal(cpl_config_int(m, "model.fake.fixed_us"), wanted[i].fixed_us);
+            assert_int_equal(cpl_config_precision(m, &precision, &err), CPL_OK);
+            /* "null" says: as if never given; printed, it is left out, and the section's word holds again */
+            if (i < 2 || !round) assert_string_equal(precision, wanted[i].precision);
+            cpl_config_close(m);
+        }
+    }
+    cpl_buf_deinit(&text);
+    cpl_config_close(again);
+    const char *name = "else";
+    assert_int_equal(cpl_config_override(c, "model.name", &name, 1, "--model", &err), CPL_OK);
+    assert_int_equal(cpl_config_check(c, &err), CPL_INVALID);
+    assert_non_null(strstr(err.what, "--model names one model, but 'models'"));
+    cpl_config_close(c);
+    /* One entry, or none, is the section itself; what a file lists replaces what it inherits. */
+    write_file("base_config.yaml", "models: [{name: a}, {name: b}]\n");
+    const char *const more[] = {NULL, "models: []\n", "models: [{name: z}]\n", "models: [{name: c}, {name: d}]\n"};
+    static const size_t counts[] = {2, 1, 1, 2};
+    for (int i = 0; i < 4; i++) {
+        path = write_file("more.yaml", more[i] ? more[i] : "");
+        if (cpl_config_load(&c, path, true, NULL, &err)) fail_msg("%s", err.what);
+        assert_int_equal(cpl_config_model_count(c), counts[i]);
+        assert_int_equal(cpl_config_model(&m, c, 0, &err), CPL_OK);
+        assert_string_equal(cpl_config_model_name(m), i == 0 ? "a" : i == 1 ? "all-MiniLM-L6-v2" : i == 2 ? "z" : "c");
+        cpl_config_close(m);
+        cpl_config_close(c);
+    }
+    cpl_config *none = load_good("models: null\n");
+    assert_int_equal(cpl_config_model_count(none), 1);
+    cpl_config_close(none);
+}
+
 static void test_wrong_sets(void **state)
 {
     (void)state;
@@ -365,8 +433,9 @@ static void test_every_key_is_used(void **state)
 {
     (void)state;
     if (access("src/serve/config_keys.c", R_OK)) skip();
-    FILE *p = popen(
-        "cat src/serve/[!c]*.c src/serve/c*check.c src/wire/*.c src/lab/*.c src/cli/*.c src/lib/*.c 2>/dev/null", "r");
+    FILE *p = popen("cat src/serve/[!c]*.c src/serve/c*check.c src/serve/c*models.c src/wire/*.c src/lab/*.c "
+                    "src/cli/*.c src/lib/*.c 2>/dev/null",
+                    "r");
     assert_non_null(p);
     cpl_buf all = {0};
     char chunk[4096];
@@ -401,6 +470,7 @@ int main(void)
         cmocka_unit_test(test_policy),
         cmocka_unit_test(test_backend_settings),
         cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_several_models),
         cmocka_unit_test(test_wrong_sets),
         cmocka_unit_test(test_print_loads_back),
         cmocka_unit_test(test_every_key_is_used),

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A real server with several models: routed by name in every dialect. Nothing here asserts a time."""
+
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import Client, Server, code_and_details, golden, grpc, model, request
+from test_http import Http
+
+Code = grpc.StatusCode
+
+
+def entries(*lines):
+    return "models=[" + ", ".join("{" + line + "}" for line in lines) + "]"
+
+
+TWO = entries(f"name: ce, path: {model('cross-encoder')}", f"name: org/emb, path: {model('embedder-mean')}")
+
+
+class SeveralModels(unittest.TestCase):
+    def test_requests_go_to_the_model_they_name(self):
+        pairs = [(c["query"], c["document"]) for c in golden("cross-encoder")]
+        alone = {}
+        for name, folder in (("ce", "cross-encoder"), ("org/emb", "embedder-mean")):
+            with Server("--model", model(folder)) as server, Client(server.address) as client:
+                alone[name] = list(client.score(pairs).scores)
+        self.assertNotEqual(alone["ce"], alone["org/emb"])
+        with Server("--set", TWO) as server, Client(server.address) as client, Http(server.address) as web:
+            for name, scores in alone.items():
+                self.assertEqual(list(client.score(pairs, metadata=[("model", name)]).scores), scores)
+                status, _, ranks = web.post("/rerank", {"model": name, "query": pairs[0][0], "texts": [pairs[0][1]]})
+                self.assertEqual(status, 200)
+                self.assertAlmostEqual(ranks[0]["score"], scores[0], delta=1e-6)
+            status, _, vectors = web.post("/embed", {"model": "org/emb", "inputs": "one"})
+            self.assertEqual(status, 200)
+            self.assertEqual([m["name"] for m in web.ask("GET", "/info")[2]["models"]], ["ce", "org/emb"])
+            self.assertEqual([m.name for m in client.stats().models], ["ce", "org/emb"])
+
+    def test_an_unknown_or_missing_name_is_not_found_and_says_what_is_served(self):
+        with Server("--set", TWO) as server, Client(server.address) as client, Http(server.address) as web:
+            for metadata, part in (([("model", "nobody")], "'nobody' is not served here: 'ce' and 'org/emb' are"),
+                                   ([], "request names no model, and several are served: 'ce' and 'org/emb'")):
+                code, details = code_and_details(client.infer, request([("a", "b")]), metadata=metadata, timeout=60)
+                self.assertEqual(code, Code.NOT_FOUND)
+                self.assertIn(part, details)
+                body = {"query": "a", "texts": ["b"], **{k: v for k, v in metadata}}
+                status, _, error = web.post("/rerank", body)
+                self.assertEqual((status, error["error_type"]), (404, "NotFound"))
+                self.assertIn(part, error["error"])
+            # The only model takes whatever name a client of that dialect must send.
+        with Server("--model", model("cross-encoder")) as server, Http(server.address) as web:
+            status, _, _ = web.post("/rerank", {"model": "whatever", "query": "a", "texts": ["b"]})
+            self.assertEqual(status, 200)
+
+
+if __name__ == "__main__":
+    unittest.main()
