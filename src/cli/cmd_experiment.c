@@ -58,6 +58,20 @@ static void on_finished(void *user, const cpl_lab_result *r)
     fflush(stdout);
 }
 
+static void on_kept(void *user, const char *name, const char *date)
+{
+    run_state *s = user;
+    if (!s->json)
+        printf("%s: kept: measured %s by this program with this configuration (--force measures it again)\n", name,
+               date);
+    fflush(stdout);
+}
+
+static bool is_all(const cpl_args *args)
+{
+    return cpl_args_positional_count(args) == 1 && !strcmp(cpl_args_positional(args, 0), "all");
+}
+
 /* The files named, or those of the folder for "all". *listed is what must be released. */
 static cpl_status take_files(const cpl_args *args, const char *const **files, char ***listed, const char **room,
                              size_t cap, cpl_error *err)
@@ -65,7 +79,7 @@ static cpl_status take_files(const cpl_args *args, const char *const **files, ch
     size_t n = cpl_args_positional_count(args);
     *listed = NULL;
     if (!n) return cpl_fail(err, CPL_INVALID, "no experiment was given: name files, or 'all'");
-    if (n == 1 && !strcmp(cpl_args_positional(args, 0), "all")) {
+    if (is_all(args)) {
         cpl_status st = cpl_lab_files_list(listed, FOLDER, err);
         *files = (const char *const *)*listed;
         return st;
@@ -91,8 +105,10 @@ static int run(const cpl_args *args)
                          .output_dir = cpl_args_text(args, "output"),
                          .target = cpl_args_text(args, "target"),
                          .quick = cpl_args_switch(args, "quick"),
+                         .resume = is_all(args) && !cpl_args_switch(args, "force"),
                          .progress = isatty(2) ? on_progress : NULL,
                          .finished = on_finished,
+                         .kept = on_kept,
                          .user = &s,
                          .log = cpl_cli_log(&storage, NULL)};
     cpl_status st = take_files(args, &o.files, &listed, room, FILES_MAX, &err);
@@ -109,6 +125,7 @@ static int run(const cpl_args *args)
 static const cpl_flag run_flags[] = {
     {"target", CPL_FLAG_TEXT, "HOST:PORT", NULL, "drive the server that is up there instead of starting one"},
     {"quick", CPL_FLAG_SWITCH, NULL, NULL, "a few requests a row, one round: to see that it works; results say so"},
+    {"force", CPL_FLAG_SWITCH, NULL, NULL, "with 'all': measure again what a result of this program already says"},
     {"output", CPL_FLAG_TEXT, "DIR", "docs/experiments", "folder for NAME.json and NAME.md"},
     {"set", CPL_FLAG_LIST, "KEY=VALUE", NULL, "override any key of the files; results say so; repeatable"},
     {"json", CPL_FLAG_SWITCH, NULL, NULL, "print one JSON document"},
@@ -126,6 +143,9 @@ const cpl_command cpl_command_experiment_run = {
         "isn't here says so in its result and the others go on; --set model.backend=native runs it anyway. "
         "Experiments side by side whose names start with the same number and that repeat their rounds take them in "
         "turn, so that they can be compared. `couplet report` then writes the pages over all of them.\n\n"
+        "'all' runs everything in the folder experiments and goes on where it stopped: what the same program (its "
+        "digest), configuration and machine have measured already is kept; --force measures it again. What this "
+        "machine can't run gets a result that says why.\n\n"
         "With --target nothing is started: the server that is up is driven as it is, and a file that sweeps server "
         "settings is refused. Exit status 1 when an experiment failed.",
     .run = run,

@@ -12,6 +12,7 @@
 #include "backend/precision.h"
 #include "backend/registry.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/thread.h"
 
 #ifndef COUPLET_BUILD_FLAGS
@@ -77,15 +78,32 @@ static void capture_machine(cpl_lab_result *r)
         if (!strcmp(r->probes[i].backend, "native") && r->isa) m->isa = r->isa;
 }
 
-/* The commit of the working tree the program runs in, with "-dirty" where files differ from it. */
+/* FNV-1a of this executable: tells two builds of one commit apart, and knows a program again after a commit that only
+ * changed documents. */
+static const char *program_digest(cpl_lab_result *r)
+{
+    cpl_map m;
+    cpl_error e;
+    uint64_t h = 0xcbf29ce484222325u;
+    if (cpl_file_map(&m, "/proc/self/exe", &e)) return UNREADABLE;
+    for (size_t i = 0; i < m.size; i++) h = (h ^ m.data[i]) * 0x100000001b3u;
+    cpl_file_unmap(&m);
+    return cpl_lab_text(r, "%016llx", (unsigned long long)h);
+}
+
+/* The commit of the working tree the program runs in, with "-dirty" where files differ from it; the pages that a run
+ * itself writes don't count. */
 static void capture_build(cpl_lab_result *r)
 {
-    r->build = (cpl_lab_build){COUPLET_VERSION, COMPILER, COUPLET_BUILD_FLAGS, "unknown"};
-    FILE *git = popen("git describe --always --dirty --abbrev=12 2>/dev/null", "re");
-    char line[128] = "";
+    r->build = (cpl_lab_build){COUPLET_VERSION, COMPILER, COUPLET_BUILD_FLAGS, "unknown", program_digest(r)};
+    FILE *git = popen("git rev-parse --short=12 HEAD 2>/dev/null && { git diff --quiet HEAD -- . ':!docs/experiments' "
+                      "':!experiments/README.md' 2>/dev/null || echo -dirty; }",
+                      "re");
+    char line[128] = "", dirty[16] = "";
     if (git && fgets(line, sizeof line, git)) chop(line);
+    if (git && fgets(dirty, sizeof dirty, git)) chop(dirty);
     if (git) pclose(git);
-    if (*line) r->build.commit = cpl_lab_text(r, "%s", line);
+    if (*line) r->build.commit = cpl_lab_text(r, "%s%s", line, dirty);
 }
 
 static void capture_probe(cpl_lab_result *r, cpl_lab_probe *p, const char *name, const cpl_host *host)
@@ -128,15 +146,19 @@ cpl_status cpl_lab_capture(cpl_lab_result *r, cpl_error *err)
     return CPL_OK;
 }
 
-cpl_status cpl_lab_backend_check(const char *name, cpl_error *err)
+cpl_status cpl_lab_backend_check(const char *name, const char *precision, cpl_error *err)
 {
     cpl_host host;
     cpl_backend_ref ref;
     cpl_caps caps = {0};
+    cpl_precision asked, effective;
+    char reason[128];
     cpl_host_init(&host, NULL);
     cpl_status st = cpl_backend_find(&ref, name, NULL, &host, err);
     if (st) return st;
     st = ref.backend->probe(&caps, &host, err);
+    if (!st && *precision && !cpl_precision_parse(&asked, precision, NULL))
+        st = cpl_precision_resolve(&effective, reason, sizeof reason, asked, 0, name, &caps, err);
     cpl_backend_release(&ref);
     return st;
 }

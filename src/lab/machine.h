@@ -8,7 +8,9 @@
 /* Fills r->machine, r->build and r->probes. Unknown things read "not readable". */
 cpl_status cpl_lab_capture(cpl_lab_result *r, cpl_error *err);
 
-/* CPL_OK when backend `name` is here and runs; else the reason. */
-cpl_status cpl_lab_backend_check(const char *name, cpl_error *err);
+/* CPL_OK when backend `name` is here and runs, in `precision` if that is one ("auto" and "" always do); else the
+ * reason.
+ */
+cpl_status cpl_lab_backend_check(const char *name, const char *precision, cpl_error *err);
 
 #endif

@@ -106,6 +106,34 @@ static void cut_to_quick(cpl_lab_plan *p)
     p->rounds = 1;
 }
 
+/* First, middle and last of a list. */
+static void thin(void *list, size_t size, size_t *count)
+{
+    char *at = list;
+    const size_t n = *count;
+    if (n <= CPL_LAB_QUICK_LIST) return;
+    memmove(at + size, at + n / 2 * size, size);
+    memmove(at + 2 * size, at + (n - 1) * size, size);
+    *count = CPL_LAB_QUICK_LIST;
+}
+
+/* Few rows, and none with so much in flight that filling and draining it takes longer than the row. */
+static void cut_lists_to_quick(cpl_lab_plan *p)
+{
+    thin(p->servers, sizeof *p->servers, &p->server_count);
+    thin(p->batches, sizeof *p->batches, &p->batch_count);
+    thin(p->levels, sizeof *p->levels, &p->level_count);
+    while (!p->scenario->open &&
+           (uint64_t)p->batches[p->batch_count - 1] * p->levels[p->level_count - 1] > CPL_LAB_QUICK_PAIRS) {
+        if (p->level_count > 1)
+            p->level_count--;
+        else if (p->batch_count > 1)
+            p->batch_count--;
+        else
+            return;
+    }
+}
+
 cpl_status cpl_lab_plan_open(cpl_lab_plan **out, const cpl_config *c, const char *file, bool quick, cpl_error *err)
 {
     *out = NULL;
@@ -125,6 +153,7 @@ cpl_status cpl_lab_plan_open(cpl_lab_plan **out, const cpl_config *c, const char
     if (!st) st = copy_list(p, c, "experiment.batch_sizes", &p->batches, &p->batch_count, err);
     if (!st) st = copy_levels(p, c, err);
     if (!st) st = make_servers(p, c, err);
+    if (!st && quick) cut_lists_to_quick(p);
     if (st) {
         cpl_lab_plan_close(p);
         return st;

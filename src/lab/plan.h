@@ -33,8 +33,13 @@ typedef struct cpl_lab_plan {
 } cpl_lab_plan;
 
 /* What --quick leaves of a row: enough to see that it works, not enough to publish. */
-enum { CPL_LAB_QUICK_REQUESTS = 20, CPL_LAB_QUICK_WARMUP = 2 };
-#define CPL_LAB_QUICK_SECONDS 1.5
+enum {
+    CPL_LAB_QUICK_REQUESTS = 20,
+    CPL_LAB_QUICK_WARMUP = 2,
+    CPL_LAB_QUICK_LIST = 3,   /* of swept settings, batch sizes, levels: first, middle, last */
+    CPL_LAB_QUICK_PAIRS = 256 /* in flight in a closed loop, where a row with fewer is left */
+};
+#define CPL_LAB_QUICK_SECONDS 0.6
 
 /* The configuration is needed only here. More than 1,000 rows are CPL_INVALID. */
 cpl_status cpl_lab_plan_open(cpl_lab_plan **out, const cpl_config *c, const char *file, bool quick, cpl_error *err);

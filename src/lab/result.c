@@ -69,6 +69,7 @@ static const cpl_field result_fields[] = {TEXT(R, name),
                                           NUMBER(R, duration_s),
                                           COUNT(R, ready_ms_max),
                                           TEXT(R, config),
+                                          TEXT(R, energy),
                                           {0}};
 #undef R
 
@@ -79,8 +80,19 @@ static const cpl_field machine_fields[] = {
 #undef M
 
 #define B cpl_lab_build
-static const cpl_field build_fields[] = {TEXT(B, version), TEXT(B, commit), TEXT(B, compiler), TEXT(B, flags), {0}};
+static const cpl_field build_fields[] = {TEXT(B, version), TEXT(B, commit),  TEXT(B, compiler),
+                                         TEXT(B, flags),   TEXT(B, program), {0}};
 #undef B
+
+#define Y cpl_lab_quality
+static const cpl_field quality_fields[] = {COUNT(Y, pairs),
+                                           NUMBER(Y, spearman),
+                                           NUMBER(Y, kendall),
+                                           NUMBER(Y, ndcg10),
+                                           NUMBER(Y, cosine_mean),
+                                           NUMBER(Y, max_difference),
+                                           {0}};
+#undef Y
 
 #define P cpl_lab_probe
 static const cpl_field probe_fields[] = {TEXT(P, backend), TRUTH(P, available), TEXT(P, device), TEXT(P, reason), {0}};
@@ -123,6 +135,11 @@ static const cpl_field point_fields[] = {TEXT(Q, server),
                                          NUMBER(Q, pass_tokens_mean),
                                          NUMBER(Q, tokens_per_sequence),
                                          NUMBER(Q, sequences_per_pair),
+                                         COUNT(Q, passes),
+                                         NUMBER(Q, pass_mean_ms),
+                                         NUMBER(Q, pass_padding),
+                                         TRUTH(Q, padding_known),
+                                         TEXT(Q, pass_sequences_counts),
                                          NUMBER(Q, queue_mean_ms),
                                          NUMBER(Q, queue_p95_ms),
                                          NUMBER(Q, compute_mean_ms),
@@ -137,6 +154,8 @@ static const cpl_field point_fields[] = {TEXT(Q, server),
                                          TRUTH(Q, p99_enough),
                                          TEXT(Q, reasons),
                                          TEXT(Q, errors),
+                                         TEXT(Q, not_run),
+                                         NUMBER(Q, watts),
                                          {0}};
 #undef Q
 
@@ -199,6 +218,10 @@ static void write_points(cpl_json_writer *w, const cpl_lab_result *r)
         for (uint64_t k = 0; k < p->rounds && k < CPL_LAB_ROUNDS_MAX; k++)
             cpl_json_double(w, NULL, p->round_throughput[k]);
         cpl_json_close(w, ']');
+        cpl_json_open(w, "round_latency", '[');
+        for (uint64_t k = 0; k < p->rounds && k < CPL_LAB_ROUNDS_MAX; k++)
+            cpl_json_text(w, NULL, p->round_latency[k] ? p->round_latency[k] : "");
+        cpl_json_close(w, ']');
         cpl_json_close(w, '}');
     }
     cpl_json_close(w, ']');
@@ -216,6 +239,9 @@ void cpl_lab_result_write(const cpl_lab_result *r, cpl_buf *out)
     cpl_json_close(&w, '}');
     cpl_json_open(&w, "build", '{');
     cpl_fields_write(&w, build_fields, &r->build);
+    cpl_json_close(&w, '}');
+    cpl_json_open(&w, "quality", '{');
+    cpl_fields_write(&w, quality_fields, &r->quality);
     cpl_json_close(&w, '}');
     write_probes(&w, r);
     write_points(&w, r);
@@ -256,7 +282,13 @@ static cpl_status read_points(cpl_lab_result *r, const char *file, cpl_error *er
         if (p->rounds > CPL_LAB_ROUNDS_MAX || json_array_size(rounds) != p->rounds)
             return cpl_fail_file(err, CPL_CORRUPT, file, "'round_throughput' of row %zu doesn't hold its %llu rounds",
                                  i + 1, (unsigned long long)p->rounds);
-        for (size_t k = 0; k < p->rounds; k++) p->round_throughput[k] = json_number_value(json_array_get(rounds, k));
+        const json_t *latency =
+            json_object_get(o, "round_latency"); /* not in results of before there were comparisons */
+        for (size_t k = 0; k < p->rounds; k++) {
+            const char *text = json_string_value(json_array_get(latency, k));
+            p->round_throughput[k] = json_number_value(json_array_get(rounds, k));
+            p->round_latency[k] = text ? text : "";
+        }
         r->point_count = i + 1;
     }
     return CPL_OK;
@@ -272,6 +304,7 @@ static cpl_status read_root(cpl_lab_result *r, const char *file, cpl_error *err)
     cpl_status st = cpl_fields_read(r, result_fields, r->root, file, err);
     if (!st) st = cpl_fields_read(&r->machine, machine_fields, json_object_get(r->root, "machine"), file, err);
     if (!st) st = cpl_fields_read(&r->build, build_fields, json_object_get(r->root, "build"), file, err);
+    if (!st) st = cpl_fields_read(&r->quality, quality_fields, json_object_get(r->root, "quality"), file, err);
     if (!st) st = read_probes(r, file, err);
     if (!st) st = read_points(r, file, err);
     return st;

@@ -29,13 +29,22 @@ typedef struct cpl_lab_point {
     bool server_known; /* what follows up to rss came from the server */
     double pass_sequences_mean, pass_sequences_p95, pass_tokens_mean, tokens_per_sequence;
     double sequences_per_pair; /* 1 for a cross-encoder, up to 2 for an embedder */
+    uint64_t passes;
+    double pass_mean_ms; /* a worker's time in a pass */
+    double pass_padding; /* of the tokens a backend worked on, the part that was padding */
+    bool padding_known;  /* a packed engine has none and says 0; not known: the backend doesn't tell */
+    const char
+        *pass_sequences_counts; /* sparse.h: passes by their sequences; buckets below 256 are the number itself */
     double queue_mean_ms, queue_p95_ms, compute_mean_ms, tokenize_mean_ms;
     double server_cores, busy_cores, rss_mb;
     double client_cores;
     bool valid, p50_enough, p95_enough, p99_enough;
     const char *reasons; /* why it isn't valid, which percentiles lack samples, what failed; "" */
     const char *errors;  /* "UNAVAILABLE x 3: message"; "" */
+    const char *not_run; /* why this row can't be run here; "" when it was. It has no request then */
+    double watts;        /* over the row, warm-up included; 0: not known */
     double round_throughput[CPL_LAB_ROUNDS_MAX];
+    const char *round_latency[CPL_LAB_ROUNDS_MAX]; /* ns, sparse.h: what percentiles are merged and compared from */
 } cpl_lab_point;
 
 typedef struct cpl_lab_machine {
@@ -46,6 +55,7 @@ typedef struct cpl_lab_machine {
 
 typedef struct cpl_lab_build {
     const char *version, *compiler, *flags, *commit;
+    const char *program; /* digest of the executable: equal ones are the same program */
 } cpl_lab_build;
 
 /* A backend as probed on that machine: a word for each precision, "yes" or why not. */
@@ -54,6 +64,12 @@ typedef struct cpl_lab_probe {
     bool available;
     const char *precisions[CPL_LAB_PRECISIONS_MAX]; /* by cpl_precision; "yes" or the reason */
 } cpl_lab_probe;
+
+/* Accuracy of the precision that ran against fp32 of the same engine, on the experiment's own pairs. */
+typedef struct cpl_lab_quality {
+    uint64_t pairs;                                                /* 0: not measured */
+    double spearman, kendall, ndcg10, cosine_mean, max_difference; /* the last over fp32's standard deviation */
+} cpl_lab_quality;
 
 typedef struct cpl_lab_result {
     const char *name, *file, *description, *phase, *date, *command;
@@ -73,6 +89,8 @@ typedef struct cpl_lab_result {
     uint64_t requests_asked, warmup, ready_ms_max;
     cpl_lab_machine machine;
     cpl_lab_build build;
+    cpl_lab_quality quality;
+    const char *energy; /* what watts were read from, or why they weren't */
     cpl_lab_probe *probes;
     size_t probe_count;
     cpl_lab_point *points;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lab/sparse.h"
 #include "load/verdict.h"
 
 static void add_errors(cpl_lab_row *row, const cpl_load_result *r)
@@ -24,7 +25,16 @@ static void add_errors(cpl_lab_row *row, const cpl_load_result *r)
     }
 }
 
-void cpl_lab_row_add(cpl_lab_row *row, const cpl_load_result *r)
+static const char *histogram_text(const cpl_histogram *h, cpl_lab_result *into)
+{
+    cpl_buf text = {0};
+    cpl_sparse_write(h, &text);
+    const char *kept = text.data && !text.failed ? cpl_lab_text(into, "%s", text.data) : "";
+    cpl_buf_deinit(&text);
+    return kept;
+}
+
+void cpl_lab_row_add(cpl_lab_row *row, const cpl_load_result *r, cpl_lab_result *into)
 {
     const cpl_measure *m = &r->measure;
     cpl_verdict verdict;
@@ -42,7 +52,10 @@ void cpl_lab_row_add(cpl_lab_row *row, const cpl_load_result *r)
     row->within += r->within_slo * (double)(m->requests + m->failed);
     row->window_s = m->window_s;
     row->inside = m->throughput;
-    if (row->rounds < CPL_LAB_ROUNDS_MAX) row->throughput[row->rounds++] = m->pairs_per_s;
+    if (row->rounds < CPL_LAB_ROUNDS_MAX) {
+        row->round_latency[row->rounds] = histogram_text(&m->latency_ns, into);
+        row->throughput[row->rounds++] = m->pairs_per_s;
+    }
     row->asked += r->asked;
     row->requests += m->requests;
     row->failed += m->failed;
@@ -77,15 +90,19 @@ static void finish_throughput(const cpl_lab_row *row, cpl_lab_point *out)
     out->throughput_p95 = cpl_percentile(row->window_rate, row->windows, 0.95);
     out->window_s = row->window_s;
     memcpy(out->round_throughput, row->throughput, sizeof out->round_throughput);
+    memcpy(out->round_latency, row->round_latency, sizeof out->round_latency);
 }
 
-static void finish_server(const cpl_lab_row *row, uint64_t batch, cpl_lab_point *out)
+static void finish_server(const cpl_lab_row *row, uint64_t batch, cpl_lab_point *out, cpl_lab_result *r)
 {
     const cpl_server_totals *s = &row->server;
     out->server_known = s->known;
     if (!s->known) return;
     double seconds = (double)s->monotonic_ns / 1e9;
     out->pass_sequences_mean = s->passes ? (double)s->sequences / (double)s->passes : 0;
+    out->passes = s->passes;
+    out->pass_mean_ms = s->passes ? ms((double)s->busy_ns / (double)s->passes) : 0;
+    out->pass_sequences_counts = histogram_text(&s->pass_sequences, r);
     out->pass_sequences_p95 = (double)cpl_histogram_at(&s->pass_sequences, 0.95);
     out->pass_tokens_mean = s->passes ? (double)s->tokens / (double)s->passes : 0;
     out->tokens_per_sequence = s->sequences ? (double)s->tokens / (double)s->sequences : 0;
@@ -112,7 +129,10 @@ static const char *errors_text(const cpl_lab_row *row, cpl_lab_result *r)
 
 void cpl_lab_row_finish(const cpl_lab_row *row, uint64_t batch, cpl_lab_point *out, cpl_lab_result *r)
 {
+    out->not_run = row->not_run;
+    if (row->not_run) return;
     out->rounds = row->rounds;
+    out->watts = row->energy_seconds > 0 ? row->joules / row->energy_seconds : 0;
     out->connections = row->connections;
     out->asked = row->asked;
     out->requests = row->requests;
@@ -134,7 +154,7 @@ void cpl_lab_row_finish(const cpl_lab_row *row, uint64_t batch, cpl_lab_point *o
     }
     finish_latency(row, out);
     finish_throughput(row, out);
-    finish_server(row, batch, out);
+    finish_server(row, batch, out, r);
     cpl_verdict v = {0};
     cpl_verdict_samples(&v, row->requests);
     out->p50_enough = v.p50;

@@ -24,9 +24,13 @@ typedef struct cpl_lab_row {
     char reasons[400]; /* of the first round that wasn't valid */
     cpl_load_errors errors[CPL_LOAD_ERROR_KINDS];
     uint32_t error_kinds;
+    const char *round_latency[CPL_LAB_ROUNDS_MAX];
+    double joules, energy_seconds; /* seconds 0: not metered */
+    const char *not_run;           /* why its server can't be; NULL when it can */
 } cpl_lab_row;
 
-void cpl_lab_row_add(cpl_lab_row *row, const cpl_load_result *r);
+/* The round's latencies are kept in into's arena as well. */
+void cpl_lab_row_add(cpl_lab_row *row, const cpl_load_result *r, cpl_lab_result *into);
 /* Everything but server, batch and concurrency. Texts go to r's arena. */
 void cpl_lab_row_finish(const cpl_lab_row *row, uint64_t batch, cpl_lab_point *out, cpl_lab_result *r);
 

@@ -17,11 +17,15 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/thread.h"
+#include "lab/accuracy.h"
 #include "lab/child.h"
 #include "lab/describe.h"
+#include "lab/energy.h"
 #include "lab/machine.h"
 #include "lab/page.h"
 #include "lab/plan.h"
+#include "lab/resume.h"
 #include "lab/row.h"
 #include "model/locate.h"
 
@@ -33,6 +37,8 @@ typedef struct lab_job {
     cpl_config *config;
     cpl_lab_plan *plan;
     cpl_pool *pool;
+    cpl_energy *energy; /* of the whole run */
+    const char *pairs;  /* file of texts; NULL: generated */
     cpl_lab_result *result;
     cpl_lab_row *rows; /* server by batch by level */
     bool seeded;       /* the seeded cross-encoder stands in for the model */
@@ -46,7 +52,9 @@ static void give_up(lab_job *job, const char *status, const cpl_error *e)
     job->skip = true;
     job->result->status = status;
     job->result->reason = cpl_lab_text(job->result, "%s", e->what);
-    cpl_log_write(job->options->log, CPL_LOG_WARN, "%s: %s: %s", job->plan->name, status, e->what);
+    /* What can't run here is in the result, which is shown; what failed is also a warning. */
+    cpl_log_write(job->options->log, strcmp(status, "failed") != 0 ? CPL_LOG_INFO : CPL_LOG_WARN, "%s: %s: %s",
+                  job->plan->name, status, e->what);
 }
 
 /* ---- one row ------------------------------------------------------------------------------------------------- */
@@ -97,9 +105,15 @@ static cpl_status run_row(lab_job *job, cpl_lab_row *row, const char *target, ui
     cpl_load_result *r = NULL;
     cpl_status st = cpl_workload_open(&w, job->pool, &cpl_dialect_couplet_grpc, batch,
                                       o.requests + o.warmup + 4 * (uint64_t)level, err);
+    cpl_energy_take(job->energy);
+    const uint64_t start_ns = cpl_clock_ns();
     if (!st) st = cpl_load_run(&r, &o, w, err);
     if (!st) {
-        cpl_lab_row_add(row, r);
+        if (cpl_energy_available(job->energy)) {
+            row->joules += cpl_energy_take(job->energy);
+            row->energy_seconds += (double)(cpl_clock_ns() - start_ns) / 1e9;
+        }
+        cpl_lab_row_add(row, r, job->result);
         cpl_lab_describe_server(job->result, r);
         if (r->gave_up && !r->measure.requests)
             st = cpl_fail(err, CPL_UNAVAILABLE, "no request was answered: %s", r->errors[0].message);
@@ -145,22 +159,58 @@ static cpl_status serve_arguments(const lab_job *job, size_t server, const char 
     return CPL_OK;
 }
 
+static cpl_status find_program(const cpl_lab_options *o, char *program, size_t cap, cpl_error *err)
+{
+    if (o->program) {
+        snprintf(program, cap, "%s", o->program);
+        return CPL_OK;
+    }
+    ssize_t n = readlink("/proc/self/exe", program, cap - 1);
+    if (n < 0) return cpl_fail(err, CPL_IO, "can't tell which file this program is");
+    program[n] = 0;
+    return CPL_OK;
+}
+
+/* A swept setting that this machine has nothing for. */
+static cpl_status check_server(const lab_job *job, size_t server, cpl_error *err)
+{
+    const unsigned long cores = cpl_cpu_count();
+    for (const char *const *s = job->plan->servers[server].sets; *s; s++)
+        if (!strncmp(*s, "workers=", 8) && strtoul(*s + 8, NULL, 10) > cores)
+            return cpl_fail(err, CPL_UNSUPPORTED, "this machine has %lu cores for %s workers", cores, *s + 8);
+    return CPL_OK;
+}
+
+/* A server of several that can't be started takes its rows with it, not the others'. */
+static cpl_status leave_server_out(lab_job *job, size_t server, const cpl_error *why, cpl_error *err)
+{
+    const cpl_lab_plan *plan = job->plan;
+    const size_t rows = plan->batch_count * plan->level_count;
+    bool any = false;
+    for (size_t i = 0; i < rows; i++) job->rows[server * rows + i].not_run = cpl_lab_text(job->result, "%s", why->what);
+    job->rows_done += rows;
+    cpl_log_write(job->options->log, CPL_LOG_WARN, "%s: %s: not run: %s", plan->name, plan->servers[server].label,
+                  why->what);
+    for (size_t i = 0; i < plan->server_count; i++) any |= !job->rows[i * rows].not_run;
+    if (any) return CPL_OK;
+    if (err) *err = *why;
+    return why->status;
+}
+
 static cpl_status run_server(lab_job *job, size_t server, cpl_error *err)
 {
     if (job->options->target) return run_rows(job, server, job->options->target, err);
+    if (job->rows[server * job->plan->batch_count * job->plan->level_count].not_run) return CPL_OK;
     const char *argv[ARGS_MAX];
     char program[1024];
-    ssize_t n = job->options->program ? (ssize_t)strlen(job->options->program) : -1;
-    if (n < 0) n = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (n < 0) return cpl_fail(err, CPL_IO, "can't tell which file this program is");
-    if (job->options->program)
-        snprintf(program, sizeof program, "%s", job->options->program);
-    else
-        program[n] = 0;
+    cpl_error why;
     cpl_child child = {0};
-    cpl_status st = serve_arguments(job, server, program, argv, err);
-    if (!st) st = cpl_child_start(&child, argv, START_TIMEOUT_MS, err);
+    cpl_status st = find_program(job->options, program, sizeof program, err);
+    if (!st) st = serve_arguments(job, server, program, argv, err);
     if (st) return st;
+    st = check_server(job, server, &why);
+    if (!st) st = cpl_child_start(&child, argv, START_TIMEOUT_MS, &why);
+    if (st) return leave_server_out(job, server, &why, err);
     if (child.ready_ms > job->result->ready_ms_max) job->result->ready_ms_max = child.ready_ms;
     st = run_rows(job, server, child.address, err);
     cpl_error stop;
@@ -235,7 +285,8 @@ static cpl_status open_pool(lab_job *job, cpl_error *err)
                                     cpl_config_float(job->config, "experiment.duplicates"), err);
     if (st) return st;
     if (!*path && shape.lengths == CPL_LENGTHS_GIVEN) path = getenv("COUPLET_DATA");
-    st = cpl_pool_open_shaped(&job->pool, path && *path ? path : NULL, &shape, plan->seed,
+    job->pairs = path && *path ? path : NULL;
+    st = cpl_pool_open_shaped(&job->pool, job->pairs, &shape, plan->seed,
                               most > CPL_POOL_PAIRS_MAX ? CPL_POOL_PAIRS_MAX : (size_t)most, err);
     if (!st) job->result->pairs_source = cpl_lab_text(job->result, "%s", cpl_pool_source(job->pool));
     return st;
@@ -245,7 +296,9 @@ static cpl_status open_pool(lab_job *job, cpl_error *err)
 static void job_prepare(lab_job *job)
 {
     cpl_error e;
-    if (!job->options->target && cpl_lab_backend_check(cpl_config_text(job->config, "model.backend"), &e)) {
+    const char *precision = "", *fallback = cpl_config_text(job->config, "model.on_unsupported");
+    if (strcmp(fallback, "fallback") != 0) cpl_config_precision(job->config, &precision, NULL);
+    if (!job->options->target && cpl_lab_backend_check(cpl_config_text(job->config, "model.backend"), precision, &e)) {
         give_up(job, "not run", &e);
         return;
     }
@@ -258,6 +311,22 @@ static void job_prepare(lab_job *job)
     if (open_pool(job, &e)) give_up(job, "failed", &e);
 }
 
+/* Once the rounds are through. A run whose accuracy can't be measured still has its speed. */
+static void measure_accuracy(lab_job *job)
+{
+    uint64_t count = (uint64_t)cpl_config_int(job->config, "experiment.quality_pairs");
+    const char *backend = job->result->backend, *precision = job->result->precision_effective;
+    char program[1024];
+    cpl_error e;
+    if (job->skip || job->options->target || !count || !precision || !*precision) return;
+    if (job->options->quick && count > CPL_LAB_QUICK_REQUESTS) count = CPL_LAB_QUICK_REQUESTS;
+    const cpl_lab_accuracy_options o = {program,    job->model_dir,  backend, precision,
+                                        job->pairs, job->plan->seed, count,   count / 20 + 1};
+    cpl_status st = find_program(job->options, program, sizeof program, &e);
+    if (!st) st = cpl_lab_accuracy(&job->result->quality, &o, &e);
+    if (st) cpl_log_write(job->options->log, CPL_LOG_WARN, "%s: accuracy not measured: %s", job->plan->name, e.what);
+}
+
 static cpl_status make_points(lab_job *job, cpl_error *err)
 {
     const cpl_lab_plan *plan = job->plan;
@@ -266,7 +335,7 @@ static cpl_status make_points(lab_job *job, cpl_error *err)
     r->points = CPL_ARENA_NEW(&r->arena, cpl_lab_point, rows);
     if (!r->points) return cpl_fail_memory(err, rows * sizeof *r->points);
     for (size_t i = 0; i < rows; i++) {
-        if (!job->rows[i].rounds) continue;
+        if (!job->rows[i].rounds && !job->rows[i].not_run) continue;
         cpl_lab_point *p = &r->points[r->point_count++];
         p->server = plan->servers[i / (plan->batch_count * plan->level_count)].label;
         p->batch = plan->batches[i / plan->level_count % plan->batch_count];
@@ -305,6 +374,9 @@ static cpl_status write_result(lab_job *job, const char *dir, cpl_error *err)
 static cpl_status job_finish(lab_job *job, const char *dir, size_t *failed, cpl_error *err)
 {
     if (!job->skip) job->result->status = "ran";
+    measure_accuracy(job);
+    cpl_pool_close(job->pool); /* the next one has its own */
+    job->pool = NULL;
     cpl_status st = make_points(job, err);
     if (!st) st = write_result(job, dir, err);
     if (st) return st;
@@ -338,10 +410,29 @@ static void name_group(lab_job *jobs, size_t n)
     }
 }
 
+/* All that can run here have their result: those of a group are only worth something from the same hour. */
+static bool stands_already(lab_job *jobs, size_t n, const char *dir)
+{
+    char date[32][32];
+    size_t can = 0;
+    if (!jobs[0].options->resume || n > 32) return false;
+    for (size_t i = 0; i < n; i++) {
+        if (jobs[i].skip) continue;
+        if (!cpl_lab_measured_already(jobs[i].result, dir, date[i], sizeof date[i])) return false;
+        can++;
+    }
+    if (!can) return false; /* nothing was measured: what can't run is looked at again */
+    for (size_t i = 0; i < n; i++)
+        if (!jobs[i].skip && jobs[i].options->kept)
+            jobs[i].options->kept(jobs[i].options->user, jobs[i].plan->name, date[i]);
+    return true;
+}
+
 static cpl_status run_group(lab_job *jobs, size_t n, const char *dir, size_t *failed, cpl_error *err)
 {
     name_group(jobs, n);
     for (size_t i = 0; i < n; i++) job_prepare(&jobs[i]);
+    if (stands_already(jobs, n, dir)) return CPL_OK;
     for (uint32_t round = 0; round < jobs[0].plan->rounds; round++)
         for (size_t i = 0; i < n; i++) run_round(&jobs[i]);
     cpl_status st = CPL_OK;
@@ -356,14 +447,22 @@ cpl_status cpl_lab_run(const cpl_lab_options *options, size_t *failed, cpl_error
     *failed = 0;
     while (options->files[n]) n++;
     lab_job *jobs = calloc(n ? n : 1, sizeof *jobs);
+    cpl_energy *energy = NULL;
     if (!jobs) return cpl_fail_memory(err, n * sizeof *jobs);
-    cpl_status st = n ? cpl_file_make_dirs(dir, err) : cpl_fail(err, CPL_INVALID, "no experiment file was given");
-    for (; !st && ready < n; ready++) st = job_init(&jobs[ready], options, options->files[ready], err);
+    cpl_status st = cpl_energy_open(&energy, NULL, NULL, err);
+    if (!st) st = n ? cpl_file_make_dirs(dir, err) : cpl_fail(err, CPL_INVALID, "no experiment file was given");
+    for (; !st && ready < n; ready++) {
+        st = job_init(&jobs[ready], options, options->files[ready], err);
+        if (st) continue;
+        jobs[ready].energy = energy;
+        jobs[ready].result->energy = cpl_energy_source(energy);
+    }
     for (size_t i = 0, k; !st && i < n; i += k) {
         k = group_size(jobs + i, n - i);
         st = run_group(jobs + i, k, dir, failed, err);
     }
     for (size_t i = 0; i < ready; i++) job_deinit(&jobs[i]);
     free(jobs);
+    cpl_energy_close(energy);
     return st;
 }

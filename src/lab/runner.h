@@ -12,10 +12,13 @@ typedef struct cpl_lab_options {
     const char *target;       /* a server that is up already; NULL: one is started for each setting */
     const char *program;      /* couplet itself, which serves; NULL: this executable */
     bool quick;
+    bool resume; /* leave alone what a result in output_dir already says (resume.h) */
     /* Row `row` of `rows` of experiment `name` is at `part` (0..1). May be NULL. */
     void (*progress)(void *user, const char *name, size_t row, size_t rows, double part);
     /* An experiment is through (ran or not) and its files are written. May be NULL. */
     void (*finished)(void *user, const cpl_lab_result *r);
+    /* Nothing was run: the result of `date` stands. May be NULL. */
+    void (*kept)(void *user, const char *name, const char *date);
     void *user;
     const cpl_log *log;
 } cpl_lab_options;

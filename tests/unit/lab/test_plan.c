@@ -59,12 +59,31 @@ static void without_a_sweep_one_server(void **state)
     assert_int_equal(p->requests, 1000);
     assert_int_equal(p->rounds, 3);
     assert_int_equal(p->seed, 9);
-    assert_true(p->duration_s == 0);
+    assert_true(p->duration_s == 15);
     cpl_lab_plan_close(p);
     p = plan(sets, true);
     assert_int_equal(p->requests, CPL_LAB_QUICK_REQUESTS);
     assert_int_equal(p->rounds, 1);
     assert_true(p->duration_s == CPL_LAB_QUICK_SECONDS);
+    cpl_lab_plan_close(p);
+}
+
+/* --quick: first, middle and last of each list, and not more in flight than a quick row can drain. */
+static void quick_has_few_rows(void **state)
+{
+    (void)state;
+    const char *const sets[] = {"experiment.batch_sizes=[8, 16, 32, 64, 96]",
+                                "experiment.concurrency_levels=[1, 2, 4, 8]",
+                                "experiment.sweep={workers: [1, 2, 3, 4, 5]}", NULL};
+    cpl_lab_plan *p = plan(sets, true);
+    assert_int_equal(p->server_count, 3);
+    assert_string_equal(p->servers[1].label, "workers=3");
+    assert_string_equal(p->servers[2].label, "workers=5");
+    assert_int_equal(p->batch_count, 3);
+    assert_int_equal(p->batches[1], 32);
+    assert_int_equal(p->batches[2], 96);
+    assert_int_equal(p->level_count, 1); /* 96 x 4 would be too many pairs in flight */
+    assert_int_equal(p->levels[0], 1);
     cpl_lab_plan_close(p);
 }
 
@@ -202,10 +221,11 @@ static void wrong_files_are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sweeps_multiply),   cmocka_unit_test(without_a_sweep_one_server),
-        cmocka_unit_test(too_many_rows),     cmocka_unit_test(related_names),
-        cmocka_unit_test(batching_in_words), cmocka_unit_test(committed_files),
-        cmocka_unit_test(reference_rows),    cmocka_unit_test(wrong_files_are_named),
+        cmocka_unit_test(sweeps_multiply),       cmocka_unit_test(without_a_sweep_one_server),
+        cmocka_unit_test(quick_has_few_rows),    cmocka_unit_test(too_many_rows),
+        cmocka_unit_test(related_names),         cmocka_unit_test(batching_in_words),
+        cmocka_unit_test(committed_files),       cmocka_unit_test(reference_rows),
+        cmocka_unit_test(wrong_files_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
