@@ -7,7 +7,7 @@ CMAKE_FLAGS ?=
 
 CONFIGURE = cmake --log-level=WARNING -G Ninja -S . $(CMAKE_FLAGS) >/dev/null
 CTEST = ctest -j $(JOBS) --output-on-failure
-ASAN_LABELS = unit;fault;conform;fuzz
+ASAN_LABELS = unit;fault;conform;plugins;fuzz
 TSAN_LABELS = unit;sim;conform;net
 # 64-bit ARM's kernels are built and run under an emulator, where this machine isn't one.
 ARM = $(if $(filter x86_64,$(shell uname -m)),build-arm)

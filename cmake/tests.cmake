@@ -3,6 +3,7 @@
 # carries its folder's name as label:
 #   unit/FLOOR/  links that floor          golden/ conform/ sim/ fault/  link what they exercise
 #   kernel/      kerncheck.cmake
+#   plugins/     links one foreign plug-in's own files
 #   fuzz/        corpora replayed          e2e/  a real server, stock clients     lint  checks of the sources
 pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 set(COUPLET_TEST_LABELS "" CACHE STRING "Only tests with these labels (a list); empty: all")
@@ -105,6 +106,19 @@ foreach(pair golden:cpl_lib conform:cpl_engine sim:cpl_engine fault:cpl_cli)
       endif()
     endif()
   endforeach()
+endforeach()
+
+# plugins: test_NAME.c sees into plug-in NAME: it is built with that folder's sources.
+cpl_wanted(plugins wanted)
+file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/plugins/test_*.c)
+foreach(f IN LISTS files)
+  if(wanted)
+    get_filename_component(name ${f} NAME_WE)
+    string(REGEX REPLACE "^test_" "" name ${name})
+    file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/${name}/*.c)
+    cpl_test(${f} plugins cpl_engine)
+    target_sources(plugins_${name} PRIVATE ${sources})
+  endif()
 endforeach()
 
 cpl_wanted(kernel wanted)
