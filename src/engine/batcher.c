@@ -34,12 +34,14 @@ void cpl_batch_policy_complete(cpl_batch_policy *p, uint32_t batch_tokens)
     if (!p->queue_requests_max) p->queue_requests_max = 8192;
     if (!p->quantum_tokens) p->quantum_tokens = p->tokens_max / 4;
     if (!p->quantum_tokens) p->quantum_tokens = 1;
+    if (!p->weight_milli) p->weight_milli = 1000;
     if (!p->team_max || p->team_max > CPL_BATCH_TEAM_MAX) p->team_max = CPL_BATCH_TEAM_MAX;
 }
 
 void cpl_batcher_init(cpl_batcher *b, const cpl_batch_policy *policy)
 {
     CPL_ASSERT(policy->tokens_max && policy->sequences_max && policy->items_max && policy->quantum_tokens);
+    CPL_ASSERT(policy->weight_milli);
     *b = (cpl_batcher){.policy = *policy, .cost_ps = 100 * 1000 * 1000}; /* 100 us a token until a pass was seen */
 }
 
@@ -380,6 +382,9 @@ static void fill_off(filling *f)
     }
 }
 
+/* Time over weight. */
+static uint64_t share_of(const cpl_batcher *b, uint64_t ns) { return ns * 1000 / b->policy.weight_milli; }
+
 bool cpl_batcher_take(cpl_batcher *b, uint64_t now_ns, uint32_t idle, cpl_batch_take *out)
 {
     const cpl_batch_policy *p = &b->policy;
@@ -399,7 +404,8 @@ bool cpl_batcher_take(cpl_batcher *b, uint64_t now_ns, uint32_t idle, cpl_batch_
             for (int i = CPL_BATCH_PRIORITIES - 1; i >= 0 && !f.full; i--) fill_level(&f, &b->levels[i]);
         }
     }
-    b->virtual_ns += out->tokens * b->cost_ps / 1000;
+    out->charged_ns = share_of(b, out->tokens * b->cost_ps / 1000);
+    b->virtual_ns += out->charged_ns;
     return true;
 }
 
@@ -412,20 +418,23 @@ static int top_priority(const cpl_batcher *b)
     return i;
 }
 
-/* Does a go before c? */
+/* How far ahead of the one given least a queue may be to go first by its deadline: a pass of its own. */
+static uint64_t head_start(const cpl_batcher *b) { return share_of(b, b->policy.tokens_max * b->cost_ps / 1000); }
+
+/* Does a go before c, both within their head start? */
 static bool goes_before(const cpl_batcher *a, const cpl_batcher *c)
 {
-    int pa = top_priority(a), pc = top_priority(c);
-    if (pa != pc) return pa > pc;
-    if (a->virtual_ns != c->virtual_ns) return a->virtual_ns < c->virtual_ns;
     uint64_t da = a->deadlines ? a->deadlines->at_ns : UINT64_MAX, dc = c->deadlines ? c->deadlines->at_ns : UINT64_MAX;
     if (da != dc) return da < dc;
+    if (a->virtual_ns != c->virtual_ns) return a->virtual_ns < c->virtual_ns;
     return oldest_arrival(a) < oldest_arrival(c);
 }
 
 uint32_t cpl_batch_pick(cpl_batch_picker *p, cpl_batcher *const *queues, uint32_t n, uint64_t now_ns)
 {
     uint32_t best = n;
+    int top = -1;
+    uint64_t least = UINT64_MAX;
     for (uint32_t i = 0; i < n; i++) {
         cpl_batcher *b = queues[i];
         if (!b || !cpl_batcher_ready(b, now_ns)) continue;
@@ -433,10 +442,32 @@ uint32_t cpl_batch_pick(cpl_batch_picker *p, cpl_batcher *const *queues, uint32_
             if (b->virtual_ns < p->virtual_ns) b->virtual_ns = p->virtual_ns;
             b->woke = false;
         }
+        int priority = top_priority(b);
+        if (priority > top) {
+            top = priority;
+            least = b->virtual_ns;
+        } else if (priority == top && b->virtual_ns < least) {
+            least = b->virtual_ns;
+        }
+    }
+    for (uint32_t i = 0; i < n && top >= 0; i++) {
+        cpl_batcher *b = queues[i];
+        if (!b || !cpl_batcher_ready(b, now_ns) || top_priority(b) != top) continue;
+        if (b->virtual_ns - least > head_start(b)) continue;
         if (best == n || goes_before(b, queues[best])) best = i;
     }
-    if (best < n && queues[best]->virtual_ns > p->virtual_ns) p->virtual_ns = queues[best]->virtual_ns;
+    if (best < n && least > p->virtual_ns) p->virtual_ns = least;
     return best;
+}
+
+void cpl_batcher_settle(cpl_batcher *b, const cpl_batch_take *take, uint64_t ns)
+{
+    uint64_t taken = share_of(b, ns);
+    cpl_batcher_learn(b, take->tokens, ns);
+    if (taken >= take->charged_ns)
+        b->virtual_ns += taken - take->charged_ns;
+    else
+        b->virtual_ns -= take->charged_ns - taken;
 }
 
 void cpl_batcher_learn(cpl_batcher *b, uint64_t tokens, uint64_t ns)

@@ -33,10 +33,12 @@ typedef struct cpl_batch_policy {
     uint32_t items_max;        /* TIMEOUT: max_batch_size of the reference, in sequences */
     uint64_t timeout_ns;       /* TIMEOUT */
     bool length_aware;         /* among what fits, prefer sequences of similar length (rectangle backends) */
+    bool length_blind;         /* ... don't, not even for a rectangle backend */
     uint32_t queue_tokens_max; /* bound of everything waiting */
     uint32_t queue_requests_max;
     uint32_t quantum_tokens; /* deficit a turn; 0: tokens_max / 4 */
     uint32_t team_max;       /* workers that share a pass; 0: CPL_BATCH_TEAM_MAX, 1: none is lent */
+    uint32_t weight_milli;   /* share beside other models, in thousandths; 0: 1000 */
 } cpl_batch_policy;
 
 enum {
@@ -98,7 +100,7 @@ typedef struct cpl_batcher {
     cpl_due *deadlines;
     uint64_t takes;
     uint64_t cost_ps;    /* estimated picoseconds a token, for the picker */
-    uint64_t virtual_ns; /* what it has been given so far, in estimated cost */
+    uint64_t virtual_ns; /* workers' time it has been given so far, over its weight; of running passes as estimated */
     bool woke;           /* became non-empty since the picker last looked */
 } cpl_batcher;
 
@@ -113,6 +115,7 @@ typedef struct cpl_batch_take {
     cpl_batch_slice *slices;
     uint32_t slice_count, sequences;
     uint64_t tokens;
+    uint64_t charged_ns; /* virtual time, as estimated */
     uint32_t length_max;
     cpl_want want;
     cpl_batch_request *expired; /* left the queue undispatched (what remained of each), linked by ring_next */
@@ -146,8 +149,11 @@ uint32_t cpl_batch_team(const cpl_batch_policy *policy, uint64_t tokens, uint32_
  * out->expired is filled in both cases. `idle`: workers with nothing to do, the taking one included (at least 1). */
 bool cpl_batcher_take(cpl_batcher *b, uint64_t now_ns, uint32_t idle, cpl_batch_take *out);
 
-/* Chooses between models. Every queue is charged what its batches are estimated to cost; the one that was given least
- * goes first (after a higher priority), then the earlier deadline, then the older request. */
+/* Chooses between models. Every queue is charged the time its passes take, over its weight: when a pass is taken what
+ * it is estimated to cost, when it is done what it did. A higher priority goes first, strictly; then, of the queue that
+ * was given least and those that are no more than a pass of their own ahead of it, the earliest deadline; then who was
+ * given least; then the oldest request. So a deadline moves a model forward by a pass and no more, and of two models
+ * that always have work neither gets ahead of its share by more than two of its own passes and what is running. */
 typedef struct cpl_batch_picker {
     uint64_t virtual_ns;
 } cpl_batch_picker;
@@ -155,5 +161,7 @@ typedef struct cpl_batch_picker {
 uint32_t cpl_batch_pick(cpl_batch_picker *p, cpl_batcher *const *queues, uint32_t n, uint64_t now_ns);
 /* Feeds the estimate with a pass that took `ns` for `tokens`. */
 void cpl_batcher_learn(cpl_batcher *b, uint64_t tokens, uint64_t ns);
+/* The pass that was taken is over and took `ns`: the estimate learns, and the charge becomes what it was. */
+void cpl_batcher_settle(cpl_batcher *b, const cpl_batch_take *take, uint64_t ns);
 
 #endif

@@ -52,13 +52,14 @@ static void expect(cpl_engine *e, cpl_worker *w)
 
 enum { ANY_NODE = CPL_TOPOLOGY_NODES };
 
-/* Workers [0, sessions), of one node or any, until `wanted` are coming. Returns the last one woken, or NULL. */
-static const cpl_worker *wake_idle(cpl_engine *e, uint32_t sessions, uint32_t node, uint64_t wanted)
+/* Workers that can run m (NULL: all), of one node or any, until `wanted` are coming. Returns the last one woken, or
+ * NULL. */
+static const cpl_worker *wake_idle(cpl_engine *e, const cpl_loaded_model *m, uint32_t node, uint64_t wanted)
 {
     const cpl_worker *last = NULL;
     for (cpl_worker **at = &e->idle_stack; *at && e->coming < wanted;) {
         cpl_worker *w = *at;
-        if (w->index >= sessions || (node != ANY_NODE && w->node != node)) {
+        if ((m && !w->queues[m->index]) || (node != ANY_NODE && w->node != node)) {
             at = &w->idle_next;
             continue;
         }
@@ -72,11 +73,11 @@ static const cpl_worker *wake_idle(cpl_engine *e, uint32_t sessions, uint32_t no
 }
 
 /* The same with lent ones. */
-static void call_back(cpl_engine *e, uint32_t sessions, uint64_t wanted)
+static void call_back(cpl_engine *e, const cpl_loaded_model *m, uint64_t wanted)
 {
-    for (uint32_t k = 0; k < sessions && e->lent && e->coming < wanted; k++) {
+    for (uint32_t k = 0; k < e->worker_count && e->lent && e->coming < wanted; k++) {
         cpl_worker *w = &e->workers[k];
-        if (!w->leader || w->coming) continue;
+        if (!w->leader || w->coming || !w->queues[m->index]) continue;
         expect(e, w);
         count_lent(w, -1);
         atomic_store(&w->recalled, true);
@@ -95,10 +96,10 @@ static void wake_workers(cpl_engine *e, cpl_loaded_model *m, uint64_t now_ns)
 {
     if ((!e->idle_stack && !e->lent) || !cpl_batcher_ready(&m->batcher, now_ns)) return;
     uint64_t wanted = workers_wanted(&m->batcher);
-    const cpl_worker *first = wake_idle(e, m->sessions, ANY_NODE, wanted);
-    call_back(e, m->sessions, wanted);
+    const cpl_worker *first = wake_idle(e, m, ANY_NODE, wanted);
+    call_back(e, m, wanted);
     if (wanted == 1 && first && team_for(m, m->batcher.waiting_tokens, e->idle_on[first->node] - 1) > 1)
-        wake_idle(e, e->worker_count, first->node, 2);
+        wake_idle(e, NULL, first->node, 2);
 }
 
 /* Whatever leaves the queue can move its next event forward: a group that was complete may be followed by one that
@@ -112,15 +113,16 @@ static void wake_timer(cpl_engine *e, const cpl_loaded_model *m, uint64_t now_ns
  * sleep. */
 static void wake_all(cpl_engine *e, uint64_t now_ns)
 {
-    for (uint32_t i = 0; i < e->model_count; i++) {
-        wake_workers(e, &e->models[i], now_ns);
-        wake_timer(e, &e->models[i], now_ns);
+    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
+        if (!e->models[i]) continue;
+        wake_workers(e, e->models[i], now_ns);
+        wake_timer(e, e->models[i], now_ns);
     }
 }
 
 cpl_status cpl_dispatch_add(cpl_engine *e, cpl_task *t, cpl_error *err)
 {
-    cpl_loaded_model *m = &e->models[t->spec.model];
+    cpl_loaded_model *m = e->models[t->spec.model];
     uint64_t now = cpl_clock_ns();
     if (e->closing) return cpl_fail(err, CPL_UNAVAILABLE, "engine is closing");
     t->batch.lengths = t->lengths;
@@ -129,7 +131,7 @@ cpl_status cpl_dispatch_add(cpl_engine *e, cpl_task *t, cpl_error *err)
     t->batch.priority = t->spec.priority;
     t->batch.deadline_ns = t->spec.deadline_ns;
     t->queued_at_ns = now;
-    cpl_status st = cpl_batcher_add(&m->batcher, &t->flow->queues[t->spec.model], &t->batch, now, err);
+    cpl_status st = cpl_batcher_add(&m->batcher, t->flow->queues[t->spec.model], &t->batch, now, err);
     if (st) return st;
     t->phase = CPL_TASK_DISPATCHED;
     wake_workers(e, m, now);
@@ -142,14 +144,19 @@ cpl_status cpl_dispatch_add(cpl_engine *e, cpl_task *t, cpl_error *err)
 static void count_end(cpl_engine *e, cpl_task *t)
 {
     cpl_engine_stats *s = &e->stats;
+    cpl_engine_model_stats *own = &e->models[t->spec.model]->stats;
     switch (t->result.status) {
-    case CPL_OK: s->tasks_done++; break;
-    case CPL_CANCELLED: s->tasks_cancelled++; break;
-    case CPL_DEADLINE: s->tasks_expired++; break;
-    default: s->tasks_failed++; break;
+    case CPL_OK: s->tasks_done++, own->tasks_done++; break;
+    case CPL_CANCELLED: s->tasks_cancelled++, own->tasks_cancelled++; break;
+    case CPL_DEADLINE: s->tasks_expired++, own->tasks_expired++; break;
+    default: s->tasks_failed++, own->tasks_failed++; break;
     }
+    own->tokenize_ns += t->result.tokenize_ns;
     if (t->result.tokenize_ns) cpl_histogram_add(&s->tokenize_ns, t->result.tokenize_ns);
     if (!t->dispatched_at_ns) return;
+    own->tasks_run++;
+    own->queue_ns += t->result.queue_ns;
+    own->compute_ns += t->result.compute_ns;
     cpl_histogram_add(&s->queue_ns, t->result.queue_ns);
     cpl_histogram_add(&s->compute_ns, t->result.compute_ns);
 }
@@ -159,7 +166,7 @@ void cpl_dispatch_end(cpl_engine *e, cpl_task *t, cpl_task **ended)
     if (t->batch.lane || t->in_flight || t->phase == CPL_TASK_ENDED) return;
     t->phase = CPL_TASK_ENDED;
     count_end(e, t);
-    if (!--t->flow->references) free(t->flow);
+    cpl_flow_let_go(t->flow);
     t->flow = NULL;
     t->ended_next = *ended;
     *ended = t;
@@ -174,7 +181,7 @@ void cpl_dispatch_fail(cpl_task *t, const cpl_error *why)
 
 void cpl_dispatch_drop(cpl_engine *e, cpl_task *t, const cpl_error *why, cpl_task **ended)
 {
-    cpl_loaded_model *m = &e->models[t->spec.model];
+    cpl_loaded_model *m = e->models[t->spec.model];
     cpl_dispatch_fail(t, why);
     if (cpl_batcher_remove(&m->batcher, &t->batch)) wake_timer(e, m, cpl_clock_ns());
     cpl_dispatch_end(e, t, ended);
@@ -185,14 +192,16 @@ void cpl_dispatch_finish(cpl_engine *e, cpl_task *ended)
     uint64_t count = 0;
     while (ended) {
         cpl_task *t = ended;
+        uint32_t model = t->spec.model;
         ended = t->ended_next; /* after done the task is the caller's */
         if (t->result.status == CPL_OK) {
-            cpl_task_reduce(&e->models[t->spec.model], t);
+            cpl_task_reduce(e->models[model], t);
         } else {
             t->result.rows = NULL;
             t->result.n = t->result.width = 0;
         }
         t->spec.done(t, t->spec.user);
+        cpl_engine_model_release(e, model);
         count++;
     }
     if (!count) return;
@@ -226,6 +235,7 @@ typedef struct pass {
     cpl_batch_take take;
     cpl_team *team;       /* workers lent to it; NULL: alone */
     uint64_t shares_late; /* of theirs, done by this one */
+    uint64_t padding;     /* tokens that the backend computed beside the batch's */
     uint64_t began_ns, ended_ns;
     cpl_error error;
 } pass;
@@ -234,9 +244,10 @@ typedef struct pass {
 static void account_taken(cpl_engine *e, const pass *p, uint64_t now_ns)
 {
     cpl_engine_stats *s = &e->stats;
-    s->passes++;
-    s->sequences += p->take.sequences;
-    s->tokens += p->take.tokens;
+    cpl_engine_model_stats *own = &p->model->stats;
+    s->passes++, own->passes++;
+    s->sequences += p->take.sequences, own->sequences += p->take.sequences;
+    s->tokens += p->take.tokens, own->tokens += p->take.tokens;
     if (p->take.sequences > s->pass_sequences_max) s->pass_sequences_max = p->take.sequences;
     if (p->take.tokens > s->pass_tokens_max) s->pass_tokens_max = p->take.tokens;
     cpl_histogram_add(&s->pass_sequences, p->take.sequences);
@@ -260,15 +271,15 @@ static void make_team(cpl_worker *w, pass *p, uint64_t now_ns)
 {
     cpl_engine *e = w->engine;
     p->team = NULL;
-    for (uint32_t i = 0; i < e->model_count; i++)
-        if (cpl_batcher_ready(&e->models[i].batcher, now_ns)) return;
+    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++)
+        if (e->models[i] && cpl_batcher_ready(&e->models[i]->batcher, now_ns)) return;
     uint32_t members = team_for(p->model, p->take.tokens, e->idle_on[w->node] - e->lent_on[w->node]);
     if (members < 2) return;
     w->crew_pass = cpl_crew_begin(w->crew, members);
     w->seats_taken = 1;
     e->seats_free += members - 1;
     p->team = &w->crew->team;
-    wake_idle(e, e->worker_count, w->node, members - 1);
+    wake_idle(e, NULL, w->node, members - 1);
 }
 
 /* (locked) The pass is over: nobody else sits down. */
@@ -283,20 +294,41 @@ static void end_team(cpl_worker *w, const pass *p)
     w->seats_taken = 0;
 }
 
+/* (locked) A larger scratch, if one was laid out for a model that has come. */
+static void take_fresh_scratch(cpl_worker *w)
+{
+    if (!w->fresh) return;
+    w->scratch->next = w->stale;
+    w->stale = w->scratch;
+    w->scratch = w->fresh;
+    w->fresh = NULL;
+}
+
+static void free_stale_scratch(cpl_worker *w)
+{
+    for (cpl_scratch *s = w->stale, *next; s; s = next) {
+        next = s->next;
+        cpl_scratch_close(s);
+    }
+    w->stale = NULL;
+}
+
 /* (locked) Looks for work; true with *p filled. Expired requests go to *ended in either case. */
 static bool take_pass(cpl_worker *w, pass *p, cpl_task **ended)
 {
     cpl_engine *e = w->engine;
     uint64_t now = cpl_clock_ns();
+    uint32_t models = cpl_engine_model_count(e);
+    take_fresh_scratch(w);
     for (;;) {
-        uint32_t i = cpl_batch_pick(&e->picker, w->queues, e->model_count, now);
-        if (i == e->model_count) {
+        uint32_t i = cpl_batch_pick(&e->picker, w->queues, models, now);
+        if (i == models) {
             wake_all(e, now);
             return false;
         }
-        p->model = &e->models[i];
+        p->model = e->models[i];
         p->model_index = i;
-        p->take.slices = w->slices;
+        p->take.slices = w->scratch->slices;
         uint32_t idle = e->idle + 1 < p->model->sessions ? e->idle + 1 : p->model->sessions;
         bool taken = cpl_batcher_take(&p->model->batcher, now, idle, &p->take);
         end_expired(e, p->take.expired, ended);
@@ -309,8 +341,9 @@ static bool take_pass(cpl_worker *w, pass *p, cpl_task **ended)
 }
 
 /* Copies the batch's sequences end to end. */
-static void assemble(cpl_worker *w, const pass *p, cpl_batch *out)
+static void assemble(cpl_worker *worker, const pass *p, cpl_batch *out)
 {
+    cpl_scratch *w = worker->scratch;
     uint32_t n = 0, at = 0;
     w->cu_seqlens[0] = 0;
     for (uint32_t i = 0; i < p->take.slice_count; i++) {
@@ -334,7 +367,7 @@ static void assemble(cpl_worker *w, const pass *p, cpl_batch *out)
 static void scatter(const cpl_worker *w, const pass *p)
 {
     size_t width = p->model->row_width;
-    const float *from = w->rows;
+    const float *from = w->scratch->rows;
     for (uint32_t i = 0; i < p->take.slice_count; i++) {
         const cpl_batch_slice *slice = &p->take.slices[i];
         cpl_task *t = cpl_task_of_request(slice->request);
@@ -346,12 +379,16 @@ static void scatter(const cpl_worker *w, const pass *p)
 static void run_pass(cpl_worker *w, pass *p)
 {
     cpl_batch batch;
+    const cpl_backend *b = p->model->backend.backend;
+    cpl_session *session = w->sessions[p->model_index];
+    uint64_t padded = b->padding ? b->padding(session) : 0;
     cpl_error_clear(&p->error);
     assemble(w, p, &batch);
     p->began_ns = cpl_clock_ns();
-    cpl_status st = p->model->backend.backend->run(w->sessions[p->model_index], &batch, p->team, w->rows, &p->error);
+    cpl_status st = b->run(session, &batch, p->team, w->scratch->rows, &p->error);
     p->ended_ns = cpl_clock_ns();
     p->shares_late = p->team ? cpl_crew_end(w->crew) : 0;
+    p->padding = b->padding ? b->padding(session) - padded : 0;
     if (st == CPL_OK) {
         scatter(w, p);
         return;
@@ -369,8 +406,11 @@ static void account_done(cpl_worker *w, const pass *p, cpl_task **ended)
     uint32_t workers = p->team ? w->seats_taken : 1;
     if (p->team) end_team(w, p);
     e->stats.busy_ns += ns;
+    e->stats.padding_tokens += p->padding;
     e->stats.team_shares_late += p->shares_late;
-    if (p->error.status == CPL_OK) cpl_batcher_learn(&p->model->batcher, p->take.tokens, ns * workers);
+    p->model->stats.busy_ns += ns;
+    p->model->stats.padding_tokens += p->padding;
+    if (p->error.status == CPL_OK) cpl_batcher_settle(&p->model->batcher, &p->take, ns * workers);
     for (uint32_t i = 0; i < p->take.slice_count; i++) {
         const cpl_batch_slice *slice = &p->take.slices[i];
         cpl_task *t = cpl_task_of_request(slice->request);
@@ -450,6 +490,7 @@ void cpl_worker_main(void *worker)
             continue;
         }
         pthread_mutex_unlock(&e->lock);
+        free_stale_scratch(w);
         cpl_dispatch_finish(e, ended);
         if (ran) run_pass(w, &p);
         pthread_mutex_lock(&e->lock);
@@ -479,8 +520,9 @@ void cpl_timer_main(void *engine)
     while (!e->stopping) {
         cpl_task *ended = NULL;
         uint64_t now = cpl_clock_ns(), next = UINT64_MAX;
-        for (uint32_t i = 0; i < e->model_count; i++) {
-            cpl_loaded_model *m = &e->models[i];
+        for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
+            cpl_loaded_model *m = e->models[i];
+            if (!m) continue;
             end_expired(e, cpl_batcher_expire(&m->batcher, now), &ended);
             wake_workers(e, m, now);
             uint64_t at = cpl_batcher_next_event(&m->batcher, now);

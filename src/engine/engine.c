@@ -20,8 +20,8 @@ static uint32_t tokenizer_threads(const cpl_engine *e, uint32_t asked)
 {
     enum { AUTO_MAX = 32 };
     if (asked != CPL_TOKENIZER_THREADS_AUTO) return asked;
-    for (uint32_t i = 0; i < e->model_count; i++)
-        if (!e->models[i].caps.sessions_per_device || e->models[i].caps.own_threads) return 0;
+    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++)
+        if (!e->models[i]->caps.sessions_per_device || e->models[i]->caps.own_threads) return 0;
     uint32_t cores = cpl_cpu_count(), left = cores > e->worker_count ? cores - e->worker_count : 1;
     return left < AUTO_MAX ? left : AUTO_MAX;
 }
@@ -39,6 +39,9 @@ static void init_locks(cpl_engine *e)
     pthread_cond_init(&e->timer_wake, &monotonic);
     pthread_mutex_init(&e->pool.lock, NULL);
     pthread_cond_init(&e->pool.wake, NULL);
+    pthread_mutex_init(&e->registry.lock, NULL);
+    pthread_mutex_init(&e->registry.loading, NULL);
+    pthread_cond_init(&e->registry.let_go, NULL);
     pthread_condattr_destroy(&monotonic);
 }
 
@@ -81,10 +84,10 @@ static void end_queued(cpl_engine *e, cpl_task **ended)
 {
     cpl_error why;
     cpl_fail(&why, CPL_UNAVAILABLE, "engine is closing");
-    for (uint32_t i = 0; i < e->model_count; i++) {
-        for (int p = 0; p < CPL_BATCH_PRIORITIES; p++) {
+    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
+        for (int p = 0; e->models[i] && p < CPL_BATCH_PRIORITIES; p++) {
             cpl_batch_request *r;
-            while ((r = e->models[i].batcher.levels[p].oldest))
+            while ((r = e->models[i]->batcher.levels[p].oldest))
                 cpl_dispatch_drop(e, cpl_task_of_request(r), &why, ended);
         }
     }
@@ -126,6 +129,9 @@ void cpl_engine_close(cpl_engine *e)
     pthread_cond_destroy(&e->timer_wake);
     pthread_mutex_destroy(&e->pool.lock);
     pthread_cond_destroy(&e->pool.wake);
+    pthread_mutex_destroy(&e->registry.lock);
+    pthread_mutex_destroy(&e->registry.loading);
+    pthread_cond_destroy(&e->registry.let_go);
     free(e);
 }
 
@@ -133,76 +139,50 @@ void cpl_engine_close(cpl_engine *e)
 
 uint32_t cpl_engine_tokenizer_threads(const cpl_engine *e) { return e->pool.threads; }
 
-uint32_t cpl_engine_model_count(const cpl_engine *e) { return e->model_count; }
-
-const cpl_engine_model *cpl_engine_model_at(const cpl_engine *e, uint32_t index)
-{
-    CPL_ASSERT(index < e->model_count);
-    return &e->models[index].public;
-}
-
-/* "'a', 'b' and 'c'", as many as fit. */
-static void list_names(const cpl_engine *e, char *out, size_t cap)
-{
-    size_t at = 0;
-    out[0] = 0;
-    for (uint32_t i = 0; i < e->model_count && at < cap; i++) {
-        const char *between = i == 0 ? "" : i + 1 == e->model_count ? " and " : ", ";
-        int n = snprintf(out + at, cap - at, "%s'%s'", between, e->models[i].name);
-        if (n < 0) return;
-        at += (size_t)n;
-    }
-}
-
-cpl_status cpl_engine_model_find(const cpl_engine *e, const char *name, size_t name_size, uint32_t *index,
-                                 cpl_error *err)
-{
-    char names[200];
-    const bool named = name && name_size;
-    *index = 0;
-    if (!named && e->model_count == 1) return CPL_OK;
-    for (uint32_t i = 0; named && i < e->model_count; i++) {
-        if (strlen(e->models[i].name) != name_size || memcmp(e->models[i].name, name, name_size) != 0) continue;
-        *index = i;
-        return CPL_OK;
-    }
-    list_names(e, names, sizeof names);
-    if (!named) return cpl_fail(err, CPL_NOT_FOUND, "request names no model, and several are served: %s", names);
-    return cpl_fail(err, CPL_NOT_FOUND, "model '%.*s' is not served here: %s %s",
-                    (int)(name_size > 100 ? 100 : name_size), name, names, e->model_count == 1 ? "is" : "are");
-}
-
 void cpl_engine_stats_get(cpl_engine *e, cpl_engine_stats *out)
 {
     pthread_mutex_lock(&e->lock);
     *out = e->stats;
     out->in_flight_tasks = e->in_flight_tasks;
     out->queued_tokens = out->queued_requests = 0;
-    for (uint32_t i = 0; i < e->model_count; i++) {
-        out->queued_tokens += e->models[i].batcher.waiting_tokens;
-        out->queued_requests += e->models[i].batcher.waiting_requests;
+    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
+        if (!e->models[i]) continue;
+        out->queued_tokens += e->models[i]->batcher.waiting_tokens;
+        out->queued_requests += e->models[i]->batcher.waiting_requests;
     }
+    pthread_mutex_unlock(&e->lock);
+}
+
+void cpl_engine_model_stats_get(cpl_engine *e, uint32_t model, cpl_engine_model_stats *out)
+{
+    pthread_mutex_lock(&e->lock);
+    const cpl_loaded_model *m = e->models[model];
+    *out = m->stats;
+    out->queued_tokens = m->batcher.waiting_tokens;
+    out->queued_requests = m->batcher.waiting_requests;
     pthread_mutex_unlock(&e->lock);
 }
 
 uint32_t cpl_engine_stages(const cpl_engine *e, uint32_t model, cpl_stage *out, uint32_t cap)
 {
     enum { MOST = 64 };
-    const cpl_loaded_model *m = &e->models[model];
+    const cpl_loaded_model *m = e->models[model];
     cpl_stage one[MOST];
-    uint32_t count = 0;
+    uint32_t count = 0, seen = 0;
     if (!m->backend.backend->stages) return 0;
-    for (uint32_t k = 0; k < m->sessions; k++) {
+    for (uint32_t k = 0; k < e->worker_count; k++) {
+        if (!e->workers[k].sessions[model]) continue;
         count = m->backend.backend->stages(e->workers[k].sessions[model], one, MOST);
         CPL_ASSERT(count <= MOST);
         for (uint32_t i = 0; i < count && i < cap; i++) {
-            if (k == 0) {
+            if (!seen) {
                 out[i] = one[i];
                 continue;
             }
             out[i].seconds += one[i].seconds;
             out[i].ops += one[i].ops;
         }
+        seen++;
     }
     return count;
 }
@@ -250,18 +230,29 @@ static cpl_status try_model(cpl_engine *e, uint32_t model, cpl_task *t, cpl_toke
     }
     pthread_mutex_destroy(&c.lock);
     pthread_cond_destroy(&c.done);
-    if (st) cpl_error_prefix(err, "canary on model '%s'", e->models[model].name);
+    if (st) cpl_error_prefix(err, "canary on model '%s'", e->models[model]->name);
     return st;
 }
 
-cpl_status cpl_engine_canary(cpl_engine *e, cpl_error *err)
+cpl_status cpl_model_try(cpl_engine *e, uint32_t model, cpl_error *err)
 {
     cpl_task *t = NULL;
     cpl_tokenizer_scratch *scratch = NULL;
     cpl_status st = cpl_task_open(&t, err);
     if (!st) st = cpl_tokenizer_scratch_open(&scratch, err);
-    for (uint32_t i = 0; i < e->model_count && !st; i++) st = try_model(e, i, t, scratch, err);
+    if (!st) st = try_model(e, model, t, scratch, err);
     cpl_tokenizer_scratch_close(scratch);
     cpl_task_close(t);
+    return st;
+}
+
+cpl_status cpl_engine_canary(cpl_engine *e, cpl_error *err)
+{
+    cpl_status st = CPL_OK;
+    for (uint32_t i = 0; i < cpl_engine_model_count(e) && !st; i++) {
+        if (!cpl_engine_model_hold_at(e, i)) continue;
+        st = cpl_model_try(e, i, err);
+        cpl_engine_model_release(e, i);
+    }
     return st;
 }

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine.h - models, their queues, the workers that run them, the tokenizer pool and the deadline timer.
  *
+ * Models come and go while requests run. A model has a number (an index below cpl_engine_model_count) that stays its
+ * own until it is unloaded and nobody holds it any more: whoever looks one up holds it until he lets go, and so does
+ * every task from its submit to its end. Programs that never unload one need not hold anything.
+ *
  * Threads: every function may be called from any thread. No lock is held across a forward pass. */
 #ifndef CPL_ENGINE_ENGINE_H
 #define CPL_ENGINE_ENGINE_H
@@ -13,6 +17,8 @@
 
 typedef struct cpl_engine cpl_engine;
 
+enum { CPL_ENGINE_MODELS_MAX = 32 }; /* replicas counted, and those that still drain */
+
 typedef struct cpl_engine_model_options {
     const char *name; /* what requests call it; NULL: the directory's last part */
     const char *dir;
@@ -21,6 +27,8 @@ typedef struct cpl_engine_model_options {
     bool fallback;           /* on_unsupported: fallback */
     uint32_t max_length;     /* 0: the model's */
     const char *score_label; /* name or number of the label that is the score; NULL, "": not said */
+    uint32_t replicas;       /* copies, each with weights, a queue and its part of the workers; 0: 1 */
+    uint32_t weight_milli;   /* share of the workers beside other models, in thousandths; 0: 1000 */
     bool count_stages;
     const char *const *settings; /* "key=value" for the backend, NULL-terminated; may be NULL */
 } cpl_engine_model_options;
@@ -28,6 +36,9 @@ typedef struct cpl_engine_model_options {
 /* tokenizer_threads: the cores that no worker has, where every backend bounds its sessions (a device computes, and its
  * workers wait for it); 0 where the workers are what keeps the cores busy. */
 #define CPL_TOKENIZER_THREADS_AUTO UINT32_MAX
+
+/* Which replica a request goes to. */
+typedef enum cpl_engine_routing { CPL_ROUTE_ROUND_ROBIN, CPL_ROUTE_LEAST_LOADED, CPL_ROUTE_RANDOM } cpl_engine_routing;
 
 typedef struct cpl_engine_options {
     const cpl_engine_model_options *models;
@@ -37,6 +48,7 @@ typedef struct cpl_engine_options {
     uint32_t tokenizer_threads; /* 0: everything inline on the submitting thread; or CPL_TOKENIZER_THREADS_AUTO */
     uint32_t inline_text_bytes; /* tasks with less text than this are tokenized inline; 0: 16384 */
     cpl_batch_policy policy;    /* zeroed fields: defaults (greedy, backend's token budget) */
+    cpl_engine_routing routing;
     const char *plugin_dir;
     const cpl_topology *topology; /* NULL: this machine's */
     const cpl_log *log;           /* borrowed for the engine's life */
@@ -62,15 +74,32 @@ typedef struct cpl_engine_model {
     uint64_t weight_bytes;
     uint32_t max_length; /* in effect */
     uint32_t workers, batch_tokens;
-    uint32_t devices;    /* copies of the weights */
-    int32_t score_label; /* which label is the score; CPL_LABEL_UNSET: nobody said */
+    uint32_t devices;           /* copies of the weights */
+    int32_t score_label;        /* which label is the score; CPL_LABEL_UNSET: nobody said */
+    uint32_t replica, replicas; /* this is number `replica` of so many */
+    uint32_t weight_milli;
+    bool length_aware; /* passes prefer sequences of similar length */
 } cpl_engine_model;
 uint32_t cpl_engine_tokenizer_threads(const cpl_engine *e);
+/* Numbers of models are below this; some may be nobody's. */
 uint32_t cpl_engine_model_count(const cpl_engine *e);
+/* The model of a number that is held, or that is never unloaded. */
 const cpl_engine_model *cpl_engine_model_at(const cpl_engine *e, uint32_t index);
-/* The index of the model called `name`; NULL or "" names the only one. */
-cpl_status cpl_engine_model_find(const cpl_engine *e, const char *name, size_t name_size, uint32_t *index,
-                                 cpl_error *err);
+/* The model called `name`, of several replicas the one whose turn it is; NULL or "" names the only one. It is held.
+ * CPL_NOT_FOUND says what is served. */
+cpl_status cpl_engine_model_hold(cpl_engine *e, const char *name, size_t name_size, uint32_t *index, cpl_error *err);
+/* Holds the model of this number if it is served now; else NULL. */
+const cpl_engine_model *cpl_engine_model_hold_at(cpl_engine *e, uint32_t index);
+void cpl_engine_model_release(cpl_engine *e, uint32_t index);
+
+/* Loads a model while others are served, tries it with a pair, and serves it; one of that name is replaced: requests
+ * that came before go on with the old one, which is unloaded before this returns. On failure everything is as it was.
+ * It gets at most as many workers as there are. Blocks, for as long as loading takes; several calls wait for each
+ * other. */
+cpl_status cpl_engine_model_load(cpl_engine *e, const cpl_engine_model_options *model, cpl_error *err);
+/* Requests that came before are answered, later ones don't find it; returns once it is gone. CPL_NOT_FOUND;
+ * CPL_PRECONDITION for the last one. Blocks. */
+cpl_status cpl_engine_model_unload(cpl_engine *e, const char *name, size_t name_size, cpl_error *err);
 
 /* Tokenizes (inline when the text is small, else on the pool), enqueues, returns at once. On failure (INVALID with the
  * number of the pair, counted from 0; QUEUE_FULL, DEADLINE, UNAVAILABLE) done is not called and the task stays the
@@ -95,6 +124,7 @@ uint32_t cpl_engine_stages(const cpl_engine *e, uint32_t model, cpl_stage *out, 
 typedef struct cpl_engine_stats {
     uint64_t tasks_accepted, tasks_done, tasks_failed, tasks_cancelled, tasks_expired, tasks_refused;
     uint64_t sequences, tokens, passes;
+    uint64_t padding_tokens; /* that rectangle backends computed for nothing, beside `tokens` */
     uint64_t pass_sequences_max, pass_tokens_max;
     uint64_t busy_ns;                                         /* workers inside forward passes, summed */
     uint64_t team_passes, team_members;                       /* passes run by teams; their workers, summed */
@@ -103,5 +133,16 @@ typedef struct cpl_engine_stats {
     cpl_histogram queue_ns, compute_ns, tokenize_ns, pass_sequences, pass_tokens;
 } cpl_engine_stats;
 void cpl_engine_stats_get(cpl_engine *e, cpl_engine_stats *out);
+
+/* The same of one model (of one replica), without histograms: sums and what they are sums of. */
+typedef struct cpl_engine_model_stats {
+    uint64_t tasks_done, tasks_failed, tasks_cancelled, tasks_expired, tasks_refused;
+    uint64_t sequences, tokens, padding_tokens, passes, busy_ns;
+    uint64_t tasks_run; /* that reached a worker: what queue_ns and compute_ns are sums of */
+    uint64_t queue_ns, compute_ns, tokenize_ns;
+    uint64_t queued_tokens, queued_requests, in_flight_tasks; /* now */
+} cpl_engine_model_stats;
+/* `model` is held, or never unloaded. */
+void cpl_engine_model_stats_get(cpl_engine *e, uint32_t model, cpl_engine_model_stats *out);
 
 #endif

@@ -3,7 +3,8 @@
  *
  * Weights are loaded once a device (for a CPU backend once a NUMA node, from a thread on it) and shared by the workers
  * on it. Everything a model needs is checked here, in the order a person would look for the fault, so that a started
- * engine has nothing left to refuse. Threads: the opener's.
+ * engine has nothing left to refuse. A replica is a model in all of this, with its own part of the workers. Threads:
+ * the opener's, who has the model for himself until registry.c puts it into its slot.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,16 +25,12 @@ static void name_of_dir(char *out, size_t cap, const char *dir)
     snprintf(out, cap, "%.*s", (int)(end - begin), dir + begin);
 }
 
-static cpl_status set_name(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_model_options *o, cpl_error *err)
+static void set_name(cpl_loaded_model *m, const cpl_engine_model_options *o)
 {
     if (o->name && *o->name)
         snprintf(m->name, sizeof m->name, "%s", o->name);
     else
         name_of_dir(m->name, sizeof m->name, o->dir);
-    for (const cpl_loaded_model *other = e->models; other < m; other++)
-        if (!strcmp(other->name, m->name))
-            return cpl_fail(err, CPL_INVALID, "two models are called '%s': give each its own name", m->name);
-    return CPL_OK;
 }
 
 /* The label that is the score, as a number. */
@@ -104,23 +101,37 @@ static cpl_status find_backend(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
 static void size_queue(cpl_loaded_model *m, const cpl_batch_policy *policy, uint32_t batch_tokens)
 {
     cpl_batch_policy p = *policy;
-    if (m->caps.rectangles) p.length_aware = true;
+    p.length_aware = !p.length_blind && (p.length_aware || m->caps.rectangles);
+    p.weight_milli = m->public.weight_milli;
     cpl_batch_policy_complete(&p, batch_tokens);
     cpl_batcher_init(&m->batcher, &p);
     m->public.batch_tokens = p.tokens_max;
+    m->public.length_aware = p.length_aware;
 }
 
 /* How many sessions it may have, and so how many workers can run it; and how many copies of its weights. */
 static void size_sessions(const cpl_engine *e, cpl_loaded_model *m, uint32_t workers)
 {
     uint32_t devices = m->caps.devices ? m->caps.devices : 1, each = m->caps.sessions_per_device;
+    uint32_t n = m->public.replicas, mine = n > workers ? 1 : (workers - m->public.replica + n - 1) / n;
     if (m->caps.numa) devices = cpl_topology_nodes_for(&e->topology, workers);
     if (m->caps.own_threads) each = 1;
-    uint64_t most = each ? (uint64_t)each * devices : workers;
-    m->sessions = most < workers ? (uint32_t)most : workers;
-    m->devices = devices < m->sessions ? devices : m->sessions;
+    uint64_t most = each ? (uint64_t)each * devices : mine;
+    m->spread = workers;
+    m->sessions = most < mine ? (uint32_t)most : mine;
+    m->devices = devices < m->sessions || n > 1 ? devices : m->sessions;
     m->public.workers = m->sessions;
-    m->public.devices = m->devices;
+}
+
+/* Does any of its workers use this copy of the weights? */
+static bool is_needed(const cpl_engine *e, const cpl_loaded_model *m, uint32_t device)
+{
+    int cpu;
+    for (uint32_t k = 0; k < m->spread; k++)
+        if (cpl_model_runs_on(m, k) &&
+            cpl_model_device_of(m, k, cpl_topology_place(&e->topology, m->spread, k, &cpu)) == device)
+            return true;
+    return false;
 }
 
 /* One device's load, on a thread of its node where devices are nodes. */
@@ -166,6 +177,7 @@ static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
     m->weights = calloc(m->devices, sizeof(cpl_weights *));
     if (!m->weights) return cpl_fail_memory(err, m->devices * sizeof(cpl_weights *));
     for (uint32_t d = 0; d < m->devices; d++) {
+        if (m->public.replicas > 1 && !is_needed(e, m, d)) continue;
         cpl_load_options options = {.size = sizeof options,
                                     .precision = m->public.effective,
                                     .device = d,
@@ -180,6 +192,7 @@ static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
             return cpl_fail(err, CPL_INTERNAL, "backend '%s' loaded %s where %s was asked for", b->name,
                             cpl_precision_name(report.precision), cpl_precision_name(m->public.effective));
         m->public.weight_bytes += report.weight_bytes;
+        m->public.devices++;
         *batch_tokens = report.batch_tokens && report.batch_tokens < m->caps.batch_tokens ? report.batch_tokens
                                                                                           : m->caps.batch_tokens;
         memcpy(m->public.kernels, report.kernels, sizeof m->public.kernels);
@@ -191,6 +204,8 @@ static cpl_status load_weights(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
 static void announce(const cpl_engine *e, const cpl_loaded_model *m)
 {
     const cpl_engine_model *p = &m->public;
+    if (p->replicas > 1)
+        cpl_log_write(e->log, CPL_LOG_INFO, "model '%s': replica %u of %u", m->name, p->replica + 1, p->replicas);
     cpl_log_write(e->log, CPL_LOG_INFO,
                   "model '%s' on %s (%s): %s, %.1f MB of weights, %u workers, %u tokens a pass, up to %u a sequence",
                   m->name, p->backend, p->kernels[0] ? p->kernels : p->isa, cpl_precision_name(p->effective),
@@ -210,58 +225,38 @@ static void announce(const cpl_engine *e, const cpl_loaded_model *m)
     if (m->model->note[0]) cpl_log_write(e->log, CPL_LOG_WARN, "model '%s': %s", m->name, m->model->note);
 }
 
-static cpl_status open_one(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_model_options *mo,
-                           const cpl_engine_options *o, uint32_t workers, cpl_error *err)
+cpl_status cpl_model_slot_open(cpl_engine *e, cpl_loaded_model *m, const cpl_engine_model_options *o, cpl_error *err)
 {
-    if (!mo->dir || !*mo->dir) return cpl_fail(err, CPL_INVALID, "model has no directory");
-    snprintf(m->dir, sizeof m->dir, "%s", mo->dir);
-    cpl_status st = set_name(e, m, mo, err);
-    if (!st) st = open_files(m, mo, err);
-    if (!st) st = find_backend(e, m, mo, o->plugin_dir, err);
+    const cpl_registry *r = &e->registry;
+    if (!o->dir || !*o->dir) return cpl_fail(err, CPL_INVALID, "model has no directory");
+    snprintf(m->dir, sizeof m->dir, "%s", o->dir);
+    m->public.weight_milli = o->weight_milli ? o->weight_milli : 1000;
+    set_name(m, o);
+    cpl_status st = open_files(m, o, err);
+    if (!st) st = find_backend(e, m, o, r->plugin_dir, err);
     if (st) return st;
     uint32_t batch_tokens = 0;
-    size_queue(m, &o->policy, m->caps.batch_tokens);
-    size_sessions(e, m, workers);
-    st = load_weights(e, m, mo, &batch_tokens, err);
+    size_queue(m, &r->policy, m->caps.batch_tokens);
+    size_sessions(e, m, r->workers);
+    st = load_weights(e, m, o, &batch_tokens, err);
     if (st) return st;
-    size_queue(m, &o->policy, batch_tokens);
+    size_queue(m, &r->policy, batch_tokens);
     m->public.name = m->name;
     m->public.model = m->model;
     m->public.tokenizer = m->tokenizer;
     m->public.backend = m->backend.backend->name;
-    m->public.requested = mo->precision;
+    m->public.requested = o->precision;
     snprintf(m->public.isa, sizeof m->public.isa, "%s", m->caps.isa);
     announce(e, m);
     return CPL_OK;
 }
 
-cpl_status cpl_models_open(cpl_engine *e, const cpl_engine_options *o, cpl_error *err)
+void cpl_model_slot_close(cpl_loaded_model *m)
 {
-    if (!o->model_count) return cpl_fail(err, CPL_INVALID, "no model given");
-    uint32_t workers = o->workers ? o->workers : cpl_cpu_count();
-    e->models = calloc(o->model_count, sizeof *e->models);
-    if (!e->models) return cpl_fail_memory(err, o->model_count * sizeof *e->models);
-    e->model_count = o->model_count;
-    for (uint32_t i = 0; i < o->model_count; i++) {
-        cpl_loaded_model *m = &e->models[i];
-        cpl_status st = open_one(e, m, &o->models[i], o, workers, err);
-        if (st) return st;
-        if (m->public.max_length > e->length_max) e->length_max = m->public.max_length;
-        if (m->sessions > e->worker_count) e->worker_count = m->sessions;
-    }
-    return CPL_OK;
-}
-
-void cpl_models_close(cpl_engine *e)
-{
-    for (uint32_t i = 0; e->models && i < e->model_count; i++) {
-        cpl_loaded_model *m = &e->models[i];
-        for (uint32_t d = 0; m->weights && d < m->devices; d++) m->backend.backend->unload(m->weights[d]);
-        free(m->weights);
-        cpl_backend_release(&m->backend);
-        cpl_tokenizer_close(m->tokenizer);
-        cpl_model_close(m->model);
-    }
-    free(e->models);
-    e->models = NULL;
+    for (uint32_t d = 0; m->weights && d < m->devices; d++) m->backend.backend->unload(m->weights[d]);
+    free(m->weights);
+    cpl_backend_release(&m->backend);
+    cpl_tokenizer_close(m->tokenizer);
+    cpl_model_close(m->model);
+    free(m);
 }

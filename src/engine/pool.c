@@ -57,6 +57,17 @@ static cpl_task *take_slice(cpl_token_pool *p, uint32_t *slice)
     return t;
 }
 
+/* Room for the ids of two texts of this task's model. */
+static cpl_status make_room(cpl_pool_thread *self, uint32_t length, cpl_error *err)
+{
+    if (length <= self->room_length) return CPL_OK;
+    int32_t *larger = realloc(self->room, 2 * (size_t)length * sizeof *larger);
+    if (!larger) return cpl_fail_memory(err, 2 * (size_t)length * sizeof *larger);
+    self->room = larger;
+    self->room_length = length;
+    return CPL_OK;
+}
+
 static void pool_main(void *arg)
 {
     cpl_pool_thread *self = arg;
@@ -75,7 +86,8 @@ static void pool_main(void *arg)
         pthread_mutex_unlock(&p->lock);
         cpl_error err = {0};
         uint64_t began = cpl_clock_thread_cpu_ns();
-        if (!skip) cpl_task_tokenize(e, t, &t->slices[slice], self->scratch, self->room, &err);
+        if (!skip && !make_room(self, t->max_length, &err))
+            cpl_task_tokenize(e, t, &t->slices[slice], self->scratch, self->room, &err);
         uint64_t took = cpl_clock_thread_cpu_ns() - began;
         pthread_mutex_lock(&p->lock);
         t->result.tokenize_ns += took;
@@ -98,9 +110,11 @@ cpl_status cpl_token_pool_open(cpl_engine *e, uint32_t threads, cpl_error *err)
     for (uint32_t i = 0; i < threads; i++) {
         cpl_pool_thread *m = &p->members[i];
         m->engine = e;
-        m->room = malloc(2 * (size_t)e->length_max * sizeof *m->room);
-        if (!m->room) return cpl_fail_memory(err, 2 * (size_t)e->length_max * sizeof *m->room);
-        cpl_status st = cpl_tokenizer_scratch_open(&m->scratch, err);
+        uint32_t longest = 0;
+        for (uint32_t k = 0; k < cpl_engine_model_count(e); k++)
+            if (e->models[k]->public.max_length > longest) longest = e->models[k]->public.max_length;
+        cpl_status st = make_room(m, longest, err);
+        if (!st) st = cpl_tokenizer_scratch_open(&m->scratch, err);
         if (!st) st = cpl_thread_start(&m->thread, "cpl-token", -1, pool_main, m, err);
         if (st) return st;
     }

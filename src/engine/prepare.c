@@ -77,9 +77,8 @@ static cpl_status check_ids(const cpl_ids *in, size_t base, const cpl_model *m, 
 
 cpl_status cpl_task_check(const cpl_engine *e, const cpl_task_spec *s, cpl_error *err)
 {
-    if (s->model >= e->model_count)
-        return cpl_fail(err, CPL_INVALID, "model %u is out of range: %u are loaded", s->model, e->model_count);
-    const cpl_loaded_model *m = &e->models[s->model];
+    const cpl_loaded_model *m = s->model < CPL_ENGINE_MODELS_MAX ? e->models[s->model] : NULL;
+    if (!m) return cpl_fail(err, CPL_INVALID, "model %u is not loaded", s->model);
     if (!s->n || (s->op == CPL_OP_IDS && !s->ids->n))
         return cpl_fail(err, CPL_INVALID, "no %s given",
                         s->op == CPL_OP_SCORE   ? "pairs"
@@ -228,7 +227,7 @@ static cpl_status no_room(cpl_task *t, cpl_error *err)
 
 cpl_status cpl_task_lay_out(cpl_engine *e, cpl_task *t, uint32_t slices_max, cpl_error *err)
 {
-    const cpl_loaded_model *m = &e->models[t->spec.model];
+    const cpl_loaded_model *m = e->models[t->spec.model];
     cpl_arena *a = &t->arena;
     t->max_length = t->spec.max_length ? t->spec.max_length : m->public.max_length;
     t->raw_width = m->row_width;
@@ -264,10 +263,10 @@ cpl_status cpl_task_lay_out(cpl_engine *e, cpl_task *t, uint32_t slices_max, cpl
 cpl_status cpl_task_tokenize(cpl_engine *e, cpl_task *t, const cpl_token_slice *slice, cpl_tokenizer_scratch *scratch,
                              int32_t *room, cpl_error *err)
 {
-    const cpl_tokenizer *tokenizer = e->models[t->spec.model].tokenizer;
+    const cpl_tokenizer *tokenizer = e->models[t->spec.model]->tokenizer;
     bool pair = is_pair(t);
     size_t added = cpl_tokenizer_added(tokenizer, pair), cap = t->max_length, at = slice->at, a_count = 0, b_count = 0;
-    int32_t *a = room, *b = room + e->length_max;
+    int32_t *a = room, *b = room + cap;
     for (uint32_t i = slice->first; i < slice->end; i++) {
         cpl_status st = CPL_OK;
         cpl_text text = first_text(t, i);

@@ -47,12 +47,18 @@ size_t cpl_task_rest(cpl_task *t)
 
 cpl_status cpl_flow_open(cpl_flow **out, cpl_engine *e, cpl_error *err)
 {
-    size_t bytes = sizeof(cpl_flow) + e->model_count * sizeof(cpl_batch_flow);
-    cpl_flow *f = *out = calloc(1, bytes);
-    if (!f) return cpl_fail_memory(err, bytes);
+    cpl_flow *f = *out = calloc(1, sizeof *f);
+    if (!f) return cpl_fail_memory(err, sizeof *f);
     f->engine = e;
     f->references = 1;
     return CPL_OK;
+}
+
+void cpl_flow_let_go(cpl_flow *f)
+{
+    if (--f->references) return;
+    for (uint32_t i = 0; i < CPL_ENGINE_MODELS_MAX; i++) free(f->queues[i]);
+    free(f);
 }
 
 void cpl_flow_close(cpl_flow *f)
@@ -60,7 +66,7 @@ void cpl_flow_close(cpl_flow *f)
     if (!f) return;
     pthread_mutex_t *lock = &f->engine->lock;
     pthread_mutex_lock(lock);
-    if (!--f->references) free(f);
+    cpl_flow_let_go(f);
     pthread_mutex_unlock(lock);
 }
 
@@ -70,20 +76,28 @@ static cpl_status admit(cpl_engine *e, cpl_task *t, const cpl_task_spec *spec, c
 {
     cpl_status st = CPL_OK;
     pthread_mutex_lock(&e->lock);
-    const cpl_batcher *b = &e->models[spec->model].batcher;
+    cpl_loaded_model *m = e->models[spec->model];
+    const cpl_batcher *b = &m->batcher;
+    cpl_flow *flow = spec->flow ? spec->flow : e->flow;
+    cpl_batch_flow **queue = &flow->queues[spec->model];
+    if (!*queue) *queue = calloc(1, sizeof **queue); /* a connection's first request to this model */
     if (e->draining)
         st = cpl_fail(err, CPL_UNAVAILABLE, "engine takes no more requests: it is shutting down");
     else if (b->waiting_requests + e->preparing >= b->policy.queue_requests_max)
         st = cpl_fail(err, CPL_QUEUE_FULL, "queue full: %u requests wait", b->waiting_requests + e->preparing);
     else if (b->waiting_tokens >= b->policy.queue_tokens_max)
         st = cpl_fail(err, CPL_QUEUE_FULL, "queue full: %u tokens wait", b->policy.queue_tokens_max);
+    else if (!*queue)
+        st = cpl_fail_memory(err, sizeof **queue);
     if (st) {
         e->stats.tasks_refused++;
+        m->stats.tasks_refused++;
     } else {
+        cpl_model_refer(m);
         e->preparing++;
         e->in_flight_tasks++;
         e->stats.tasks_accepted++;
-        t->flow = spec->flow ? spec->flow : e->flow;
+        t->flow = flow;
         t->flow->references++;
         t->phase = CPL_TASK_PREPARING;
     }
@@ -98,9 +112,13 @@ static void turn_away(cpl_engine *e, cpl_task *t)
     e->preparing--;
     e->stats.tasks_accepted--;
     e->stats.tasks_refused++;
-    if (!--t->flow->references) free(t->flow);
+    e->models[t->spec.model]->stats.tasks_refused++;
+    cpl_flow_let_go(t->flow);
     t->flow = NULL;
     t->phase = CPL_TASK_IDLE;
+    pthread_mutex_unlock(&e->lock);
+    cpl_engine_model_release(e, t->spec.model);
+    pthread_mutex_lock(&e->lock);
     if (!--e->in_flight_tasks) pthread_cond_broadcast(&e->drained);
     pthread_mutex_unlock(&e->lock);
 }
@@ -110,8 +128,8 @@ static cpl_status prepare_inline(cpl_engine *e, cpl_task *t, cpl_tokenizer_scrat
 {
     if (t->slice_count) {
         CPL_ASSERT(scratch);
-        int32_t *room = cpl_arena_take(&t->arena, 2 * (size_t)e->length_max * sizeof *room, 64);
-        if (!room) return cpl_fail(err, CPL_NO_MEMORY, "out of memory for %u tokens", 2 * e->length_max);
+        int32_t *room = cpl_arena_take(&t->arena, 2 * (size_t)t->max_length * sizeof *room, 64);
+        if (!room) return cpl_fail(err, CPL_NO_MEMORY, "out of memory for %u tokens", 2 * t->max_length);
         uint64_t began = cpl_clock_thread_cpu_ns();
         for (uint32_t i = 0; i < t->slice_count; i++) {
             cpl_status st = cpl_task_tokenize(e, t, &t->slices[i], scratch, room, err);

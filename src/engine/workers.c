@@ -14,45 +14,66 @@
 #include "base/error.h"
 #include "engine/state.h"
 
-static cpl_status size_scratch(cpl_engine *e, cpl_worker *w, cpl_error *err)
+void cpl_scratch_need(const cpl_loaded_model *m, size_t *tokens, size_t *sequences, size_t *cells)
 {
-    size_t tokens = e->length_max, sequences = 1, cells = 1;
-    for (uint32_t i = 0; i < e->model_count; i++) {
-        const cpl_loaded_model *m = &e->models[i];
-        const cpl_batch_policy *p = &m->batcher.policy;
-        size_t model_cells = (size_t)p->sequences_max * m->row_width;
-        if (p->tokens_max > tokens) tokens = p->tokens_max;
-        if (p->sequences_max > sequences) sequences = p->sequences_max;
-        if (model_cells > cells) cells = model_cells;
-    }
-    w->slices = malloc(sequences * sizeof *w->slices);
-    w->cu_seqlens = malloc((sequences + 1) * sizeof *w->cu_seqlens);
-    w->ids = malloc(tokens * sizeof *w->ids);
-    w->type_ids = malloc(tokens);
-    w->rows = malloc(cells * sizeof *w->rows);
-    if (!w->slices || !w->cu_seqlens || !w->ids || !w->type_ids || !w->rows)
-        return cpl_fail(err, CPL_NO_MEMORY, "out of memory for a worker's scratch of %zu tokens and %zu rows", tokens,
-                        sequences);
-    return CPL_OK;
+    const cpl_batch_policy *p = &m->batcher.policy;
+    size_t rows = (size_t)p->sequences_max * m->row_width;
+    if (m->public.max_length > *tokens) *tokens = m->public.max_length;
+    if (p->tokens_max > *tokens) *tokens = p->tokens_max;
+    if (p->sequences_max > *sequences) *sequences = p->sequences_max;
+    if (rows > *cells) *cells = rows;
+}
+
+cpl_scratch *cpl_scratch_open(size_t tokens, size_t sequences, size_t cells)
+{
+    cpl_scratch *s = calloc(1, sizeof *s);
+    if (!s) return NULL;
+    s->tokens = tokens;
+    s->sequences = sequences;
+    s->cells = cells;
+    s->slices = malloc(sequences * sizeof *s->slices);
+    s->cu_seqlens = malloc((sequences + 1) * sizeof *s->cu_seqlens);
+    s->ids = malloc(tokens * sizeof *s->ids);
+    s->type_ids = malloc(tokens);
+    s->rows = malloc(cells * sizeof *s->rows);
+    if (s->slices && s->cu_seqlens && s->ids && s->type_ids && s->rows) return s;
+    cpl_scratch_close(s);
+    return NULL;
+}
+
+void cpl_scratch_close(cpl_scratch *s)
+{
+    if (!s) return;
+    free(s->slices);
+    free(s->cu_seqlens);
+    free(s->ids);
+    free(s->type_ids);
+    free(s->rows);
+    free(s);
+}
+
+cpl_status cpl_worker_open_session(const cpl_worker *w, const cpl_loaded_model *m, cpl_session **out, cpl_error *err)
+{
+    return m->backend.backend->open(out, m->weights[cpl_model_device_of(m, w->index, w->node)], err);
 }
 
 static cpl_status open_sessions(cpl_worker *w, cpl_error *err)
 {
     cpl_engine *e = w->engine;
+    size_t tokens = 1, sequences = 1, cells = 1;
     cpl_status st = cpl_crew_open(&w->crew, err);
-    if (st) return st;
-    w->sessions = calloc(e->model_count, sizeof(cpl_session *));
-    w->queues = calloc(e->model_count, sizeof(cpl_batcher *));
-    if (!w->sessions || !w->queues) return cpl_fail_memory(err, e->model_count * sizeof(void *));
-    for (uint32_t i = 0; i < e->model_count; i++) {
-        cpl_loaded_model *m = &e->models[i];
-        if (w->index >= m->sessions) continue;
-        uint32_t device = m->caps.numa ? w->node : w->index % m->devices;
-        st = m->backend.backend->open(&w->sessions[i], m->weights[device], err);
-        if (st) return st;
+    for (uint32_t i = 0; i < cpl_engine_model_count(e) && !st; i++) {
+        cpl_loaded_model *m = e->models[i];
+        if (!cpl_model_runs_on(m, w->index)) continue;
+        st = cpl_worker_open_session(w, m, &w->sessions[i], err);
         w->queues[i] = &m->batcher;
+        cpl_scratch_need(m, &tokens, &sequences, &cells);
     }
-    return size_scratch(e, w, err);
+    if (st) return st;
+    w->scratch = cpl_scratch_open(tokens, sequences, cells);
+    if (w->scratch) return CPL_OK;
+    return cpl_fail(err, CPL_NO_MEMORY, "out of memory for a worker's scratch of %zu tokens and %zu rows", tokens,
+                    sequences);
 }
 
 /* Opens, says so, waits for the others, runs. */
@@ -121,16 +142,12 @@ void cpl_workers_close(cpl_engine *e)
     for (uint32_t k = 0; e->workers && k < e->worker_count; k++) {
         cpl_worker *w = &e->workers[k];
         if (!w->engine) break;
-        for (uint32_t i = 0; w->sessions && i < e->model_count; i++)
-            e->models[i].backend.backend->close(w->sessions[i]);
+        for (uint32_t i = 0; i < cpl_engine_model_count(e); i++)
+            if (w->sessions[i]) e->models[i]->backend.backend->close(w->sessions[i]);
         cpl_crew_close(w->crew);
-        free(w->sessions);
-        free(w->queues);
-        free(w->slices);
-        free(w->cu_seqlens);
-        free(w->ids);
-        free(w->type_ids);
-        free(w->rows);
+        cpl_scratch_close(w->scratch);
+        cpl_scratch_close(w->fresh);
+        cpl_scratch_close(w->stale);
         pthread_cond_destroy(&w->wake);
     }
     free(e->workers);

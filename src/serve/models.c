@@ -50,6 +50,8 @@ cpl_status cpl_serve_model_init(cpl_serve_model *m, const cpl_config *c, size_t 
     m->options.backend = cpl_config_text(m->config, "model.backend");
     m->options.fallback = !strcmp(cpl_config_text(m->config, "model.on_unsupported"), "fallback");
     m->options.max_length = (uint32_t)cpl_config_int(m->config, "model.max_length");
+    m->options.replicas = (uint32_t)cpl_config_int(m->config, "model.replicas");
+    m->options.weight_milli = (uint32_t)(cpl_config_float(m->config, "model.weight") * 1000 + 0.5);
     m->options.score_label = cpl_config_text(m->config, "model.score_label");
     return CPL_OK;
 }

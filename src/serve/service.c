@@ -36,6 +36,8 @@ static void choose_policy(cpl_batch_policy *p, const cpl_config *c, const char *
         .tokens_max = (uint32_t)cpl_config_int(c, "batching.max_batch_tokens"),
         .sequences_max = (uint32_t)cpl_config_int(c, "batching.max_batch_sequences"),
         .length_aware = cpl_config_bool(c, "batching.length_aware_batching"),
+        .length_blind = cpl_config_given(c, "batching.length_aware_batching") &&
+                        !cpl_config_bool(c, "batching.length_aware_batching"),
         .team_max = (uint32_t)cpl_config_int(c, "team_workers"),
         .queue_tokens_max = (uint32_t)cpl_config_int(c, "server.limits.queue_tokens"),
         .queue_requests_max = (uint32_t)cpl_config_int(c, "server.limits.queue_requests"),
@@ -43,6 +45,13 @@ static void choose_policy(cpl_batch_policy *p, const cpl_config *c, const char *
     if (p->kind != CPL_BATCH_TIMEOUT) return;
     p->items_max = (uint32_t)cpl_config_int(c, "batching.max_batch_size");
     p->timeout_ns = (uint64_t)(cpl_config_float(c, "batching.timeout_ms") * 1e6);
+}
+
+static cpl_engine_routing routing_of(const char *name)
+{
+    return !strcmp(name, "random")         ? CPL_ROUTE_RANDOM
+           : !strcmp(name, "least_loaded") ? CPL_ROUTE_LEAST_LOADED
+                                           : CPL_ROUTE_ROUND_ROBIN;
 }
 
 static cpl_status open_engine(cpl_service *s, const cpl_config *c, bool allow_seeded, cpl_error *err)
@@ -66,6 +75,7 @@ static cpl_status open_engine(cpl_service *s, const cpl_config *c, bool allow_se
             .pin_workers = cpl_config_bool(c, "pin_workers"),
             .tokenizer_threads = pool ? (uint32_t)cpl_config_int(c, "tokenizer_pool.num_workers") : 0,
             .inline_text_bytes = (uint32_t)cpl_config_int(c, "tokenizer_pool.inline_bytes"),
+            .routing = routing_of(cpl_config_text(c, "model_pool.routing_strategy")),
             .log = s->log,
         };
         choose_policy(&options.policy, c, policy);

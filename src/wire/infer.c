@@ -20,14 +20,14 @@ static cpl_status wants_raw(bool *raw, const cpl_call *call, cpl_error *err)
 }
 
 /* "ORG/NAME" also names the model NAME. */
-static cpl_status find_model(uint32_t *out, const cpl_call *call, const cpl_wire *w, cpl_error *err)
+static cpl_status find_model(cpl_wire_op *op, const cpl_call *call, cpl_error *err)
 {
     cpl_text name = cpl_call_metadata(call, "model");
-    cpl_status st = cpl_engine_model_find(w->options.engine, name.data, name.size, out, err);
+    cpl_status st = cpl_wire_op_hold(op, name.data, name.size, err);
     size_t at = name.size;
     while (at > 0 && name.data[at - 1] != '/') at--;
     if (st != CPL_NOT_FOUND || at == 0 || at == name.size) return st;
-    return cpl_engine_model_find(w->options.engine, name.data + at, name.size - at, out, NULL) ? st : CPL_OK;
+    return cpl_wire_op_hold(op, name.data + at, name.size - at, NULL) ? st : CPL_OK;
 }
 
 static const char *activation_of(const cpl_model *m, bool raw)
@@ -58,13 +58,13 @@ static cpl_status start(cpl_wire_op *op, cpl_call *call, const uint8_t *data, si
     bool raw;
     cpl_status st = cpl_infer_decode(&op->list, data, n, &w->options.limits, err);
     if (!st) st = wants_raw(&raw, call, err);
-    if (!st) st = find_model(&spec.model, call, w, err);
-    if (!st) st = cpl_wire_choose_label(&spec, w, err);
+    if (!st) st = find_model(op, call, err);
+    if (!st) st = cpl_wire_choose_label(&spec, op, err);
     if (st) return st;
     spec.pairs = op->list.pairs;
     spec.n = op->list.count;
     spec.form = raw ? CPL_SCORE_RAW : CPL_SCORE_DEFAULT;
-    op->activation = activation_of(cpl_engine_model_at(w->options.engine, spec.model)->model, raw);
+    op->activation = activation_of(cpl_wire_op_model(op)->model, raw);
     op->reply = reply;
     op->fail = cpl_wire_fail;
     return cpl_wire_op_submit(op, call, &spec, err);

@@ -25,13 +25,16 @@ void cpl_live_page(cpl_call *call, const uint8_t *data, size_t n, void *wire)
 
 /* ---- an event ------------------------------------------------------------------------------------------------- */
 
-static void put_models(cpl_json_writer *w, const cpl_engine *e)
+static void put_models(cpl_json_writer *w, const cpl_wire_models *models)
 {
     cpl_json_open(w, "models", '[');
-    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
-        const cpl_engine_model *m = cpl_engine_model_at(e, i);
+    for (uint32_t i = 0; i < models->count; i++) {
+        const cpl_engine_model *m = models->at[i];
+        const cpl_engine_model_stats *s = &models->stats[i];
         cpl_json_open(w, NULL, '{');
         cpl_json_text(w, "name", m->name);
+        cpl_json_int(w, "replica", m->replica);
+        cpl_json_int(w, "replicas", m->replicas);
         cpl_json_text(w, "note", m->model->note);
         cpl_json_text(w, "backend", m->backend);
         cpl_json_text(w, "asked", cpl_precision_name(m->requested));
@@ -41,6 +44,12 @@ static void put_models(cpl_json_writer *w, const cpl_engine *e)
         cpl_json_int(w, "weight_bytes", (int64_t)m->weight_bytes);
         cpl_json_int(w, "workers", m->workers);
         cpl_json_int(w, "batch_tokens", m->batch_tokens);
+        cpl_json_int(w, "done", (int64_t)s->tasks_done);
+        cpl_json_int(w, "sequences", (int64_t)s->sequences);
+        cpl_json_int(w, "tokens", (int64_t)s->tokens);
+        cpl_json_int(w, "padding_tokens", (int64_t)s->padding_tokens);
+        cpl_json_int(w, "busy_ns", (int64_t)s->busy_ns);
+        cpl_json_int(w, "queued_requests", (int64_t)s->queued_requests);
         cpl_json_close(w, '}');
     }
     cpl_json_close(w, ']');
@@ -71,6 +80,7 @@ static void put_totals(cpl_json_writer *w, const cpl_engine_stats *s)
                 {"refused", s->tasks_refused},
                 {"sequences", s->sequences},
                 {"tokens", s->tokens},
+                {"padding_tokens", s->padding_tokens},
                 {"passes", s->passes},
                 {"busy_ns", s->busy_ns},
                 {"queued_tokens", s->queued_tokens},
@@ -97,7 +107,7 @@ static bool write_event(cpl_buf *out, cpl_wire *w)
     cpl_json_text(&j, "version", COUPLET_VERSION);
     cpl_json_int(&j, "at_ns", (int64_t)cpl_clock_ns());
     cpl_json_bool(&j, "serving", atomic_load(&w->serving));
-    put_models(&j, w->options.engine);
+    put_models(&j, &b->models);
     put_totals(&j, &b->engine);
     cpl_json_int(&j, "pairs", (int64_t)b->window.pairs);
     cpl_json_open(&j, "recent_ms", '[');
@@ -108,7 +118,7 @@ static bool write_event(cpl_buf *out, cpl_wire *w)
     cpl_json_int(&j, "cpu_ns", (int64_t)cpl_clock_process_cpu_ns());
     cpl_json_close(&j, '}');
     cpl_buf_text(out, "\n\n");
-    free(b);
+    cpl_wire_totals_let_go(b);
     return !out->failed;
 }
 

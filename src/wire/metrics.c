@@ -19,12 +19,39 @@ void cpl_wire_window_sum(cpl_window_sum *sum, cpl_wire *w)
     pthread_mutex_unlock(&w->lock);
 }
 
+void cpl_wire_models_take(cpl_wire_models *m, cpl_wire *w)
+{
+    cpl_engine *e = m->engine = w->options.engine;
+    m->count = 0;
+    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
+        const cpl_engine_model *served = cpl_engine_model_hold_at(e, i);
+        if (!served) continue;
+        m->index[m->count] = i;
+        m->at[m->count] = served;
+        cpl_engine_model_stats_get(e, i, &m->stats[m->count++]);
+    }
+}
+
+void cpl_wire_models_let_go(cpl_wire_models *m)
+{
+    for (uint32_t i = 0; i < m->count; i++) cpl_engine_model_release(m->engine, m->index[i]);
+    m->count = 0;
+}
+
+void cpl_wire_totals_let_go(cpl_wire_totals *t)
+{
+    if (!t) return;
+    cpl_wire_models_let_go(&t->models);
+    free(t);
+}
+
 cpl_wire_totals *cpl_wire_totals_take(cpl_wire *w)
 {
     cpl_wire_totals *t = calloc(1, sizeof *t);
     if (!t) return NULL;
     cpl_engine_stats_get(w->options.engine, &t->engine);
     cpl_wire_window_sum(&t->window, w);
+    cpl_wire_models_take(&t->models, w);
     return t;
 }
 

@@ -65,6 +65,8 @@ void cpl_wire_op_give(cpl_wire_op *op)
     cpl_wire_loop *l = op->home;
     op->call = NULL;
     op->cancelled = false;
+    if (op->holds) cpl_engine_model_release(l->wire->options.engine, op->model);
+    op->holds = false;
     json_decref(op->body);
     op->body = NULL;
     if (op->list.cap > ITEMS_RETAINED_MAX) cpl_pair_list_deinit(&op->list);
@@ -82,6 +84,20 @@ void cpl_wire_op_give(cpl_wire_op *op)
     op->next = l->free_ops;
     l->free_ops = op;
     l->free_bytes += op->bytes;
+}
+
+cpl_status cpl_wire_op_hold(cpl_wire_op *op, const char *name, size_t name_size, cpl_error *err)
+{
+    CPL_ASSERT(!op->holds);
+    cpl_status st = cpl_engine_model_hold(op->home->wire->options.engine, name, name_size, &op->model, err);
+    op->holds = !st;
+    return st;
+}
+
+const cpl_engine_model *cpl_wire_op_model(const cpl_wire_op *op)
+{
+    CPL_ASSERT(op->holds);
+    return cpl_engine_model_at(op->home->wire->options.engine, op->model);
 }
 
 static void close_flow(void *flow) { cpl_flow_close(flow); }
@@ -111,6 +127,7 @@ cpl_status cpl_wire_op_submit(cpl_wire_op *op, cpl_call *call, cpl_task_spec *sp
     cpl_engine *engine = op->home->wire->options.engine;
     cpl_status st = flow_of(&spec->flow, call, engine, err);
     if (st) return st;
+    spec->model = op->model;
     spec->deadline_ns = cpl_call_deadline_ns(call);
     spec->done = done;
     spec->user = op;
@@ -133,9 +150,9 @@ void cpl_wire_op_cancelled(cpl_call *call, void *wire)
     cpl_engine_cancel(w->options.engine, op->task);
 }
 
-cpl_status cpl_wire_choose_label(cpl_task_spec *spec, const cpl_wire *w, cpl_error *err)
+cpl_status cpl_wire_choose_label(cpl_task_spec *spec, const cpl_wire_op *op, cpl_error *err)
 {
-    const cpl_engine_model *m = cpl_engine_model_at(w->options.engine, spec->model);
+    const cpl_engine_model *m = cpl_wire_op_model(op);
     spec->label = 0;
     if (m->model->task != CPL_TASK_CROSS_ENCODER || m->model->arch.labels == 1) return CPL_OK;
     spec->label = m->score_label;

@@ -26,19 +26,25 @@ struct cpl_wire_op {
     uint32_t dimensions; /* of a vector, to reply; 0: all */
     bool return_text, normalize;
     bool cancelled;
+    bool holds; /* the model number `model`, from cpl_wire_op_hold until the op is given back */
+    uint32_t model;
 };
 
 /* From the pool, or new; NULL: no memory. */
 cpl_wire_op *cpl_wire_op_take(cpl_wire_loop *l, cpl_error *err);
 /* Unused again: never submitted, or refused. */
 void cpl_wire_op_give(cpl_wire_op *op);
-/* Fills what every dialect does alike (flow, deadline, done) and submits. On failure the op is still the caller's. */
+/* The model called `name` ("": the only one), there as long as the op is. */
+cpl_status cpl_wire_op_hold(cpl_wire_op *op, const char *name, size_t name_size, cpl_error *err);
+const cpl_engine_model *cpl_wire_op_model(const cpl_wire_op *op);
+/* Fills what every dialect does alike (model, flow, deadline, done) and submits. On failure the op is still the
+ * caller's. */
 cpl_status cpl_wire_op_submit(cpl_wire_op *op, cpl_call *call, cpl_task_spec *spec, cpl_error *err);
 /* A method's `cancelled`, for calls whose user pointer is their op. */
 void cpl_wire_op_cancelled(cpl_call *call, void *wire);
 
 /* Which label of a cross-encoder is its score; CPL_PRECONDITION where nobody said. */
-cpl_status cpl_wire_choose_label(cpl_task_spec *spec, const cpl_wire *w, cpl_error *err);
+cpl_status cpl_wire_choose_label(cpl_task_spec *spec, const cpl_wire_op *op, cpl_error *err);
 /* Request to reply, for the latency window; and the header that names the scores' form. */
 uint64_t cpl_wire_op_latency_ns(cpl_wire_op *op, size_t pairs);
 

@@ -4,6 +4,7 @@
  * histograms are given as a few cumulative buckets, each exact at its bound to 0.4 %. Only the latency quantiles are of
  * the last minute and say so. Threads: the call's network thread. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/precision.h"
 #include "base/clock.h"
@@ -52,12 +53,20 @@ static void histogram(cpl_buf *out, const char *name, const char *help, const cp
                   (unsigned long long)h->count, name, (double)h->sum * scale, name, (unsigned long long)h->count);
 }
 
-static void models(cpl_buf *out, const cpl_engine *e)
+/* "couplet_NAME{model="..",replica="..", open for more labels or its end. */
+static void of_model(cpl_buf *out, const char *name, const cpl_engine_model *m)
+{
+    cpl_buf_print(out, "couplet_%s{", name);
+    label(out, "model", m->name);
+    if (m->replicas > 1) cpl_buf_print(out, ",replica=\"%u\"", m->replica);
+}
+
+static void info(cpl_buf *out, const cpl_wire_models *models)
 {
     head(out, "model_info", "gauge", "What runs: backend, precision asked for and run, kernels. Always 1.");
-    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
-        const cpl_engine_model *m = cpl_engine_model_at(e, i);
-        label(out, "couplet_model_info{model", m->name);
+    for (uint32_t i = 0; i < models->count; i++) {
+        const cpl_engine_model *m = models->at[i];
+        of_model(out, "model_info", m);
         label(out, ",backend", m->backend);
         label(out, ",precision_requested", cpl_precision_name(m->requested));
         label(out, ",precision", cpl_precision_name(m->effective));
@@ -65,18 +74,82 @@ static void models(cpl_buf *out, const cpl_engine *e)
         label(out, ",kernels", m->kernels);
         cpl_buf_text(out, "} 1\n");
     }
+}
+
+/* A figure of a model: where it is, and what it is times. */
+typedef struct figure {
+    const char *name, *type, *help;
+    size_t at;
+    double scale;
+} figure;
+
+#define OF_MODEL(field) offsetof(cpl_engine_model_stats, field)
+
+static void figures(cpl_buf *out, const cpl_wire_models *models)
+{
+    static const figure rows[] = {
+        {"model_sequences_total", "counter", "Sequences run.", OF_MODEL(sequences), 1},
+        {"model_tokens_total", "counter", "Tokens run, padding not counted.", OF_MODEL(tokens), 1},
+        {"model_padding_tokens_total", "counter", "Tokens of padding that its backend computed beside those.",
+         OF_MODEL(padding_tokens), 1},
+        {"model_passes_total", "counter", "Forward passes.", OF_MODEL(passes), 1},
+        {"model_busy_seconds_total", "counter", "Workers inside its forward passes, summed.", OF_MODEL(busy_ns), 1e-9},
+        {"model_queue_seconds_total", "counter", "Requests' time from the queue to their first pass, summed.",
+         OF_MODEL(queue_ns), 1e-9},
+        {"model_compute_seconds_total", "counter", "Requests' time from first pass to the end of the last, summed.",
+         OF_MODEL(compute_ns), 1e-9},
+        {"model_tokenize_seconds_total", "counter", "CPU time of tokenizing, summed.", OF_MODEL(tokenize_ns), 1e-9},
+        {"model_requests_run_total", "counter", "Requests that reached a worker: what the seconds are sums of.",
+         OF_MODEL(tasks_run), 1},
+        {"model_queue_tokens", "gauge", "Tokens that wait for a worker.", OF_MODEL(queued_tokens), 1},
+        {"model_queue_requests", "gauge", "Requests that wait for a worker.", OF_MODEL(queued_requests), 1},
+    };
+    for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+        head(out, rows[k].name, rows[k].type, rows[k].help);
+        for (uint32_t i = 0; i < models->count; i++) {
+            uint64_t value;
+            memcpy(&value, (const char *)&models->stats[i] + rows[k].at, sizeof value);
+            of_model(out, rows[k].name, models->at[i]);
+            cpl_buf_print(out, "} %.17g\n", (double)value * rows[k].scale);
+        }
+    }
+}
+
+static void model_requests(cpl_buf *out, const cpl_wire_models *models)
+{
+    head(out, "model_requests_total", "counter", "Requests of a model by how they ended.");
+    for (uint32_t i = 0; i < models->count; i++) {
+        const cpl_engine_model_stats *s = &models->stats[i];
+        const struct {
+            const char *outcome;
+            uint64_t count;
+        } rows[] = {{"done", s->tasks_done},
+                    {"failed", s->tasks_failed},
+                    {"cancelled", s->tasks_cancelled},
+                    {"expired", s->tasks_expired},
+                    {"refused", s->tasks_refused}};
+        for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+            of_model(out, "model_requests_total", models->at[i]);
+            cpl_buf_print(out, ",outcome=\"%s\"} %llu\n", rows[k].outcome, (unsigned long long)rows[k].count);
+        }
+    }
+}
+
+static void put_models(cpl_buf *out, const cpl_wire_models *models)
+{
+    info(out, models);
     head(out, "model_weight_bytes", "gauge", "Memory of the weights.");
-    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
-        const cpl_engine_model *m = cpl_engine_model_at(e, i);
-        label(out, "couplet_model_weight_bytes{model", m->name);
-        cpl_buf_print(out, "} %llu\n", (unsigned long long)m->weight_bytes);
+    for (uint32_t i = 0; i < models->count; i++) {
+        of_model(out, "model_weight_bytes", models->at[i]);
+        cpl_buf_print(out, "} %llu\n", (unsigned long long)models->at[i]->weight_bytes);
     }
-    head(out, "model_workers", "gauge", "Threads that run forward passes.");
-    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
-        const cpl_engine_model *m = cpl_engine_model_at(e, i);
-        label(out, "couplet_model_workers{model", m->name);
-        cpl_buf_print(out, "} %u\n", m->workers);
+    head(out, "model_workers", "gauge", "Threads that run its forward passes.");
+    for (uint32_t i = 0; i < models->count; i++) {
+        of_model(out, "model_workers", models->at[i]);
+        cpl_buf_print(out, "} %u\n", models->at[i]->workers);
     }
+    model_requests(out, models);
+    figures(out, models);
 }
 
 static void requests(cpl_buf *out, const cpl_engine_stats *s)
@@ -95,6 +168,8 @@ static void requests(cpl_buf *out, const cpl_engine_stats *s)
                       (unsigned long long)rows[i].count);
     number(out, "sequences_total", "counter", "Sequences run.", (double)s->sequences);
     number(out, "tokens_total", "counter", "Tokens run, padding not counted.", (double)s->tokens);
+    number(out, "padding_tokens_total", "counter", "Tokens of padding that backends computed beside those.",
+           (double)s->padding_tokens);
     number(out, "passes_total", "counter", "Forward passes.", (double)s->passes);
     number(out, "busy_seconds_total", "counter", "Workers inside forward passes, summed.", (double)s->busy_ns * 1e-9);
     number(out, "queue_tokens", "gauge", "Tokens that wait for a worker.", (double)s->queued_tokens);
@@ -131,7 +206,7 @@ void cpl_prometheus_message(cpl_call *call, const uint8_t *data, size_t n, void 
     cpl_buf_clear(out);
     head(out, "build_info", "gauge", "Version of the program. Always 1.");
     cpl_buf_text(out, "couplet_build_info{version=\"" COUPLET_VERSION "\"} 1\n");
-    models(out, w->options.engine);
+    put_models(out, &b->models);
     requests(out, &b->engine);
     recent(out, &b->window);
     cpl_buf_print(out,
@@ -140,6 +215,6 @@ void cpl_prometheus_message(cpl_call *call, const uint8_t *data, size_t n, void 
                   "# HELP process_cpu_seconds_total User and system CPU time.\n"
                   "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total %.9g\n",
                   (unsigned long long)cpl_wire_resident_bytes(), (double)cpl_clock_process_cpu_ns() * 1e-9);
-    free(b);
+    cpl_wire_totals_let_go(b);
     cpl_wire_respond(call, 200, "text/plain; version=0.0.4; charset=utf-8", out);
 }

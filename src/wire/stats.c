@@ -47,6 +47,24 @@ static Couplet__V1__StatsHistogram *put_histogram(cpl_arena *a, const cpl_histog
     return m;
 }
 
+static void put_model_totals(Couplet__V1__StatsModel *m, const cpl_engine_model_stats *s)
+{
+    m->tasks_done = s->tasks_done;
+    m->tasks_failed = s->tasks_failed;
+    m->tasks_cancelled = s->tasks_cancelled;
+    m->tasks_expired = s->tasks_expired;
+    m->tasks_refused = s->tasks_refused;
+    m->sequences = s->sequences;
+    m->tokens = s->tokens;
+    m->padding_tokens = s->padding_tokens;
+    m->passes = s->passes;
+    m->busy_ns = s->busy_ns;
+    m->tasks_run = s->tasks_run;
+    m->queue_ns = s->queue_ns;
+    m->compute_ns = s->compute_ns;
+    m->tokenize_ns = s->tokenize_ns;
+}
+
 static Couplet__V1__StatsModel *put_model(cpl_arena *a, const cpl_engine_model *e)
 {
     Couplet__V1__StatsModel *m = CPL_ARENA_NEW(a, Couplet__V1__StatsModel, 1);
@@ -66,6 +84,10 @@ static Couplet__V1__StatsModel *put_model(cpl_arena *a, const cpl_engine_model *
     m->max_length = e->max_length;
     m->workers = e->workers;
     m->batch_tokens = e->batch_tokens;
+    m->replica = e->replica;
+    m->replicas = e->replicas;
+    m->weight = e->weight_milli / 1000.0;
+    m->length_aware = e->length_aware;
     return m;
 }
 
@@ -79,6 +101,7 @@ static bool put_totals(Couplet__V1__StatsReply *m, cpl_arena *a, const cpl_engin
     m->tasks_refused = s->tasks_refused;
     m->sequences = s->sequences;
     m->tokens = s->tokens;
+    m->padding_tokens = s->padding_tokens;
     m->passes = s->passes;
     m->busy_ns = s->busy_ns;
     m->team_passes = s->team_passes;
@@ -92,10 +115,10 @@ static bool put_totals(Couplet__V1__StatsReply *m, cpl_arena *a, const cpl_engin
     return m->pass_sequences && m->pass_tokens && m->queue_ns && m->compute_ns && m->tokenize_ns;
 }
 
-static bool encode(cpl_buf *out, cpl_arena *a, const cpl_wire *w, const cpl_engine_stats *s)
+static bool encode(cpl_buf *out, cpl_arena *a, const cpl_wire *w, const cpl_engine_stats *s,
+                   const cpl_wire_models *models)
 {
     Couplet__V1__StatsReply m = COUPLET__V1__STATS_REPLY__INIT;
-    uint32_t models = cpl_engine_model_count(w->options.engine);
     m.version = (char *)COUPLET_VERSION;
     m.pid = (uint64_t)getpid();
     m.monotonic_ns = cpl_clock_ns();
@@ -103,11 +126,12 @@ static bool encode(cpl_buf *out, cpl_arena *a, const cpl_wire *w, const cpl_engi
     m.cpu_ns = cpl_clock_process_cpu_ns();
     m.net_threads = w->options.net_threads;
     m.config = w->config;
-    m.models = CPL_ARENA_NEW(a, Couplet__V1__StatsModel *, models);
+    m.models = CPL_ARENA_NEW(a, Couplet__V1__StatsModel *, models->count);
     if (!m.models || !put_totals(&m, a, s)) return false;
-    for (uint32_t i = 0; i < models; i++) {
-        m.models[i] = put_model(a, cpl_engine_model_at(w->options.engine, i));
+    for (uint32_t i = 0; i < models->count; i++) {
+        m.models[i] = put_model(a, models->at[i]);
         if (!m.models[m.n_models++]) return false;
+        put_model_totals(m.models[i], &models->stats[i]);
     }
     cpl_buf_clear(out);
     if (!cpl_buf_reserve(out, couplet__v1__stats_reply__get_packed_size(&m))) return false;
@@ -123,11 +147,14 @@ void cpl_stats_message(cpl_call *call, const uint8_t *data, size_t n, void *wire
     cpl_engine_stats *s = calloc(1, sizeof *s);
     cpl_arena arena;
     cpl_arena_init(&arena, 65536, 0);
+    cpl_wire_models models;
+    cpl_wire_models_take(&models, w);
     if (s) cpl_engine_stats_get(w->options.engine, s);
-    if (s && encode(&l->out, &arena, w, s))
+    if (s && encode(&l->out, &arena, w, s, &models))
         cpl_wire_reply(call, &l->out);
     else
         cpl_call_finish(call, CPL_GRPC_RESOURCE_EXHAUSTED, "out of memory");
+    cpl_wire_models_let_go(&models);
     cpl_arena_deinit(&arena);
     free(s);
 }

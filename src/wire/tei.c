@@ -136,13 +136,12 @@ static cpl_status parse(cpl_wire_op *op, const uint8_t *data, size_t n, cpl_erro
     return st;
 }
 
-/* The only model, or the one that the field `model` names. */
-static cpl_status find_model(cpl_task_spec *spec, const json_t *body, const cpl_wire *w, cpl_error *err)
+/* The one that the field `model` names; the only one whatever it says: some clients must send a name. */
+static cpl_status find_model(cpl_wire_op *op, cpl_error *err)
 {
-    const json_t *v = json_object_get(body, "model");
-    const bool one = cpl_engine_model_count(w->options.engine) == 1;
-    const char *name = !one && json_is_string(v) ? json_string_value(v) : "";
-    return cpl_engine_model_find(w->options.engine, name, strlen(name), &spec->model, err);
+    const json_t *v = json_object_get(op->body, "model");
+    cpl_status st = cpl_wire_op_hold(op, json_string_value(v), json_string_length(v), err);
+    return st == CPL_NOT_FOUND && !cpl_wire_op_hold(op, NULL, 0, NULL) ? CPL_OK : st;
 }
 
 /* ---- /rerank ------------------------------------------------------------------------------------------------- */
@@ -214,11 +213,11 @@ static cpl_status start_rerank(cpl_wire_op *op, cpl_call *call, const uint8_t *d
     if (!st) st = read_bool(&raw, op->body, "raw_scores", false, err);
     if (!st) st = read_bool(&op->return_text, op->body, "return_text", false, err);
     if (!st) st = read_truncation(&cut, op->body, err);
-    if (!st) st = find_model(&spec, op->body, w, err);
-    if (!st) st = cpl_wire_choose_label(&spec, w, err);
+    if (!st) st = find_model(op, err);
+    if (!st) st = cpl_wire_choose_label(&spec, op, err);
     if (!st) st = reserve_pairs(&op->list, count, err);
     if (st) return st;
-    const cpl_engine_model *m = cpl_engine_model_at(w->options.engine, spec.model);
+    const cpl_engine_model *m = cpl_wire_op_model(op);
     for (size_t i = 0; i < count && !st; i++) {
         op->list.pairs[i] = (cpl_pair){query, op->texts[i]};
         if (!cut && m->model->task == CPL_TASK_CROSS_ENCODER) st = check_length(op, m, query, &op->texts[i], err);
@@ -299,9 +298,9 @@ static cpl_status start_embed(cpl_wire_op *op, cpl_call *call, const uint8_t *da
     if (!st) st = read_texts(op, &count, w, "inputs", err);
     if (!st) st = read_bool(&op->normalize, op->body, "normalize", true, err);
     if (!st) st = read_truncation(&cut, op->body, err);
-    if (!st) st = find_model(&spec, op->body, w, err);
+    if (!st) st = find_model(op, err);
     if (st) return st;
-    const cpl_engine_model *m = cpl_engine_model_at(w->options.engine, spec.model);
+    const cpl_engine_model *m = cpl_wire_op_model(op);
     const json_t *prompt = json_object_get(op->body, "prompt_name");
     if (prompt && !json_is_null(prompt))
         return cpl_fail(err, CPL_INVALID, "'prompt_name' is not supported: put the prompt in front of the text");

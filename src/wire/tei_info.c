@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "backend/precision.h"
+#include "base/error.h"
 #include "base/json.h"
 #include "wire/wire_state.h"
 
@@ -46,6 +47,9 @@ static void put_model(cpl_json_writer *w, const cpl_engine_model *m)
 {
     cpl_json_open(w, NULL, '{');
     cpl_json_text(w, "name", m->name);
+    cpl_json_int(w, "replica", m->replica);
+    cpl_json_int(w, "replicas", m->replicas);
+    cpl_json_float(w, "weight", m->weight_milli / 1000.0);
     cpl_json_text(w, "backend", m->backend);
     cpl_json_text(w, "precision_requested", cpl_precision_name(m->requested));
     cpl_json_text(w, "precision_effective", cpl_precision_name(m->effective));
@@ -56,6 +60,7 @@ static void put_model(cpl_json_writer *w, const cpl_engine_model *m)
     cpl_json_int(w, "max_length", m->max_length);
     cpl_json_int(w, "workers", m->workers);
     cpl_json_int(w, "batch_tokens", m->batch_tokens);
+    cpl_json_bool(w, "length_aware", m->length_aware);
     cpl_json_text(w, "note", m->model->note);
     cpl_json_close(w, '}');
 }
@@ -64,8 +69,10 @@ void cpl_tei_info(cpl_call *call, const uint8_t *data, size_t n, void *wire)
 {
     (void)data, (void)n;
     cpl_wire *w = wire;
-    const cpl_engine *e = w->options.engine;
-    const cpl_engine_model *m = cpl_engine_model_at(e, 0);
+    cpl_wire_models models;
+    cpl_wire_models_take(&models, w);
+    CPL_ASSERT(models.count); /* the last one is never unloaded */
+    const cpl_engine_model *m = models.at[0];
     cpl_buf *out = &cpl_wire_loop_of(call)->out;
     cpl_json_writer j = {.out = out};
     cpl_buf_clear(out);
@@ -82,8 +89,9 @@ void cpl_tei_info(cpl_call *call, const uint8_t *data, size_t n, void *wire)
     cpl_json_text(&j, "version", COUPLET_VERSION);
     cpl_json_text(&j, "server", "couplet");
     cpl_json_open(&j, "models", '[');
-    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) put_model(&j, cpl_engine_model_at(e, i));
+    for (uint32_t i = 0; i < models.count; i++) put_model(&j, models.at[i]);
     cpl_json_close(&j, ']');
     cpl_json_close(&j, '}');
+    cpl_wire_models_let_go(&models);
     cpl_wire_respond(call, 200, "application/json", out);
 }

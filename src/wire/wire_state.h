@@ -87,13 +87,24 @@ void cpl_live_tick(cpl_deadline *timer);
 void cpl_prometheus_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 /* Latency windows of all network threads, merged. *sum is zeroed by the caller; 72 KB. */
 void cpl_wire_window_sum(cpl_window_sum *sum, cpl_wire *w);
-/* What the server has done, for pages that show it. On the heap (half a megabyte, released by free); NULL: no memory.
- */
+/* The models served now, held; replicas one by one. */
+typedef struct cpl_wire_models {
+    cpl_engine *engine;
+    uint32_t count;
+    uint32_t index[CPL_ENGINE_MODELS_MAX];
+    const cpl_engine_model *at[CPL_ENGINE_MODELS_MAX];
+    cpl_engine_model_stats stats[CPL_ENGINE_MODELS_MAX];
+} cpl_wire_models;
+void cpl_wire_models_take(cpl_wire_models *m, cpl_wire *w);
+void cpl_wire_models_let_go(cpl_wire_models *m);
+/* What the server has done, for pages that show it. On the heap (half a megabyte); NULL: no memory. */
 typedef struct cpl_wire_totals {
     cpl_engine_stats engine;
     cpl_window_sum window;
+    cpl_wire_models models;
 } cpl_wire_totals;
 cpl_wire_totals *cpl_wire_totals_take(cpl_wire *w);
+void cpl_wire_totals_let_go(cpl_wire_totals *t); /* NULL is fine */
 /* Resident bytes of this process; 0 where the system has no /proc. */
 uint64_t cpl_wire_resident_bytes(void);
 /* The answer to `call` from the loop's reply buffer, as JSON or text; fails the call when the buffer ran out of memory.

@@ -8,6 +8,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import Client, Server, code_and_details, golden, grpc, model, request
+from prometheus_client.parser import text_string_to_metric_families
 from test_http import Http
 
 Code = grpc.StatusCode
@@ -54,6 +55,45 @@ class SeveralModels(unittest.TestCase):
         with Server("--model", model("cross-encoder")) as server, Http(server.address) as web:
             status, _, _ = web.post("/rerank", {"model": "whatever", "query": "a", "texts": ["b"]})
             self.assertEqual(status, 200)
+
+
+def samples(web, name):
+    """A metric's samples by (model, replica), or with the outcome as well."""
+    found = {}
+    for family in text_string_to_metric_families(web.ask("GET", "/metrics")[2]):
+        for s in family.samples:
+            if s.name == name:
+                found[tuple(s.labels[k] for k in ("model", "replica", "outcome") if k in s.labels)] = s.value
+    return found
+
+
+class Figures(unittest.TestCase):
+    def test_each_model_has_its_own(self):
+        with Server("--set", TWO) as server, Client(server.address) as client, Http(server.address) as web:
+            for _ in range(3):
+                client.score([("a", "b")] * 5, metadata=[("model", "ce")])
+            client.score([("a", "b")], metadata=[("model", "org/emb")])
+            done = samples(web, "couplet_model_requests_total")
+            self.assertEqual((done[("ce", "done")], done[("org/emb", "done")]), (3 + 1, 1 + 1))  # and the first pair
+            self.assertEqual(samples(web, "couplet_model_sequences_total")[("ce",)], 15 + 1)
+            self.assertEqual(samples(web, "couplet_model_padding_tokens_total")[("ce",)], 0)
+            ce, emb = client.stats().models
+            self.assertEqual((ce.tasks_done, emb.tasks_done, ce.sequences, ce.weight), (4, 2, 16, 1))
+            self.assertEqual(client.stats().tokens, ce.tokens + emb.tokens)
+            self.assertGreater(ce.busy_ns, 0)
+
+    def test_replicas_take_turns(self):
+        pool = "model_pool.instances=[{precision: int8}, {precision: int8}]"
+        for how in (["--set", pool], ["--set", "model.replicas=2", "--precision", "int8"]):
+            with Server("--model", model("cross-encoder"), *how) as server, Client(server.address) as client:
+                scores = {tuple(client.score([("a b", "c d")]).scores) for _ in range(10)}
+                self.assertEqual(len(scores), 1)
+                with Http(server.address) as web:
+                    done = samples(web, "couplet_model_requests_total")
+                    name = "cross-encoder"
+                    self.assertEqual((done[(name, "0", "done")], done[(name, "1", "done")]), (6, 6))
+                    info = web.ask("GET", "/info")[2]["models"]
+                    self.assertEqual([(m["replica"], m["replicas"]) for m in info], [(0, 2), (1, 2)])
 
 
 if __name__ == "__main__":

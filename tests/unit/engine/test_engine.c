@@ -259,10 +259,11 @@ static void models_are_described_and_found(void **state)
     assert_non_null(strstr(b->reason, "auto: fp32"));
     assert_int_equal(b->max_length, 16);
     uint32_t index = 9;
-    assert_int_equal(cpl_engine_model_find(e, "otherwise", 5, &index, NULL), CPL_OK);
+    assert_int_equal(cpl_engine_model_hold(e, "otherwise", 5, &index, NULL), CPL_OK);
     assert_int_equal(index, 1);
-    assert_int_equal(cpl_engine_model_find(e, "other", 4, &index, &err), CPL_NOT_FOUND);
-    assert_int_equal(cpl_engine_model_find(e, NULL, 0, &index, &err), CPL_NOT_FOUND);
+    cpl_engine_model_release(e, index);
+    assert_int_equal(cpl_engine_model_hold(e, "other", 4, &index, &err), CPL_NOT_FOUND);
+    assert_int_equal(cpl_engine_model_hold(e, NULL, 0, &index, &err), CPL_NOT_FOUND);
     assert_int_equal(cpl_engine_canary(e, &err), CPL_OK);
     cpl_engine_drain(e);
     assert_int_equal(cpl_engine_canary(e, &err), CPL_UNAVAILABLE);

@@ -177,8 +177,10 @@ static void test_what_is_not_there_is_refused(void **state)
     (void)state;
     expect_error("server:\n  api_keys: [x]\n", "'server.api_keys' is not supported in this version", 2, 0);
     expect_error("server: {tls: {key: k.pem}}\n", "'server.tls.key' is not supported in this version", 1, 0);
-    expect_error("model_pool: {instances: [{device: mps}]}\n", "'model_pool.instances' is not supported", 1, 0);
-    expect_error("model_pool: {routing_strategy: random}\n", "not supported in this version", 1, 0);
+    expect_error("model_pool: {instances: [{device: mps}]}\n", "'model.device' is 'mps' but", 1, 0);
+    expect_error("model_pool: {instances: [{precision: int8}, {}]}\n", "differ in 'model.precision'", 1, 0);
+    expect_error("model_pool: {instances: [{}, {}]}\nmodel: {replicas: 2}\n", "say the same thing", 1, 0);
+    expect_error("model_pool: {instances: [{}, {}]}\nmodels: [{name: a}, {name: b}]\n", "is about one model", 1, 0);
     expect_error("models: [{name: a}, {precision: int8}]\n", "entry 2 of 'models' has no name", 1, 0);
     expect_error("models: [{name: a}, {name: x/a}]\n", "two entries of 'models' are called 'a'", 1, 0);
     expect_error("models: [{name: a}, {name: b, precison: int8}]\n", "did you mean 'model.precision'", 1, 0);
@@ -368,6 +370,13 @@ static void test_several_models(void **state)
         cpl_config_close(m);
         cpl_config_close(c);
     }
+    cpl_config *pool =
+        load_good("model_pool: {instances: [{precision: int8}, {precision: int8}, {precision: int8}]}\n");
+    assert_int_equal(cpl_config_model(&m, pool, 0, &err), CPL_OK);
+    assert_int_equal(cpl_config_int(m, "model.replicas"), 3);
+    assert_string_equal(cpl_config_text(m, "model.precision"), "int8");
+    cpl_config_close(m);
+    cpl_config_close(pool);
     cpl_config *none = load_good("models: null\n");
     assert_int_equal(cpl_config_model_count(none), 1);
     cpl_config_close(none);
