@@ -15,7 +15,11 @@
 
 static const cpl_flag flags[] = {
     {"target", CPL_FLAG_TEXT, "ADDRESS", "127.0.0.1:50051", "HOST:PORT or unix:PATH of the server"},
-    {"dialect", CPL_FLAG_TEXT, "NAME", "couplet-grpc", "API the server speaks"},
+    {"dialect", CPL_FLAG_TEXT, "NAME", "couplet-grpc",
+     "API the server speaks: couplet-grpc, tei, tei-grpc, cohere, jina, openai, vllm, oip, oip-grpc or infinity"},
+    {"model", CPL_FLAG_TEXT, "NAME", NULL, "model's name in requests; vllm, openai and oip need it"},
+    {"header", CPL_FLAG_LIST, "NAME: VALUE", NULL, "send this header with every request, as 'authorization: Bearer X'"},
+    {"path", CPL_FLAG_TEXT, "PATH", NULL, "send requests to this path instead of the dialect's"},
     {"scenario", CPL_FLAG_TEXT, "NAME", "closed",
      "when requests go out: closed keeps --concurrency in flight; poisson and constant send --rate a second whatever "
      "the server does, replay as --trace says"},
@@ -31,7 +35,9 @@ static const cpl_flag flags[] = {
     {"lengths", CPL_FLAG_TEXT, "TOKENS", NULL,
      "generate pairs of so many tokens: 32, 16-128, lognormal:MEDIAN,SIGMA, or fit:FILE, a log-normal fitted to a "
      "file's pairs"},
-    {"documents-per-query", CPL_FLAG_COUNT, "N", "1", "so many pairs in a row have the same query"},
+    {"documents-per-query", CPL_FLAG_COUNT, "N", NULL,
+     "so many pairs in a row have the same query; not given: 1, or --pairs-per-request where the API has one query a "
+     "request"},
     {"duplicates", CPL_FLAG_NUMBER, "PART", "0",
      "part of the pairs that repeat earlier ones; with --documents-per-query, of the queries"},
     {"requests", CPL_FLAG_COUNT, "N", NULL, "requests to measure; not given with --duration: no limit, else 1000"},
@@ -88,6 +94,7 @@ static void write_server(cpl_json_writer *w, const cpl_server_totals *s)
 static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict *v, const char *source)
 {
     const cpl_measure *m = &r->measure;
+    char name[32];
     cpl_json_writer w = {.out = out, .pretty = true};
     cpl_json_open(&w, NULL, '{');
     cpl_json_text(&w, "scenario", r->scenario);
@@ -125,7 +132,7 @@ static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict
     cpl_json_open(&w, "errors", '[');
     for (uint32_t i = 0; i < r->error_kinds; i++) {
         cpl_json_open(&w, NULL, '{');
-        cpl_json_text(&w, "code", cpl_grpc_code_name(r->errors[i].code));
+        cpl_json_text(&w, "code", cpl_load_error_name(&r->errors[i], name));
         cpl_json_int(&w, "count", (int64_t)r->errors[i].count);
         cpl_json_text(&w, "first", r->errors[i].message);
         cpl_json_close(&w, '}');
@@ -165,6 +172,7 @@ static void print_table(const cpl_load_result *r, const cpl_verdict *v, const ch
 {
     const cpl_measure *m = &r->measure;
     const cpl_histogram *h = &m->latency_ns;
+    char name[32];
     if (r->open)
         printf("load         open loop (%s), %.1f requests/s offered over %u connections, %u pairs a request\n",
                r->scenario, r->offered, r->connections, r->pairs_per_request);
@@ -194,7 +202,7 @@ static void print_table(const cpl_load_result *r, const cpl_verdict *v, const ch
            r->client_cpu_cores);
     print_server(&r->server);
     for (uint32_t i = 0; i < r->error_kinds; i++)
-        printf("error        %s x %llu, first: %s\n", cpl_grpc_code_name(r->errors[i].code),
+        printf("error        %s x %llu, first: %s\n", cpl_load_error_name(&r->errors[i], name),
                (unsigned long long)r->errors[i].count, r->errors[i].message);
     printf("verdict      %s%s%s\n", v->valid ? "VALID" : "INVALID", *v->reasons ? ": " : "", v->reasons);
     if (*v->percentiles) printf("             ~ %s\n", v->percentiles);
@@ -239,6 +247,30 @@ static cpl_status read_options(cpl_load_options *o, const cpl_args *args, const 
     return CPL_OK;
 }
 
+/* "name: value" as {name, value, ..., NULL}; the texts are in *store. */
+static cpl_status read_headers(const char **out, cpl_buf *store, const cpl_args *args, cpl_error *err)
+{
+    size_t n = 0, from = 0;
+    const char *const *given = cpl_args_list(args, "header");
+    for (size_t i = 0; given[i]; i++) {
+        const char *colon = strchr(given[i], ':');
+        if (!colon || colon == given[i] || i == CPL_LOAD_HEADERS_MAX)
+            return cpl_fail(err, CPL_INVALID, "--header '%.80s': give at most %d of NAME: VALUE", given[i],
+                            CPL_LOAD_HEADERS_MAX);
+        cpl_buf_add(store, given[i], (size_t)(colon - given[i]));
+        cpl_buf_add(store, "", 1);
+        cpl_buf_text(store, colon + 1 + strspn(colon + 1, " "));
+        cpl_buf_add(store, "", 1);
+    }
+    for (; store->data && from < store->size; from += strlen(store->data + from) + 1) {
+        for (char *c = store->data + from; n % 2 == 0 && *c; c++)
+            if (*c >= 'A' && *c <= 'Z') *c += 'a' - 'A';
+        out[n++] = store->data + from;
+    }
+    out[n] = NULL;
+    return cpl_buf_status(store, err);
+}
+
 static cpl_status open_workload(cpl_workload **w, cpl_pool **pool, const cpl_load_options *o,
                                 const cpl_dialect *dialect, const cpl_args *args, cpl_error *err)
 {
@@ -246,9 +278,11 @@ static cpl_status open_workload(cpl_workload **w, cpl_pool **pool, const cpl_loa
     uint64_t requests = o->requests ? o->requests + o->warmup + 4 * (uint64_t)o->concurrency : 0;
     const char *path = cpl_args_text(args, "pairs");
     cpl_shape shape;
-    cpl_status st =
-        cpl_shape_parse(&shape, cpl_args_text(args, "lengths"), (uint32_t)cpl_args_count(args, "documents-per-query"),
-                        cpl_args_number(args, "duplicates"), err);
+    uint64_t shared = cpl_args_count(args, "documents-per-query");
+    if (!cpl_args_given(args, "documents-per-query") && dialect->one_query) shared = each;
+    if (shared > CPL_POOL_PAIRS_MAX) shared = CPL_POOL_PAIRS_MAX + 1; /* refused by name below */
+    cpl_status st = cpl_shape_parse(&shape, cpl_args_text(args, "lengths"), (uint32_t)shared,
+                                    cpl_args_number(args, "duplicates"), err);
     if (st) return st;
     if (!path && shape.lengths == CPL_LENGTHS_GIVEN) path = getenv("COUPLET_DATA");
     if (each > CPL_POOL_PAIRS_MAX)
@@ -257,7 +291,8 @@ static cpl_status open_workload(cpl_workload **w, cpl_pool **pool, const cpl_loa
     uint64_t pairs = requests && requests * each < CPL_POOL_PAIRS_MAX ? requests * each : CPL_POOL_PAIRS_MAX;
     st = cpl_pool_open_shaped(pool, path && *path ? path : NULL, &shape, cpl_args_count(args, "seed"), (size_t)pairs,
                               err);
-    return st ? st : cpl_workload_open(w, *pool, dialect, (uint32_t)each, requests, err);
+    return st ? st
+              : cpl_workload_open_model(w, *pool, dialect, cpl_args_text(args, "model"), (uint32_t)each, requests, err);
 }
 
 static int run(const cpl_args *args)
@@ -269,8 +304,13 @@ static int run(const cpl_args *args)
     cpl_workload *w = NULL;
     cpl_load_result *r = NULL;
     cpl_progress bar;
+    cpl_buf header_texts = {0};
+    const char *headers[2 * CPL_LOAD_HEADERS_MAX + 1];
     const cpl_dialect *dialect;
     cpl_status st = read_options(&o, args, &dialect, &err);
+    if (!st) st = read_headers(headers, &header_texts, args, &err);
+    o.headers = headers;
+    o.path = cpl_args_text(args, "path");
     o.log = cpl_cli_log(&storage, NULL);
     o.user = &bar;
     if (!st) st = open_workload(&w, &pool, &o, dialect, args, &err);
@@ -295,6 +335,7 @@ static int run(const cpl_args *args)
     cpl_load_result_close(r);
     cpl_workload_close(w);
     cpl_pool_close(pool);
+    cpl_buf_deinit(&header_texts);
     return st ? cpl_cli_fail(&err) : answered ? 0 : 1;
 }
 

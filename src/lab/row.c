@@ -14,7 +14,9 @@ static void add_errors(cpl_lab_row *row, const cpl_load_result *r)
 {
     for (uint32_t i = 0; i < r->error_kinds; i++) {
         uint32_t k = 0;
-        while (k < row->error_kinds && row->errors[k].code != r->errors[i].code) k++;
+        while (k < row->error_kinds &&
+               (row->errors[k].code != r->errors[i].code || row->errors[k].http_status != r->errors[i].http_status))
+            k++;
         if (k == CPL_LOAD_ERROR_KINDS) continue;
         if (k == row->error_kinds) {
             row->error_kinds++;
@@ -118,11 +120,11 @@ static void finish_server(const cpl_lab_row *row, uint64_t batch, cpl_lab_point 
 
 static const char *errors_text(const cpl_lab_row *row, cpl_lab_result *r)
 {
-    char text[1024] = "";
+    char text[1024] = "", name[32];
     size_t used = 0;
     for (uint32_t i = 0; i < row->error_kinds && used < sizeof text; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, "%s%s x %llu: %s", i ? "; " : "",
-                                 cpl_grpc_code_name(row->errors[i].code), (unsigned long long)row->errors[i].count,
+                                 cpl_load_error_name(&row->errors[i], name), (unsigned long long)row->errors[i].count,
                                  row->errors[i].message);
     return cpl_lab_text(r, "%s", text);
 }

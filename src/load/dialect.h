@@ -9,17 +9,25 @@
 
 typedef struct cpl_dialect {
     const char *name;
-    const char *path; /* of the gRPC method */
+    const char *path;    /* of the gRPC method, or of the POST; "%s" in it is the model's name */
+    const char *speaks;  /* for help: "text-embeddings-inference /rerank" */
+    bool http1;          /* JSON over HTTP/1.1; else gRPC */
+    bool one_query;      /* a request is one query and its documents: all pairs of one must share it */
+    const char *model;   /* sent where none is given; NULL: the API asks for none; "": one must be given */
+    bool model_metadata; /* the model's name goes into the metadata `model` */
     /* Appends the request for n pairs to *out. */
-    cpl_status (*encode)(const cpl_pair *pairs, size_t n, cpl_buf *out, cpl_error *err);
-    /* CPL_OK when `data` is a well-formed reply with one finite score for each of n pairs; else CPL_CORRUPT. */
+    cpl_status (*encode)(const cpl_pair *pairs, size_t n, const char *model, cpl_buf *out, cpl_error *err);
+    /* CPL_OK when `data` is a well-formed reply with one finite score (embeddings: one vector for each text) for each
+     * of n pairs; else CPL_CORRUPT. */
     cpl_status (*check)(const uint8_t *data, size_t size, size_t n, cpl_error *err);
 } cpl_dialect;
 
-extern const cpl_dialect cpl_dialect_couplet_grpc;
+extern const cpl_dialect cpl_dialect_couplet_grpc, cpl_dialect_tei, cpl_dialect_tei_grpc, cpl_dialect_cohere,
+    cpl_dialect_jina, cpl_dialect_openai, cpl_dialect_vllm, cpl_dialect_oip, cpl_dialect_oip_grpc, cpl_dialect_infinity;
 
-/* One that couplet knows of but this version can't speak is CPL_UNSUPPORTED by name; a wrong name lists the right ones.
- */
+/* A wrong name lists the right ones. */
 cpl_status cpl_dialect_find(const cpl_dialect **out, const char *name, cpl_error *err);
+/* All of them, NULL at the end. */
+const cpl_dialect *const *cpl_dialects(void);
 
 #endif

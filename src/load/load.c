@@ -40,6 +40,8 @@ struct cpl_load {
     const cpl_scenario *scenario;
     const cpl_workload *workload;
     const cpl_dialect *dialect;
+    const char *path;
+    const char *headers[2 * CPL_LOAD_HEADERS_MAX + 3]; /* the caller's, and the model's */
     cpl_client *client;
     cpl_load_result *result;
     load_slot **slots, *free_slots;
@@ -103,6 +105,11 @@ static void reach_edge(cpl_load *run, load_edge *edge, uint64_t now)
     edge->open = true;
     edge->at_ns = now;
     edge->cpu_ns = cpl_clock_thread_cpu_ns();
+    if (run->dialect->http1) {
+        snprintf(edge->totals.why, sizeof edge->totals.why, "dialect '%s' has no totals", run->dialect->name);
+        edge->answered = true;
+        return;
+    }
     snprintf(edge->totals.why, sizeof edge->totals.why, "the server did not answer couplet.v1.Stats");
     cpl_error e;
     cpl_status st =
@@ -144,15 +151,25 @@ static void log_sample(cpl_load *run, const cpl_sample *s)
     run->samples[run->sample_count++] = *s;
 }
 
-static void log_error(cpl_load *run, cpl_grpc_code code, const char *message)
+const char *cpl_load_error_name(const cpl_load_errors *e, char out[32])
+{
+    if (e->http_status)
+        snprintf(out, 32, "HTTP %d", e->http_status);
+    else
+        snprintf(out, 32, "%s", cpl_grpc_code_name(e->code));
+    return out;
+}
+
+static void log_error(cpl_load *run, cpl_grpc_code code, int http_status, const char *message)
 {
     cpl_load_result *r = run->result;
     uint32_t i = 0;
-    while (i < r->error_kinds && r->errors[i].code != code) i++;
-    if (i == CPL_LOAD_ERROR_KINDS) return; /* more codes than gRPC has */
+    while (i < r->error_kinds && (r->errors[i].code != code || r->errors[i].http_status != http_status)) i++;
+    if (i == CPL_LOAD_ERROR_KINDS) i--; /* the last kind takes the rest */
     if (i == r->error_kinds) {
         r->error_kinds++;
         r->errors[i].code = code;
+        r->errors[i].http_status = http_status;
         snprintf(r->errors[i].message, sizeof r->errors[i].message, "%.239s", message ? message : "");
     }
     r->errors[i].count++;
@@ -165,10 +182,12 @@ static void on_reply(void *user, const cpl_reply *reply)
     cpl_error e = {0};
     cpl_grpc_code code = reply->code;
     const char *message = reply->message;
+    int http_status = reply->http_status;
     if (code == CPL_GRPC_OK &&
         run->dialect->check(reply->data, reply->size, cpl_workload_pairs_per_request(run->workload), &e)) {
         code = CPL_GRPC_DATA_LOSS;
         message = e.what;
+        http_status = 0;
     }
     uint64_t sent = reply->sent_ns > slot->due_ns ? reply->sent_ns : slot->due_ns;
     uint64_t done = reply->done_ns > sent ? reply->done_ns : cpl_clock_ns();
@@ -178,7 +197,7 @@ static void on_reply(void *user, const cpl_reply *reply)
     if (code == CPL_GRPC_OK) {
         run->failures_in_a_row = 0;
     } else {
-        log_error(run, code, message);
+        log_error(run, code, http_status, message);
         /* A server that is offered too much refuses many in a row and is not gone. */
         uint64_t limit = run->scenario->open ? 10000 : 4 * (uint64_t)run->options->concurrency;
         if (++run->failures_in_a_row >= (limit > 100 ? limit : 100)) run->result->gave_up = true;
@@ -239,14 +258,40 @@ void cpl_load_send(cpl_load *run, uint32_t index, uint64_t due_ns)
     load_slot *slot = run->slots[index];
     slot->due_ns = due_ns;
     slot->measured = place_request(run, due_ns);
-    if (cpl_load_over(run)) return; /* the window closed with nothing left to wait for */
+    if (cpl_load_over(run)) { /* the window closed with nothing left to wait for */
+        stop_when_over(run);
+        return;
+    }
     const uint32_t connection = run->scenario->open ? (uint32_t)run->started : index;
     cpl_text request = cpl_workload_request(run->workload, run->started++);
     run->measured_started += slot->measured;
     cpl_error e;
-    cpl_status st = cpl_client_call(run->client, connection, run->dialect->path, request.data, request.size, NULL,
+    cpl_status st = cpl_client_call(run->client, connection, run->path, request.data, request.size, run->headers,
                                     run->timeout_ns, on_reply, slot, &e);
-    if (st) fatal(run, st, &e);
+    if (st == CPL_QUEUE_FULL) { /* every connection waits for an answer */
+        run->result->gave_up = run->result->too_far_behind = true;
+        cpl_client_stop(run->client);
+    } else if (st) {
+        fatal(run, st, &e);
+    }
+}
+
+/* The caller's headers and, where the dialect wants the model's name in the metadata, that. */
+static cpl_status gather_headers(cpl_load *run, cpl_error *err)
+{
+    const char *const *given = run->options->headers, *model = cpl_workload_model(run->workload);
+    size_t n = 0;
+    for (; given && given[n] && given[n + 1]; n += 2) {
+        if (n / 2 == CPL_LOAD_HEADERS_MAX)
+            return cpl_fail(err, CPL_INVALID, "more than %d headers", CPL_LOAD_HEADERS_MAX);
+        run->headers[n] = given[n];
+        run->headers[n + 1] = given[n + 1];
+    }
+    if (model && run->dialect->model_metadata) {
+        run->headers[n] = "model";
+        run->headers[n + 1] = model;
+    }
+    return CPL_OK;
 }
 
 static cpl_status check_options(const cpl_load_options *o, cpl_error *err)
@@ -267,7 +312,9 @@ static cpl_status open_run(cpl_load *run, cpl_error *err)
     r->open = run->scenario->open;
     r->scenario = run->scenario->name;
     r->slo_ms = o->slo_ms;
+    const bool http1 = run->dialect->http1;
     r->connections = o->connections ? o->connections : o->concurrency < 8 && !r->open ? o->concurrency : 8;
+    if (http1 && !r->open) r->connections = o->concurrency; /* one request each at a time */
     r->pairs_per_request = cpl_workload_pairs_per_request(run->workload);
     r->asked = o->requests;
     run->timeout_ns = (uint64_t)((o->timeout_s > 0 ? o->timeout_s : 120) * 1e9);
@@ -276,7 +323,8 @@ static cpl_status open_run(cpl_load *run, cpl_error *err)
     if (!run->samples) return cpl_fail_memory(err, run->sample_cap * sizeof *run->samples);
     for (uint32_t i = 0; i < o->concurrency && !r->open; i++)
         if (!add_slot(run)) return cpl_fail_memory(err, o->concurrency * sizeof **run->slots);
-    cpl_client_options c = {.target = o->target, .connections = r->connections, .log = o->log};
+    cpl_client_options c = {.target = o->target, .connections = r->connections, .http1 = http1, .log = o->log};
+    if (http1 && !o->connections) c.connections_max = CPL_LOAD_CONNECTIONS_MAX;
     return cpl_client_open(&run->client, &c, err);
 }
 
@@ -337,7 +385,9 @@ cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_options *options, 
     run->workload = workload;
     run->dialect = cpl_workload_dialect(workload);
     run->result = r;
-    st = open_run(run, err);
+    run->path = options->path ? options->path : cpl_workload_path(workload);
+    st = gather_headers(run, err);
+    if (!st) st = open_run(run, err);
     if (!st) st = run->scenario->begin(run, err);
     if (!st) cpl_client_run(run->client, UINT64_MAX, !run->scenario->open);
     if (run->scenario->end) run->scenario->end(run);

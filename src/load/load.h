@@ -38,17 +38,20 @@ typedef struct cpl_load_options {
     double rate;                  /* open loops: requests a second */
     uint64_t seed;                /* ... of their arrivals */
     const char *trace;            /* replay: file of arrivals (schedule.h) */
+    const char *const *headers;   /* sent with every request: {name, value, ..., NULL}; may be NULL */
+    const char *path;             /* of the requests, instead of the dialect's; NULL: the dialect's */
     double slo_ms;                /* goodput counts requests answered within; 0: not counted */
     void (*progress)(void *user, uint64_t measured, uint64_t asked); /* asked 0: limited by time only; may be NULL */
     void *user;
     const cpl_log *log;
 } cpl_load_options;
 
-enum { CPL_LOAD_ERROR_KINDS = 20 };
+enum { CPL_LOAD_ERROR_KINDS = 32, CPL_LOAD_HEADERS_MAX = 16, CPL_LOAD_CONNECTIONS_MAX = 8192 };
 
-/* Failed requests of one gRPC code. */
+/* Failed requests of one kind: a gRPC code, or an HTTP status. */
 typedef struct cpl_load_errors {
     cpl_grpc_code code;
+    int http_status;   /* 0: not from an HTTP reply */
     uint64_t count;    /* in the whole run, warm-up included */
     char message[240]; /* of the first */
 } cpl_load_errors;
@@ -75,6 +78,9 @@ typedef struct cpl_load_result {
     cpl_server_totals server; /* over the window */
     char *server_config;      /* its effective configuration, owned; NULL when not known */
 } cpl_load_result;
+
+/* "RESOURCE_EXHAUSTED", "HTTP 429": what is counted, for reports. */
+const char *cpl_load_error_name(const cpl_load_errors *e, char out[32]);
 
 /* *out is filled also when some requests failed: that is a result. Fails when the server can't be reached or the
  * options make no sense. Release *out with cpl_load_result_close in any case. */

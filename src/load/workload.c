@@ -6,7 +6,9 @@
  * nobody sees how many). */
 #include "load/workload.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 
@@ -17,6 +19,8 @@ struct cpl_workload {
     cpl_buf bytes;
     size_t *ends;
     bool *copies; /* of the pool's pairs; NULL: none */
+    char *model;  /* NULL: none */
+    char path[512];
 };
 
 static uint64_t common_divisor(uint64_t a, uint64_t b)
@@ -38,7 +42,7 @@ static cpl_status write_requests(cpl_workload *w, const cpl_pool *pool, size_t r
     cpl_status st = take && w->ends ? CPL_OK : cpl_fail_memory(err, requests * sizeof *w->ends);
     for (size_t i = 0; !st && i < requests; i++) {
         for (size_t j = 0; j < k; j++) take[j] = pairs[(i * k + j) % cpl_pool_size(pool)];
-        st = w->dialect->encode(take, k, &w->bytes, err);
+        st = w->dialect->encode(take, k, w->model, &w->bytes, err);
         if (st) break;
         w->ends[w->written++] = w->bytes.size;
         if (w->bytes.size > CPL_WORKLOAD_BYTES_MAX) break;
@@ -58,8 +62,42 @@ static cpl_status note_copies(cpl_workload *w, const cpl_pool *pool, cpl_error *
     return CPL_OK;
 }
 
-cpl_status cpl_workload_open(cpl_workload **out, const cpl_pool *pool, const cpl_dialect *dialect,
-                             uint32_t pairs_per_request, uint64_t requests, cpl_error *err)
+static bool plain_name(const char *model)
+{
+    for (const char *c = model; *c; c++)
+        if (*c <= ' ' || *c > '~' || strchr("?#%\"<>\\", *c)) return false;
+    return true;
+}
+
+static cpl_status take_model(cpl_workload *w, const char *given, cpl_error *err)
+{
+    const char *model = given && *given ? given : w->dialect->model;
+    if (model && !*model) return cpl_fail(err, CPL_INVALID, "dialect '%s' needs the model's name", w->dialect->name);
+    if (model && !(w->model = strdup(model))) return cpl_fail_memory(err, strlen(model));
+    const char *at = strstr(w->dialect->path, "%s");
+    if (!at) {
+        snprintf(w->path, sizeof w->path, "%s", w->dialect->path);
+        return CPL_OK;
+    }
+    const int n =
+        snprintf(w->path, sizeof w->path, "%.*s%s%s", (int)(at - w->dialect->path), w->dialect->path, model, at + 2);
+    if (n < (int)sizeof w->path && plain_name(model)) return CPL_OK;
+    return cpl_fail(err, CPL_INVALID, "model name '%.80s' doesn't fit into the path of dialect '%s'", model,
+                    w->dialect->name);
+}
+
+static cpl_status check_queries(const cpl_workload *w, const cpl_pool *pool, cpl_error *err)
+{
+    const uint32_t shared = cpl_pool_documents_per_query(pool), k = w->pairs_per_request;
+    if (!w->dialect->one_query || shared % k == 0) return CPL_OK;
+    return cpl_fail(err, CPL_INVALID,
+                    "a request of dialect '%s' has one query: with %u pairs a request, documents per query must be a "
+                    "multiple of that and is %u",
+                    w->dialect->name, k, shared);
+}
+
+cpl_status cpl_workload_open_model(cpl_workload **out, const cpl_pool *pool, const cpl_dialect *dialect,
+                                   const char *model, uint32_t pairs_per_request, uint64_t requests, cpl_error *err)
 {
     *out = NULL;
     if (!pairs_per_request) return cpl_fail(err, CPL_INVALID, "pairs per request is 0: a request needs at least one");
@@ -68,9 +106,11 @@ cpl_status cpl_workload_open(cpl_workload **out, const cpl_pool *pool, const cpl
     w->dialect = dialect;
     w->pairs_per_request = pairs_per_request;
     w->pool = cpl_pool_size(pool);
-    uint64_t cycle = cpl_pool_size(pool) / common_divisor(cpl_pool_size(pool), pairs_per_request);
+    uint64_t cycle = w->pool / common_divisor(w->pool, pairs_per_request);
     if (!requests || requests > cycle) requests = cycle;
-    cpl_status st = note_copies(w, pool, err);
+    cpl_status st = take_model(w, model, err);
+    if (!st) st = check_queries(w, pool, err);
+    if (!st) st = note_copies(w, pool, err);
     if (!st) st = write_requests(w, pool, (size_t)requests, err);
     if (st) {
         cpl_workload_close(w);
@@ -80,12 +120,19 @@ cpl_status cpl_workload_open(cpl_workload **out, const cpl_pool *pool, const cpl
     return CPL_OK;
 }
 
+cpl_status cpl_workload_open(cpl_workload **out, const cpl_pool *pool, const cpl_dialect *dialect,
+                             uint32_t pairs_per_request, uint64_t requests, cpl_error *err)
+{
+    return cpl_workload_open_model(out, pool, dialect, NULL, pairs_per_request, requests, err);
+}
+
 void cpl_workload_close(cpl_workload *w)
 {
     if (!w) return;
     cpl_buf_deinit(&w->bytes);
     free(w->ends);
     free(w->copies);
+    free(w->model);
     free(w);
 }
 
@@ -97,6 +144,8 @@ cpl_text cpl_workload_request(const cpl_workload *w, uint64_t i)
 }
 
 const cpl_dialect *cpl_workload_dialect(const cpl_workload *w) { return w->dialect; }
+const char *cpl_workload_path(const cpl_workload *w) { return w->path; }
+const char *cpl_workload_model(const cpl_workload *w) { return w->model; }
 uint32_t cpl_workload_pairs_per_request(const cpl_workload *w) { return w->pairs_per_request; }
 
 uint64_t cpl_workload_repeats(const cpl_workload *w, uint64_t requests)

@@ -186,9 +186,11 @@ static bool push_unsent(cpl_channel *ch)
 
 void cpl_channel_flush(cpl_channel *ch)
 {
-    if (ch->state != CPL_CHANNEL_OPEN || !push_unsent(ch)) return;
+    if (ch->state != CPL_CHANNEL_OPEN) return;
     cpl_buf *out = &ch->loop->out;
     ch->loop->write_ns = cpl_clock_ns();
+    if (ch->on->writing && ch->unsent.size) ch->on->writing(ch);
+    if (!push_unsent(ch)) return;
     for (bool more = ch->session != NULL; more;) {
         cpl_buf_clear(out);
         while (out->size < WRITE_BYTES) {

@@ -15,6 +15,8 @@ typedef struct cpl_channel_events {
     void (*connected)(cpl_channel *ch); /* may be NULL */
     /* Bytes came. The owner feeds its session, or calls cpl_channel_end. */
     void (*received)(cpl_channel *ch, const uint8_t *data, size_t n);
+    /* What was queued by cpl_channel_write is about to be written, at loop->write_ns; may be NULL. */
+    void (*writing)(cpl_channel *ch);
     /* Exactly once for an opened channel: nothing more will be received or sent. `why` is a sentence's part. */
     void (*ended)(cpl_channel *ch, const char *why);
     /* The last word, in a later turn than `ended`: the memory is the owner's again. */

@@ -92,8 +92,13 @@ cpl_status cpl_client_open(cpl_client **out, const cpl_client_options *options, 
         free(c);
         return st;
     }
-    c->slots = calloc(c->options.connections, sizeof *c->slots);
-    if (!c->slots) st = cpl_fail_memory(err, c->options.connections * sizeof *c->slots);
+    if (c->options.connections_max < c->options.connections || !c->options.http1)
+        c->options.connections_max = c->options.connections;
+    const uint32_t most = c->options.connections_max;
+    c->slots = calloc(most, sizeof *c->slots);
+    c->free_slots = calloc(most, sizeof *c->free_slots);
+    if (!c->slots || !c->free_slots) st = cpl_fail_memory(err, most * sizeof *c->slots);
+    for (uint32_t i = 0; !st && i < most; i++) cpl_client_slot_free(c, most - 1 - i);
     if (!cpl_deadline_add(&c->loop.deadlines, &c->until) || !cpl_deadline_add(&c->loop.deadlines, &c->timer))
         st = cpl_fail_memory(err, sizeof(void *));
     if (!st) st = cpl_client_callbacks(&c->callbacks, err);
@@ -112,7 +117,7 @@ void cpl_client_close(cpl_client *c)
     if (!c) return;
     c->closing = true;
     for (client_link *link = c->links; link; link = link->next) {
-        if (link->channel.state != CPL_CHANNEL_OPEN) continue;
+        if (link->channel.state != CPL_CHANNEL_OPEN || link->http1) continue;
         nghttp2_session_terminate_session(link->channel.session, NGHTTP2_NO_ERROR);
         cpl_channel_touch(&link->channel);
     }
@@ -130,6 +135,7 @@ void cpl_client_close(cpl_client *c)
         free(call);
     }
     nghttp2_session_callbacks_del(c->callbacks);
+    free(c->free_slots);
     free(c->slots);
     free(c);
 }
@@ -190,12 +196,23 @@ static cpl_status submit(cpl_client *c, client_call *call, const char *path, con
     return CPL_OK;
 }
 
+static cpl_status submit_http1(cpl_client *c, client_call *call, const char *path, const char *const *headers,
+                               cpl_error *err)
+{
+    if (!cpl_client_http1_call(call, path, headers)) return cpl_fail_memory(err, call->request_size);
+    c->free_count--;
+    return CPL_OK;
+}
+
 cpl_status cpl_client_call(cpl_client *c, uint32_t connection, const char *path, const void *request, size_t n,
                            const char *const *headers, uint64_t timeout_ns,
                            void (*done)(void *user, const cpl_reply *reply), void *user, cpl_error *err)
 {
-    uint32_t slot = connection % c->options.connections;
+    const bool http1 = c->options.http1;
     if (n > UINT32_MAX) return cpl_fail(err, CPL_INVALID, "request of %zu bytes doesn't fit a gRPC message", n);
+    if (http1 && !c->free_count)
+        return cpl_fail(err, CPL_QUEUE_FULL, "all %u connections are busy", c->options.connections_max);
+    const uint32_t slot = http1 ? c->free_slots[c->free_count - 1] : connection % c->options.connections;
     if (!c->slots[slot]) {
         cpl_status st = cpl_client_connect(c, slot, err);
         if (st) return st;
@@ -211,8 +228,14 @@ cpl_status cpl_client_call(cpl_client *c, uint32_t connection, const char *path,
         uint64_t now_ns = cpl_clock_ns();
         call->timeout.when_ns = timeout_ns > UINT64_MAX - 1 - now_ns ? UINT64_MAX - 1 : now_ns + timeout_ns;
     }
-    cpl_status st = submit(c, call, path, headers, timeout_ns, err);
+    cpl_status st = http1 ? submit_http1(c, call, path, headers, err) : submit(c, call, path, headers, timeout_ns, err);
     if (!st && timeout_ns && !cpl_deadline_add(&c->loop.deadlines, &call->timeout)) {
+        if (http1) {
+            call->answered = true;
+            c->calls_now--;
+            cpl_channel_end(&call->link->channel, "out of memory");
+            return cpl_fail_memory(err, sizeof(void *));
+        }
         nghttp2_submit_rst_stream(call->link->channel.session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
         call->answered = true; /* stays hooked until its stream is closed */
         c->calls_now--;

@@ -36,7 +36,8 @@ struct client_link {
     client_link *prev, *next;
     client_call *calls;
     uint32_t slot;
-    bool current; /* new calls of the slot go here */
+    bool current;               /* new calls of the slot go here */
+    struct client_http1 *http1; /* NULL: HTTP/2 */
 };
 
 struct cpl_client {
@@ -45,8 +46,9 @@ struct cpl_client {
     cpl_address address;
     char authority[CPL_ADDRESS_TEXT];
     nghttp2_session_callbacks *callbacks;
-    client_link *links;  /* all, the lost and the leaving too */
-    client_link **slots; /* options.connections; NULL: to be made by the next call */
+    client_link *links;               /* all, the lost and the leaving too */
+    client_link **slots;              /* options.connections; NULL: to be made by the next call */
+    uint32_t *free_slots, free_count; /* HTTP/1.1: slots without a call, the last used on top */
     client_call *free_calls;
     uint32_t calls_now;
     char why[160]; /* the last connection ended so */
@@ -63,7 +65,18 @@ cpl_status cpl_client_connect(cpl_client *c, uint32_t slot, cpl_error *err);
 client_call *cpl_client_call_take(client_link *link); /* NULL: no memory */
 /* Unhooks the call, without a callback. */
 void cpl_client_call_drop(client_call *call);
+/* The link takes no new calls. */
+void cpl_client_leave_slot(client_link *link);
+/* HTTP/1.1: the slot's call is through. */
+void cpl_client_slot_free(cpl_client *c, uint32_t slot);
 /* Calls `done`, once. */
 void cpl_client_answer(client_call *call, cpl_grpc_code code, const char *message);
+
+/* ---- client_http1.c ---- */
+cpl_status cpl_client_http1_open(client_link *link, cpl_error *err);
+void cpl_client_http1_close(client_link *link); /* one of HTTP/2 is fine */
+void cpl_client_http1_received(client_link *link, const uint8_t *data, size_t n);
+/* Queues the call's request on its link; false: no memory. */
+bool cpl_client_http1_call(client_call *call, const char *path, const char *const *headers);
 
 #endif

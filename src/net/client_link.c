@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client_link.c - one connection of a client: nghttp2's client side, replies put together, calls ended.
+/* client_link.c - one connection of a client: nghttp2's client side, replies put together, calls ended. What of it is
+ * HTTP/1.1's is in client_http1.c.
  *
  * A link serves new calls while it is its slot's current one. When it is lost, or the server says GOAWAY, the slot is
  * empty again and the next call makes a new link; a link that was told to go stays until its calls are through. A call
@@ -25,12 +26,23 @@ enum { STREAM_WINDOW_BYTES = 4 * 1024 * 1024, CONNECTION_WINDOW_BYTES = 16 * 102
 static void on_timeout(cpl_deadline *d)
 {
     client_call *call = (client_call *)((char *)d - offsetof(client_call, timeout));
+    static const char why[] = "no reply came within the call's timeout";
     cpl_channel *ch = &call->link->channel;
+    ch->loop->read_ns = cpl_clock_ns();
+    if (call->link->http1) { /* a late reply would be taken for the next call's: the connection goes with the call */
+        client_link *link = call->link;
+        cpl_client_leave_slot(link);
+        cpl_client_slot_free(link->client, link->slot);
+        cpl_client_answer(call, CPL_GRPC_DEADLINE_EXCEEDED, why);
+        cpl_channel_end(ch, why);
+        return;
+    }
     nghttp2_submit_rst_stream(ch->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
     cpl_channel_touch(ch);
-    ch->loop->read_ns = cpl_clock_ns();
-    cpl_client_answer(call, CPL_GRPC_DEADLINE_EXCEEDED, "no reply came within the call's timeout");
+    cpl_client_answer(call, CPL_GRPC_DEADLINE_EXCEEDED, why);
 }
+
+void cpl_client_slot_free(cpl_client *c, uint32_t slot) { c->free_slots[c->free_count++] = slot; }
 
 client_call *cpl_client_call_take(client_link *link)
 {
@@ -81,6 +93,7 @@ void cpl_client_answer(client_call *call, cpl_grpc_code code, const char *messag
     c->calls_now--;
     cpl_deadline_remove(&c->loop.deadlines, &call->timeout);
     cpl_reply reply = {.code = code,
+                       .http_status = call->link->http1 ? call->http_status : 0,
                        .message = message,
                        .data = call->has_reply ? call->reply.data : NULL,
                        .size = call->has_reply ? call->reply.size : 0,
@@ -161,7 +174,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, cons
     return 0;
 }
 
-static void leave_slot(client_link *link)
+void cpl_client_leave_slot(client_link *link)
 {
     if (link->current) link->client->slots[link->slot] = NULL;
     link->current = false;
@@ -170,7 +183,7 @@ static void leave_slot(client_link *link)
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     (void)session;
-    if (frame->hd.type == NGHTTP2_GOAWAY) leave_slot(user);
+    if (frame->hd.type == NGHTTP2_GOAWAY) cpl_client_leave_slot(user);
     return 0;
 }
 
@@ -242,6 +255,11 @@ cpl_status cpl_client_callbacks(nghttp2_session_callbacks **out, cpl_error *err)
 
 static void on_received(cpl_channel *ch, const uint8_t *data, size_t n)
 {
+    client_link *link = (client_link *)ch;
+    if (link->http1) {
+        cpl_client_http1_received(link, data, n);
+        return;
+    }
     ssize_t done = nghttp2_session_mem_recv(ch->session, data, n);
     if (done < 0) {
         cpl_channel_end(ch, "the server doesn't speak HTTP/2 as agreed");
@@ -250,11 +268,22 @@ static void on_received(cpl_channel *ch, const uint8_t *data, size_t n)
     cpl_channel_touch(ch);
 }
 
+/* HTTP/1.1: what is queued goes to the socket now. */
+static void on_writing(cpl_channel *ch)
+{
+    client_link *link = (client_link *)ch;
+    for (client_call *call = link->calls; call; call = call->next)
+        if (!call->sent_ns) call->sent_ns = ch->loop->write_ns;
+}
+
 static void on_ended(cpl_channel *ch, const char *why)
 {
     client_link *link = (client_link *)ch;
     cpl_client *c = link->client;
-    leave_slot(link);
+    const bool was_current = link->current;
+    cpl_client_leave_slot(link);
+    for (client_call *call = link->calls; call && link->http1 && was_current; call = call->next)
+        if (!call->answered) cpl_client_slot_free(c, link->slot);
     snprintf(c->why, sizeof c->why, "%s", why);
     char text[200];
     snprintf(text, sizeof text, "connection lost: %s", c->why);
@@ -270,6 +299,7 @@ static void on_closed(cpl_channel *ch)
 {
     client_link *link = (client_link *)ch;
     nghttp2_session_del(ch->session);
+    cpl_client_http1_close(link);
     if (link->prev) link->prev->next = link->next;
     if (link->next) link->next->prev = link->prev;
     if (link->client->links == link) link->client->links = link->next;
@@ -306,7 +336,10 @@ static int start_socket(const cpl_address *a)
 
 cpl_status cpl_client_connect(cpl_client *c, uint32_t slot, cpl_error *err)
 {
-    static const cpl_channel_events events = {.received = on_received, .ended = on_ended, .closed = on_closed};
+    static const cpl_channel_events http2 = {.received = on_received, .ended = on_ended, .closed = on_closed};
+    static const cpl_channel_events http1 = {
+        .received = on_received, .writing = on_writing, .ended = on_ended, .closed = on_closed};
+    const cpl_channel_events *events = c->options.http1 ? &http1 : &http2;
     client_link *link = calloc(1, sizeof *link);
     if (!link) return cpl_fail_memory(err, sizeof *link);
     int fd = start_socket(&c->address);
@@ -317,7 +350,7 @@ cpl_status cpl_client_connect(cpl_client *c, uint32_t slot, cpl_error *err)
     link->client = c;
     link->slot = slot;
     uint64_t deadline_ns = cpl_clock_ns() + (uint64_t)c->options.connect_timeout_ms * 1000000;
-    cpl_status st = cpl_channel_open(&link->channel, &c->loop, fd, true, deadline_ns, &events, err);
+    cpl_status st = cpl_channel_open(&link->channel, &c->loop, fd, true, deadline_ns, events, err);
     if (st) {
         free(link);
         return st;
@@ -325,7 +358,7 @@ cpl_status cpl_client_connect(cpl_client *c, uint32_t slot, cpl_error *err)
     link->next = c->links;
     if (link->next) link->next->prev = link;
     c->links = link;
-    st = start_session(link, err);
+    st = c->options.http1 ? cpl_client_http1_open(link, err) : start_session(link, err);
     if (st) {
         cpl_channel_end(&link->channel, "out of memory");
         return st;
