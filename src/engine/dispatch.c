@@ -194,12 +194,15 @@ void cpl_dispatch_finish(cpl_engine *e, cpl_task *ended)
         cpl_task *t = ended;
         uint32_t model = t->spec.model;
         ended = t->ended_next; /* after done the task is the caller's */
-        if (t->result.status == CPL_OK) {
+        const bool reduces = t->result.status == CPL_OK && !t->spec.tokenize_only;
+        if (reduces) {
             cpl_task_reduce(e->models[model], t);
         } else {
             t->result.rows = NULL;
             t->result.n = t->result.width = 0;
         }
+        if (t->result.status == CPL_OK && !reduces)
+            for (uint32_t i = 0; i < t->sequences; i++) t->result.tokens += t->lengths[i];
         t->spec.done(t, t->spec.user);
         cpl_engine_model_release(e, model);
         count++;

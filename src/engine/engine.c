@@ -161,6 +161,7 @@ void cpl_engine_model_stats_get(cpl_engine *e, uint32_t model, cpl_engine_model_
     out->queued_tokens = m->batcher.waiting_tokens;
     out->queued_requests = m->batcher.waiting_requests;
     pthread_mutex_unlock(&e->lock);
+    if (m->ids) cpl_id_cache_count(m->ids, &out->ids_found, &out->ids_made);
 }
 
 uint32_t cpl_engine_stages(const cpl_engine *e, uint32_t model, cpl_stage *out, uint32_t cap)

@@ -49,6 +49,7 @@ typedef struct cpl_engine_options {
     uint32_t inline_text_bytes; /* tasks with less text than this are tokenized inline; 0: 16384 */
     cpl_batch_policy policy;    /* zeroed fields: defaults (greedy, backend's token budget) */
     cpl_engine_routing routing;
+    uint64_t id_cache_bytes; /* a model keeps ids of texts it has seen in so much memory; 0: it doesn't */
     const char *plugin_dir;
     const cpl_topology *topology; /* NULL: this machine's */
     const cpl_log *log;           /* borrowed for the engine's life */
@@ -140,6 +141,7 @@ typedef struct cpl_engine_model_stats {
     uint64_t sequences, tokens, padding_tokens, passes, busy_ns;
     uint64_t tasks_run; /* that reached a worker: what queue_ns and compute_ns are sums of */
     uint64_t queue_ns, compute_ns, tokenize_ns;
+    uint64_t ids_found, ids_made; /* with an id cache: sequences whose ids were there, and that weren't */
     uint64_t queued_tokens, queued_requests, in_flight_tasks; /* now */
 } cpl_engine_model_stats;
 /* `model` is held, or never unloaded. */

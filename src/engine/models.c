@@ -234,6 +234,7 @@ cpl_status cpl_model_slot_open(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
     set_name(m, o);
     cpl_status st = open_files(m, o, err);
     if (!st) st = find_backend(e, m, o, r->plugin_dir, err);
+    if (!st && r->id_cache_bytes) st = cpl_id_cache_open(&m->ids, r->id_cache_bytes, err);
     if (st) return st;
     uint32_t batch_tokens = 0;
     size_queue(m, &r->policy, m->caps.batch_tokens);
@@ -257,6 +258,7 @@ void cpl_model_slot_close(cpl_loaded_model *m)
     free(m->weights);
     cpl_backend_release(&m->backend);
     cpl_tokenizer_close(m->tokenizer);
+    cpl_id_cache_close(m->ids);
     cpl_model_close(m->model);
     free(m);
 }

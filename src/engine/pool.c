@@ -38,8 +38,9 @@ static void hand_over(cpl_engine *e, cpl_task *t)
     pthread_mutex_lock(&e->lock);
     e->preparing--;
     if (t->token_error.status) cpl_dispatch_fail(t, &t->token_error);
-    if (t->result.status == CPL_OK && cpl_dispatch_add(e, t, &err)) cpl_dispatch_fail(t, &err);
-    if (t->result.status) cpl_dispatch_end(e, t, &ended);
+    bool last = t->spec.tokenize_only; /* that was all */
+    if (t->result.status == CPL_OK && !last && cpl_dispatch_add(e, t, &err)) cpl_dispatch_fail(t, &err);
+    if (t->result.status || last) cpl_dispatch_end(e, t, &ended);
     pthread_mutex_unlock(&e->lock);
     cpl_dispatch_finish(e, ended);
 }

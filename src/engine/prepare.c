@@ -260,38 +260,71 @@ cpl_status cpl_task_lay_out(cpl_engine *e, cpl_task *t, uint32_t slices_max, cpl
 
 /* ---- tokenizing ----------------------------------------------------------------------------------------------- */
 
-cpl_status cpl_task_tokenize(cpl_engine *e, cpl_task *t, const cpl_token_slice *slice, cpl_tokenizer_scratch *scratch,
-                             int32_t *room, cpl_error *err)
+/* The ids of sequence i if they are known, into its place. */
+static bool find_ids(const cpl_loaded_model *m, cpl_task *t, const cpl_id_key *key, uint32_t i, size_t at)
 {
-    const cpl_tokenizer *tokenizer = e->models[t->spec.model]->tokenizer;
+    cpl_id_row row;
+    if (!m->ids || !cpl_id_cache_find(m->ids, key, &row)) return false;
+    memcpy(t->ids_room + at, row.ids, row.count * sizeof *row.ids);
+    memcpy(t->type_ids_room + at, row.type_ids, row.count);
+    t->lengths[i] = row.count;
+    return true;
+}
+
+/* What a thread keeps from one sequence of a slice to the next: the ids of the text that pairs begin with. */
+typedef struct encoding {
+    const cpl_tokenizer *tokenizer;
+    cpl_tokenizer_scratch *scratch;
+    int32_t *a, *b;
+    size_t a_count, b_count;
+    uint32_t a_of; /* the sequence that `a` is of; UINT32_MAX: none */
+} encoding;
+
+static cpl_status encode_one(cpl_task *t, encoding *e, uint32_t i, size_t at, cpl_error *err)
+{
     bool pair = is_pair(t);
-    size_t added = cpl_tokenizer_added(tokenizer, pair), cap = t->max_length, at = slice->at, a_count = 0, b_count = 0;
-    int32_t *a = room, *b = room + cap;
+    size_t cap = t->max_length, added = cpl_tokenizer_added(e->tokenizer, pair);
+    cpl_status st = CPL_OK;
+    cpl_text text = first_text(t, i);
+    if (!pair || e->a_of == UINT32_MAX || !same_text(text, first_text(t, e->a_of)))
+        st = cpl_tokenizer_encode(e->tokenizer, e->scratch, text, e->a, cap, &e->a_count, err);
+    e->a_of = st ? UINT32_MAX : i;
+    if (!st && pair)
+        st = cpl_tokenizer_encode(e->tokenizer, e->scratch, t->spec.pairs[i].document, e->b, cap, &e->b_count, err);
+    size_t bound = tokens_bound(t, bytes_of(t, i), added), count = 0;
+    size_t a_whole = e->a_count, b_whole = e->b_count;
+    if (!st && pair && e->a_count == cap && e->b_count == cap) { /* which is longer decides who keeps an odd id */
+        st = cpl_tokenizer_count(e->tokenizer, e->scratch, text, &a_whole, err);
+        if (!st) st = cpl_tokenizer_count(e->tokenizer, e->scratch, t->spec.pairs[i].document, &b_whole, err);
+    }
+    if (!st)
+        st = cpl_tokenizer_lay_out(e->tokenizer, e->a, a_whole, pair ? e->b : NULL, b_whole, cap, t->ids_room + at,
+                                   t->type_ids_room + at, bound, &count, err);
+    if (!st && (!count || count > bound))
+        st = cpl_fail(err, CPL_INTERNAL, "tokenizer gave %zu tokens where %zu were possible", count, bound);
+    t->lengths[i] = (uint32_t)count;
+    return st;
+}
+
+cpl_status cpl_task_tokenize(cpl_engine *engine, cpl_task *t, const cpl_token_slice *slice,
+                             cpl_tokenizer_scratch *scratch, int32_t *room, cpl_error *err)
+{
+    const cpl_loaded_model *m = engine->models[t->spec.model];
+    bool pair = is_pair(t);
+    size_t at = slice->at;
+    encoding e = {m->tokenizer, scratch, room, room + t->max_length, 0, 0, UINT32_MAX};
     for (uint32_t i = slice->first; i < slice->end; i++) {
-        cpl_status st = CPL_OK;
-        cpl_text text = first_text(t, i);
-        if (!pair || i == slice->first || !same_text(text, first_text(t, i - 1)))
-            st = cpl_tokenizer_encode(tokenizer, scratch, text, a, cap, &a_count, err);
-        if (!st && pair)
-            st = cpl_tokenizer_encode(tokenizer, scratch, t->spec.pairs[i].document, b, cap, &b_count, err);
-        size_t bound = tokens_bound(t, bytes_of(t, i), added), count = 0;
-        size_t a_whole = a_count, b_whole = b_count;
-        if (!st && pair && a_count == cap && b_count == cap) { /* which is longer decides who keeps an odd id */
-            st = cpl_tokenizer_count(tokenizer, scratch, text, &a_whole, err);
-            if (!st) st = cpl_tokenizer_count(tokenizer, scratch, t->spec.pairs[i].document, &b_whole, err);
-        }
-        if (!st)
-            st = cpl_tokenizer_lay_out(tokenizer, a, a_whole, pair ? b : NULL, b_whole, cap, t->ids_room + at,
-                                       t->type_ids_room + at, bound, &count, err);
-        if (!st && (!count || count > bound))
-            st = cpl_fail(err, CPL_INTERNAL, "tokenizer gave %zu tokens where %zu were possible", count, bound);
+        cpl_id_key key = {first_text(t, i), pair ? t->spec.pairs[i].document : (cpl_text){0}, pair, t->max_length};
+        bool found = find_ids(m, t, &key, i, at);
+        cpl_status st = found ? CPL_OK : encode_one(t, &e, i, at, err);
         if (st) {
             cpl_error_prefix(err, "%s %u", pair ? "pair" : "text", i >= t->queries ? i - t->queries : i);
             return st;
         }
+        if (m->ids && !found)
+            cpl_id_cache_add(m->ids, &key, &(cpl_id_row){t->ids_room + at, t->type_ids_room + at, t->lengths[i]});
         t->offsets[i] = at;
-        t->lengths[i] = (uint32_t)count;
-        at += count;
+        at += t->lengths[i];
     }
     return CPL_OK;
 }

@@ -231,6 +231,7 @@ cpl_status cpl_models_open(cpl_engine *e, const cpl_engine_options *o, cpl_error
     if (!o->model_count) return cpl_fail(err, CPL_INVALID, "no model given");
     r->routing = o->routing;
     r->policy = o->policy;
+    r->id_cache_bytes = o->id_cache_bytes;
     r->workers = o->workers ? o->workers : cpl_cpu_count();
     r->plugin_dir = o->plugin_dir ? strdup(o->plugin_dir) : NULL;
     if (o->plugin_dir && !r->plugin_dir) return cpl_fail_memory(err, strlen(o->plugin_dir));

@@ -16,6 +16,7 @@
 #include "base/topology.h"
 #include "engine/crew.h"
 #include "engine/engine.h"
+#include "engine/id_cache.h"
 
 /* ---- task ---------------------------------------------------------------------------------------------------- */
 
@@ -92,6 +93,7 @@ typedef struct cpl_loaded_model {
     char name[128], dir[512];
     cpl_model *model;
     cpl_tokenizer *tokenizer;
+    cpl_id_cache *ids; /* NULL: none */
     cpl_backend_ref backend;
     cpl_caps caps;
     cpl_weights **weights; /* one a device; of a CPU backend one a node */
@@ -166,6 +168,7 @@ typedef struct cpl_registry {
     cpl_batch_policy policy;
     char *plugin_dir;
     uint32_t workers; /* asked for */
+    uint64_t id_cache_bytes;
 } cpl_registry;
 
 struct cpl_engine {

@@ -140,7 +140,7 @@ static cpl_status prepare_inline(cpl_engine *e, cpl_task *t, cpl_tokenizer_scrat
     cpl_task *ended = NULL;
     pthread_mutex_lock(&e->lock);
     cpl_status st = CPL_OK;
-    if (t->result.status) { /* cancelled meanwhile: accepted, and ends by done */
+    if (t->result.status || t->spec.tokenize_only) { /* cancelled meanwhile: accepted, and ends by done */
         e->preparing--;
         cpl_dispatch_end(e, t, &ended);
     } else if ((st = cpl_dispatch_add(e, t, err)) == CPL_OK) {

@@ -8,6 +8,7 @@
 #define CPL_ENGINE_TASK_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "couplet.h"
 
@@ -39,6 +40,7 @@ typedef struct cpl_task_spec {
     uint32_t max_length;   /* 0: the model's */
     uint64_t deadline_ns;  /* monotonic; UINT64_MAX: none */
     uint8_t priority;      /* 0 to 7; a higher one goes before, strictly */
+    bool tokenize_only;    /* done once the ids are there: no rows, and result.tokens says how many there are */
     cpl_flow *flow;        /* NULL: the engine's default flow */
     void (*done)(cpl_task *task, void *user); /* on any thread of the engine's, or
                                                  inside cpl_engine_cancel and _close; must be brief */
@@ -51,7 +53,7 @@ typedef struct cpl_task_result {
     cpl_error error;      /* when status isn't CPL_OK */
     const float *rows;    /* n x width */
     size_t n, width;      /* SCORE: 1, or labels with label -1; EMBED: hidden; IDS: labels or hidden */
-    uint64_t tokens;      /* really run */
+    uint64_t tokens;      /* really run; tokenize_only: made */
     uint64_t tokenize_ns; /* CPU time of tokenizing */
     uint64_t queue_ns;    /* from enqueue to the first dispatch */
     uint64_t compute_ns;  /* from the first dispatch to the last pass's end */

@@ -145,8 +145,9 @@ const cpl_config_key cpl_config_keys[] = {
      .meaning = "requests in flight at once, each a row"},
     {"experiment.warmup_iterations", CPL_CONFIG_INT, "10", 0, 1000000, .meaning = "requests before each measured row"},
     {"experiment.benchmark_requests", CPL_CONFIG_INT, "200", 1, 100000000, .meaning = "requests measured for each row"},
-    {"experiment.mode", CPL_CONFIG_CHOICE, "full", .choices = "full|tokenize|inference", .only = "full",
-     .meaning = "which part of the work is measured"},
+    {"experiment.mode", CPL_CONFIG_CHOICE, "full", .choices = "full|tokenize|inference",
+     .meaning = "what the server does: full; tokenize: replies without scores once texts are ids; inference: ids of "
+                "texts seen before are kept"},
     {"experiment.sweep", CPL_CONFIG_SWEEP, "",
      .meaning = "server settings to vary: {any.key: [values]}; rows are the product"},
     {"experiment.scenario", CPL_CONFIG_CHOICE, "closed", .choices = "closed|poisson|constant|replay|offline",

@@ -17,6 +17,8 @@
 #include "serve/models.h"
 #include "wire/wire.h"
 
+enum { ID_CACHE_BYTES = 256 << 20 }; /* a million pairs of a hundred tokens; taken as it fills */
+
 struct cpl_service {
     cpl_engine *engine;
     cpl_wire *wire;
@@ -47,6 +49,14 @@ static void choose_policy(cpl_batch_policy *p, const cpl_config *c, const char *
     p->timeout_ns = (uint64_t)(cpl_config_float(c, "batching.timeout_ms") * 1e6);
 }
 
+static cpl_wire_mode mode_of(const cpl_config *c)
+{
+    const char *name = cpl_config_text(c, "experiment.mode");
+    return !strcmp(name, "tokenize")    ? CPL_MODE_TOKENIZE
+           : !strcmp(name, "inference") ? CPL_MODE_INFERENCE
+                                        : CPL_MODE_FULL;
+}
+
 static cpl_engine_routing routing_of(const char *name)
 {
     return !strcmp(name, "random")         ? CPL_ROUTE_RANDOM
@@ -75,6 +85,7 @@ static cpl_status open_engine(cpl_service *s, const cpl_config *c, bool allow_se
             .pin_workers = cpl_config_bool(c, "pin_workers"),
             .tokenizer_threads = pool ? (uint32_t)cpl_config_int(c, "tokenizer_pool.num_workers") : 0,
             .inline_text_bytes = (uint32_t)cpl_config_int(c, "tokenizer_pool.inline_bytes"),
+            .id_cache_bytes = mode_of(c) == CPL_MODE_INFERENCE ? ID_CACHE_BYTES : 0,
             .routing = routing_of(cpl_config_text(c, "model_pool.routing_strategy")),
             .log = s->log,
         };
@@ -97,6 +108,7 @@ static cpl_status open_wire(cpl_service *s, const cpl_config *c, uint32_t net_th
         .engine = s->engine,
         .limits = {.pairs_max = (uint32_t)cpl_config_int(c, "server.limits.max_pairs"),
                    .text_bytes_max = (uint32_t)cpl_config_int(c, "server.limits.max_text_bytes")},
+        .mode = mode_of(c),
         .config = text.data,
         .net_threads = net_threads,
         .log = s->log,
@@ -143,11 +155,17 @@ static cpl_status open_server(cpl_service *s, const cpl_config *c, uint32_t net_
 }
 
 /* What the engine's own lines about the models don't say. */
-static void log_ready(const cpl_service *s, const char *policy, uint32_t net_threads, uint64_t started_ns)
+static void log_ready(const cpl_service *s, cpl_wire_mode mode, const char *policy, uint32_t net_threads,
+                      uint64_t started_ns)
 {
     const cpl_engine_model *m = cpl_engine_model_at(s->engine, 0);
     cpl_log_write(s->log, CPL_LOG_INFO, "ready after %.0f ms: %u workers, %u network threads, batching %s",
                   (double)(cpl_clock_ns() - started_ns) / 1e6, m->workers, net_threads, policy);
+    if (mode != CPL_MODE_FULL)
+        cpl_log_write(s->log, CPL_LOG_WARN, "experiment.mode is %s: %s", cpl_wire_mode_name(mode),
+                      mode == CPL_MODE_TOKENIZE ? "texts are tokenized and not scored"
+                                                : "ids of texts seen before are kept, so that they are not tokenized "
+                                                  "again");
 }
 
 cpl_status cpl_service_open(cpl_service **out, const cpl_config *config, bool allow_seeded, const cpl_log *log,
@@ -176,7 +194,7 @@ cpl_status cpl_service_open(cpl_service **out, const cpl_config *config, bool al
     }
     const char *policy = "";
     cpl_config_policy(config, &policy, NULL);
-    log_ready(s, policy, net_threads, started_ns);
+    log_ready(s, mode_of(config), policy, net_threads, started_ns);
     *out = s;
     return CPL_OK;
 }

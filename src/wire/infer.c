@@ -39,16 +39,17 @@ static const char *activation_of(const cpl_model *m, bool raw)
 static void reply(cpl_wire_op *op, const cpl_task_result *r)
 {
     cpl_wire_loop *l = op->home;
+    const bool scored = !cpl_wire_op_tokenized(op);
     Inference__InferResponse m = INFERENCE__INFER_RESPONSE__INIT;
     m.n_scores = r->n;
     m.scores = (float *)r->rows; /* only read */
-    m.num_pairs = (int32_t)r->n;
-    m.latency_ms = (float)((double)cpl_wire_op_latency_ns(op, r->n) / 1e6);
-    m.status_code = 200;
+    m.num_pairs = (int32_t)op->list.count;
+    m.latency_ms = (float)((double)cpl_wire_op_latency_ns(op, op->list.count) / 1e6);
+    m.status_code = scored ? 200 : 204; /* as the reference answers in its tokenize-only mode */
     cpl_buf_clear(&l->out);
     size_t size = inference__infer_response__get_packed_size(&m);
     if (cpl_buf_reserve(&l->out, size)) l->out.size = inference__infer_response__pack(&m, (uint8_t *)l->out.data);
-    cpl_call_header(op->call, "x-score-activation", op->activation);
+    if (scored) cpl_call_header(op->call, "x-score-activation", op->activation);
     cpl_wire_reply(op->call, &l->out);
 }
 

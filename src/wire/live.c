@@ -107,6 +107,7 @@ static bool write_event(cpl_buf *out, cpl_wire *w)
     cpl_json_text(&j, "version", COUPLET_VERSION);
     cpl_json_int(&j, "at_ns", (int64_t)cpl_clock_ns());
     cpl_json_bool(&j, "serving", atomic_load(&w->serving));
+    cpl_json_text(&j, "mode", cpl_wire_mode_name(w->options.mode));
     put_models(&j, &b->models);
     put_totals(&j, &b->engine);
     cpl_json_int(&j, "pairs", (int64_t)b->window.pairs);

@@ -27,6 +27,15 @@ void cpl_wire_op_close(cpl_wire_op *op)
     free(op);
 }
 
+bool cpl_wire_op_tokenized(const cpl_wire_op *op) { return op->home->wire->options.mode == CPL_MODE_TOKENIZE; }
+
+static void reply(cpl_wire_op *op, const cpl_task_result *r)
+{
+    cpl_wire_mode mode = op->home->wire->options.mode;
+    if (mode != CPL_MODE_FULL) cpl_call_header(op->call, "x-couplet-mode", cpl_wire_mode_name(mode));
+    op->reply(op, r);
+}
+
 static void finished(cpl_post *post)
 {
     cpl_wire_op *op = (cpl_wire_op *)((char *)post - offsetof(cpl_wire_op, post));
@@ -34,7 +43,7 @@ static void finished(cpl_post *post)
     if (op->cancelled)
         cpl_call_release(op->call);
     else if (r->status == CPL_OK)
-        op->reply(op, r);
+        reply(op, r);
     else
         op->fail(op->call, &r->error);
     cpl_wire_op_give(op);
@@ -128,6 +137,7 @@ cpl_status cpl_wire_op_submit(cpl_wire_op *op, cpl_call *call, cpl_task_spec *sp
     cpl_status st = flow_of(&spec->flow, call, engine, err);
     if (st) return st;
     spec->model = op->model;
+    spec->tokenize_only = cpl_wire_op_tokenized(op);
     spec->deadline_ns = cpl_call_deadline_ns(call);
     spec->done = done;
     spec->user = op;

@@ -19,7 +19,7 @@ struct cpl_wire_op {
     void (*fail)(cpl_call *call, const cpl_error *err);
     cpl_pair_list list;
     cpl_text *texts; /* of a request that isn't pairs; room for texts_cap */
-    size_t texts_cap;
+    size_t texts_count, texts_cap;
     const char *activation; /* form of the scores, for the reply's header */
     json_t *body;           /* owns the texts of a JSON request */
     cpl_score_activation squash;
@@ -43,6 +43,8 @@ cpl_status cpl_wire_op_submit(cpl_wire_op *op, cpl_call *call, cpl_task_spec *sp
 /* A method's `cancelled`, for calls whose user pointer is their op. */
 void cpl_wire_op_cancelled(cpl_call *call, void *wire);
 
+/* The server only tokenizes: the result has no rows, and the reply must say so. */
+bool cpl_wire_op_tokenized(const cpl_wire_op *op);
 /* Which label of a cross-encoder is its score; CPL_PRECONDITION where nobody said. */
 cpl_status cpl_wire_choose_label(cpl_task_spec *spec, const cpl_wire_op *op, cpl_error *err);
 /* Request to reply, for the latency window; and the header that names the scores' form. */

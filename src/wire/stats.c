@@ -63,6 +63,8 @@ static void put_model_totals(Couplet__V1__StatsModel *m, const cpl_engine_model_
     m->queue_ns = s->queue_ns;
     m->compute_ns = s->compute_ns;
     m->tokenize_ns = s->tokenize_ns;
+    m->ids_found = s->ids_found;
+    m->ids_made = s->ids_made;
 }
 
 static Couplet__V1__StatsModel *put_model(cpl_arena *a, const cpl_engine_model *e)
@@ -126,6 +128,7 @@ static bool encode(cpl_buf *out, cpl_arena *a, const cpl_wire *w, const cpl_engi
     m.cpu_ns = cpl_clock_process_cpu_ns();
     m.net_threads = w->options.net_threads;
     m.config = w->config;
+    m.mode = (char *)cpl_wire_mode_name(w->options.mode);
     m.models = CPL_ARENA_NEW(a, Couplet__V1__StatsModel *, models->count);
     if (!m.models || !put_totals(&m, a, s)) return false;
     for (uint32_t i = 0; i < models->count; i++) {

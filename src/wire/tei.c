@@ -159,10 +159,29 @@ static int by_score(const void *a, const void *b)
     return x->index < y->index ? -1 : 1;
 }
 
+/* In place of ranks or vectors, an object where clients expect an array: nobody takes it for a result. */
+static void reply_tokenized(cpl_wire_op *op, const cpl_task_result *r, size_t items)
+{
+    cpl_buf *out = &op->home->out;
+    cpl_json_writer w = {.out = out};
+    cpl_buf_clear(out);
+    cpl_json_open(&w, NULL, '{');
+    cpl_json_text(&w, "mode", cpl_wire_mode_name(CPL_MODE_TOKENIZE));
+    cpl_json_int(&w, "items", (int64_t)items);
+    cpl_json_int(&w, "tokens", (int64_t)r->tokens);
+    cpl_json_close(&w, '}');
+    cpl_wire_op_latency_ns(op, items);
+    cpl_wire_respond(op->call, 200, content_json, out);
+}
+
 static void reply_ranks(cpl_wire_op *op, const cpl_task_result *r)
 {
     cpl_buf *out = &op->home->out;
     cpl_json_writer w = {.out = out};
+    if (cpl_wire_op_tokenized(op)) {
+        reply_tokenized(op, r, op->list.count);
+        return;
+    }
     rank *ranks = malloc(r->n * sizeof *ranks);
     if (!ranks) {
         cpl_call_finish(op->call, CPL_GRPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -260,6 +279,10 @@ static void reply_vectors(cpl_wire_op *op, const cpl_task_result *r)
     cpl_buf *out = &op->home->out;
     cpl_json_writer w = {.out = out};
     const size_t width = op->dimensions ? op->dimensions : r->width;
+    if (cpl_wire_op_tokenized(op)) {
+        reply_tokenized(op, r, op->texts_count);
+        return;
+    }
     cpl_buf_clear(out);
     cpl_json_open(&w, NULL, '[');
     for (size_t i = 0; i < r->n; i++) {
@@ -308,6 +331,7 @@ static cpl_status start_embed(cpl_wire_op *op, cpl_call *call, const uint8_t *da
     for (size_t i = 0; i < count && !st && !cut; i++) st = check_length(op, m, op->texts[i], NULL, err);
     if (st) return st;
     op->reply = reply_vectors;
+    op->texts_count = count;
     op->fail = fail;
     spec.texts = op->texts;
     spec.n = count;

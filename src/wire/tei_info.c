@@ -88,6 +88,7 @@ void cpl_tei_info(cpl_call *call, const uint8_t *data, size_t n, void *wire)
     cpl_json_bool(&j, "auto_truncate", true);
     cpl_json_text(&j, "version", COUPLET_VERSION);
     cpl_json_text(&j, "server", "couplet");
+    cpl_json_text(&j, "mode", cpl_wire_mode_name(w->options.mode));
     cpl_json_open(&j, "models", '[');
     for (uint32_t i = 0; i < models.count; i++) put_model(&j, models.at[i]);
     cpl_json_close(&j, ']');

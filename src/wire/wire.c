@@ -12,6 +12,12 @@
 #include "base/error.h"
 #include "wire/op.h"
 
+const char *cpl_wire_mode_name(cpl_wire_mode mode)
+{
+    static const char *const names[] = {"full", "tokenize", "inference"};
+    return names[mode];
+}
+
 static void fill_methods(cpl_wire *w)
 {
     cpl_method methods[CPL_WIRE_METHODS] = {

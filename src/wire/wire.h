@@ -15,9 +15,18 @@
 
 typedef struct cpl_wire cpl_wire;
 
+/* What requests that score or embed are for (experiment.mode). Every reply says so unless it is all of it. */
+typedef enum cpl_wire_mode {
+    CPL_MODE_FULL,
+    CPL_MODE_TOKENIZE, /* ends once texts are ids: replies hold no scores */
+    CPL_MODE_INFERENCE /* ids of texts seen before are kept: with the engine's id_cache_bytes */
+} cpl_wire_mode;
+const char *cpl_wire_mode_name(cpl_wire_mode mode);
+
 typedef struct cpl_wire_options {
     cpl_engine *engine; /* borrowed for the wire's life */
     cpl_infer_limits limits;
+    cpl_wire_mode mode;
     const char *config;   /* effective configuration as YAML, for Stats; copied */
     uint32_t net_threads; /* for Stats */
     const cpl_log *log;

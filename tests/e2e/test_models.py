@@ -96,5 +96,44 @@ class Figures(unittest.TestCase):
                     self.assertEqual([(m["replica"], m["replicas"]) for m in info], [(0, 2), (1, 2)])
 
 
+class Modes(unittest.TestCase):
+    PAIRS = [("one two", "three four five"), ("six", "seven")]
+
+    def test_tokenize_answers_without_scores_and_says_so(self):
+        for pool in ([], ["--set", "tokenizer_pool.num_workers=2", "--set", "tokenizer_pool.inline_bytes=1"]):
+            with Server("--model", model("cross-encoder"), "--set", "experiment.mode=tokenize", *pool) as server, \
+                    Client(server.address) as client, Http(server.address) as web:
+                reply, call = client.infer.with_call(request(self.PAIRS), timeout=60)
+                self.assertEqual((list(reply.scores), reply.num_pairs, reply.status_code), ([], 2, 204))
+                self.assertEqual(dict(call.initial_metadata())["x-couplet-mode"], "tokenize")
+                self.assertNotIn("x-score-activation", dict(call.initial_metadata()))
+                status, headers, body = web.post("/rerank", {"query": "one two", "texts": ["three"]})
+                self.assertEqual((status, headers["x-couplet-mode"], body["mode"]), (200, "tokenize", "tokenize"))
+                self.assertGreater(body["tokens"], 3)
+                self.assertEqual(web.ask("GET", "/info")[2]["mode"], "tokenize")
+                stats = client.stats()
+                self.assertEqual((stats.mode, stats.passes), ("tokenize", 1))  # the first pair's
+                self.assertEqual(stats.tokenize_ns.count, 3)
+                self.assertIn("not scored", server.stderr())
+
+    def test_inference_keeps_ids_and_scores_are_the_same(self):
+        for name in ("cross-encoder", "embedder-mean"):
+            with Server("--model", model(name)) as server, Client(server.address) as client:
+                wanted = list(client.score(self.PAIRS).scores)
+            with Server("--model", model(name), "--set", "experiment.mode=inference") as server, \
+                    Client(server.address) as client, Http(server.address) as web:
+                before = client.stats().models[0]
+                for _ in range(3):
+                    reply, call = client.infer.with_call(request(self.PAIRS), timeout=60)
+                    self.assertEqual((list(reply.scores), reply.status_code), (wanted, 200))
+                    self.assertEqual(dict(call.initial_metadata())["x-couplet-mode"], "inference")
+                after = client.stats().models[0]
+                sequences = 2 if name == "cross-encoder" else 4
+                self.assertEqual(after.ids_made - before.ids_made, sequences)
+                self.assertEqual(after.ids_found - before.ids_found, 2 * sequences)
+                self.assertEqual(web.ask("GET", "/info")[2]["mode"], "inference")
+                self.assertEqual(client.stats().mode, "inference")
+
+
 if __name__ == "__main__":
     unittest.main()

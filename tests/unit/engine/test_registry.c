@@ -58,6 +58,7 @@ static void models_change_under_load(void **state)
                             .workers = 3,
                             .tokenizer_threads = 2,
                             .inline_text_bytes = 2048,
+                            .id_cache_bytes = 100000,
                             .policy = {.tokens_max = 16, .sequences_max = 4}};
     cpl_engine *e = NULL;
     cpl_error err = {0};
