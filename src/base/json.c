@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/shortest.h"
 #include "base/utf8.h"
 
 cpl_status cpl_json_parse(json_t **out, const char *file, const char *data, size_t n, cpl_error *err)
@@ -148,12 +149,8 @@ void cpl_json_float(cpl_json_writer *w, const char *key, double value)
         cpl_buf_text(w->out, "null");
         return;
     }
-    char text[40];
-    for (int digits = 6; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)v);
-        if (strtof(text, NULL) == v) break;
-    }
-    cpl_buf_text(w->out, text);
+    char text[CPL_FLOAT_TEXT];
+    cpl_buf_add(w->out, text, (size_t)cpl_float_text(text, v));
 }
 
 void cpl_json_bool(cpl_json_writer *w, const char *key, bool value)

@@ -2,13 +2,15 @@
 /* lines.c - bytes from a file, through a decompressor if the first bytes ask for one, cut at newlines.
  * The one idea: one sliding window; the decoder fills its end, lines are handed out from its front, so any size of file
  * needs the memory of its longest line. Concatenated gzip members and zstd frames are read on as one text.
- * Threads: one at a time. */
+ * Threads: one at a time, but cpl_lines_interrupt, which may come from another while one waits for a pipe. */
 #include "base/lines.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -21,7 +23,7 @@ typedef enum coding { CODING_PLAIN, CODING_GZIP, CODING_ZSTD } coding;
 
 struct cpl_lines {
     char path[512];
-    int fd;
+    int fd, interrupt;
     coding coding;
     bool input_over, inside_frame;
     unsigned char *in; /* INPUT_BYTES, in_at..in_end unread */
@@ -37,7 +39,11 @@ struct cpl_lines {
 static cpl_status refill(cpl_lines *l, cpl_error *err)
 {
     if (l->in_at < l->in_end || l->input_over) return CPL_OK;
+    struct pollfd ready[2] = {{.fd = l->fd, .events = POLLIN}, {.fd = l->interrupt, .events = POLLIN}};
     ssize_t n;
+    do n = poll(ready, 2, -1);
+    while (n < 0 && errno == EINTR);
+    if (ready[1].revents) return cpl_fail_file(err, CPL_CANCELLED, l->path, "reading was interrupted");
     do n = read(l->fd, l->in, INPUT_BYTES);
     while (n < 0 && errno == EINTR);
     if (n < 0) return cpl_fail_errno(err, l->path, errno, "can't read");
@@ -78,10 +84,14 @@ cpl_status cpl_lines_open(cpl_lines **out, const char *path, cpl_error *err)
     bool standard = strcmp(path, "-") == 0;
     strncpy(l->path, standard ? "standard input" : path, sizeof l->path - 1);
     l->fd = standard ? dup(0) : open(path, O_RDONLY | O_CLOEXEC);
+    int failed = errno;
+    l->interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     l->in = malloc(INPUT_BYTES);
     cpl_status st = CPL_OK;
     if (l->fd < 0)
-        st = cpl_fail_errno(err, path, errno, "can't open");
+        st = cpl_fail_errno(err, path, failed, "can't open");
+    else if (l->interrupt < 0)
+        st = cpl_fail_errno(err, path, errno, "can't make an eventfd for");
     else if (!l->in)
         st = cpl_fail_memory(err, INPUT_BYTES);
     else
@@ -98,6 +108,7 @@ void cpl_lines_close(cpl_lines *l)
 {
     if (!l) return;
     if (l->fd >= 0) close(l->fd);
+    if (l->interrupt >= 0) close(l->interrupt);
     if (l->gzip_ready) inflateEnd(&l->gzip);
     ZSTD_freeDStream(l->zstd);
     free(l->in);
@@ -207,3 +218,5 @@ cpl_status cpl_lines_next(cpl_lines *l, const char **line, size_t *n, bool *end,
 
 uint64_t cpl_lines_number(const cpl_lines *l) { return l->number; }
 const char *cpl_lines_path(const cpl_lines *l) { return l->path; }
+
+void cpl_lines_interrupt(cpl_lines *l) { eventfd_write(l->interrupt, 1); /* can only fail when it is set already */ }

@@ -23,5 +23,7 @@ cpl_status cpl_lines_next(cpl_lines *l, const char **line, size_t *n, bool *end,
 /* 1-based number of the line last returned. */
 uint64_t cpl_lines_number(const cpl_lines *l);
 const char *cpl_lines_path(const cpl_lines *l);
+/* Ends a wait for input, now or at the next one, with CPL_CANCELLED. Any thread. */
+void cpl_lines_interrupt(cpl_lines *l);
 
 #endif

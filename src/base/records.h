@@ -23,11 +23,28 @@ cpl_status cpl_record_format_parse(cpl_record_format *out, const char *name, cpl
 /* pairs: pairs of texts, else single texts. path "-" is standard input. */
 cpl_status cpl_records_open(cpl_records **out, const char *path, cpl_record_format format, bool pairs, cpl_error *err);
 void cpl_records_close(cpl_records *r); /* NULL is fine */
+/* Ends a wait for input, now or at the next one, with CPL_CANCELLED. Any thread. */
+void cpl_records_interrupt(cpl_records *r);
 
 /* Appends the next record to `first` (query or text) and, for pairs, `second`. *end after the last. A record that
  * isn't one is CPL_INVALID with file and line. */
 cpl_status cpl_records_next(cpl_records *r, cpl_buf *first, cpl_buf *second, bool *end, cpl_error *err);
-/* How many invalid byte sequences were replaced by U+FFFD so far. */
+/* How many invalid byte sequences cpl_records_next replaced by U+FFFD so far. */
 uint64_t cpl_records_repaired(const cpl_records *r);
+
+/* The same in two steps, for who reads on one thread and takes apart on several. */
+
+/* Appends the next record's line to `line`, as it stands in the file, and says which line it is, from 1. */
+cpl_status cpl_records_line(cpl_records *r, cpl_buf *line, uint64_t *number, bool *end, cpl_error *err);
+
+/* What one thread needs to take lines apart; a zeroed one is ready. */
+typedef struct cpl_record_parser {
+    cpl_buf repaired;
+    uint64_t repairs; /* invalid byte sequences replaced so far */
+} cpl_record_parser;
+void cpl_record_parser_deinit(cpl_record_parser *p);
+/* Takes line `number` apart as cpl_records_next does. Any thread, one a parser. */
+cpl_status cpl_records_parse(const cpl_records *r, cpl_record_parser *p, const char *line, size_t n, uint64_t number,
+                             cpl_buf *first, cpl_buf *second, cpl_error *err);
 
 #endif

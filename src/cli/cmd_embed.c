@@ -10,20 +10,30 @@ typedef struct embed_job {
     cpl_log log;
     cpl_scorer *scorer;
     uint32_t hidden;
-    float *vectors; /* of a block */
 } embed_job;
 
-static cpl_status compute(void *user, const cpl_block *block, cpl_error *err)
-{
-    embed_job *j = user;
-    return cpl_scorer_embed(j->scorer, block->texts, block->count, j->vectors, err);
-}
-
-static void fields(void *user, size_t i, cpl_json_writer *w)
+/* The vectors of a block. */
+static void *open_room(void *user, cpl_error *err)
 {
     const embed_job *j = user;
+    size_t bytes = sizeof(float) * CPL_BLOCK_RECORDS * j->hidden;
+    float *vectors = malloc(bytes);
+    if (!vectors) cpl_fail_memory(err, bytes);
+    return vectors;
+}
+
+static cpl_status compute(void *user, void *vectors, const cpl_block *block, cpl_error *err)
+{
+    embed_job *j = user;
+    return cpl_scorer_embed(j->scorer, block->texts, block->count, vectors, err);
+}
+
+static void fields(void *user, const void *vectors, size_t i, cpl_json_writer *w)
+{
+    const embed_job *j = user;
+    const float *row = (const float *)vectors + i * j->hidden;
     cpl_json_open(w, "embedding", '[');
-    for (uint32_t k = 0; k < j->hidden; k++) cpl_json_float(w, NULL, (double)j->vectors[i * j->hidden + k]);
+    for (uint32_t k = 0; k < j->hidden; k++) cpl_json_float(w, NULL, (double)row[k]);
     cpl_json_close(w, ']');
 }
 
@@ -37,8 +47,7 @@ static cpl_status prepare(void *user, const cpl_args *a, cpl_error *err)
         return cpl_fail(err, CPL_PRECONDITION, "'%s' is a cross-encoder, it has no embeddings: use 'couplet score'",
                         info->model);
     j->hidden = info->hidden;
-    j->vectors = malloc(sizeof *j->vectors * CPL_BLOCK_RECORDS * j->hidden);
-    return j->vectors ? CPL_OK : cpl_fail_memory(err, sizeof *j->vectors * CPL_BLOCK_RECORDS * j->hidden);
+    return CPL_OK;
 }
 
 static int run(const cpl_args *a)
@@ -49,12 +58,13 @@ static int run(const cpl_args *a)
                                .pairs = false,
                                .user = &j,
                                .prepare = prepare,
+                               .open_room = open_room,
+                               .close_room = free,
                                .compute = compute,
                                .fields = fields,
                                .numbered = true};
     cpl_status st = cpl_stream_run(&stream, a, &err);
     cpl_scorer_close(j.scorer);
-    free(j.vectors);
     return st ? cpl_cli_fail(&err) : 0;
 }
 

@@ -11,19 +11,28 @@ typedef struct score_job {
     cpl_scorer *scorer;
     cpl_score_options options;
     uint32_t width; /* scores a pair */
-    float *scores;  /* of a block */
 } score_job;
 
-static cpl_status compute(void *user, const cpl_block *block, cpl_error *err)
-{
-    score_job *j = user;
-    return cpl_scorer_score(j->scorer, block->pairs, block->count, &j->options, j->scores, err);
-}
-
-static void fields(void *user, size_t i, cpl_json_writer *w)
+/* The scores of a block. */
+static void *open_room(void *user, cpl_error *err)
 {
     const score_job *j = user;
-    const float *row = j->scores + i * j->width;
+    size_t bytes = sizeof(float) * CPL_BLOCK_RECORDS * j->width;
+    float *scores = malloc(bytes);
+    if (!scores) cpl_fail_memory(err, bytes);
+    return scores;
+}
+
+static cpl_status compute(void *user, void *scores, const cpl_block *block, cpl_error *err)
+{
+    score_job *j = user;
+    return cpl_scorer_score(j->scorer, block->pairs, block->count, &j->options, scores, err);
+}
+
+static void fields(void *user, const void *scores, size_t i, cpl_json_writer *w)
+{
+    const score_job *j = user;
+    const float *row = (const float *)scores + i * j->width;
     if (j->width == 1) {
         cpl_json_float(w, "score", (double)row[0]);
         return;
@@ -57,10 +66,7 @@ static cpl_status prepare(void *user, const cpl_args *a, cpl_error *err)
     j->options = CPL_OPTIONS(cpl_score_options);
     j->options.form = cpl_args_switch(a, "raw-scores") ? CPL_SCORE_RAW : CPL_SCORE_DEFAULT;
     cpl_status st = cpl_scorer_from_flags(&j->scorer, a, 0, 0, &j->log, err);
-    if (!st) st = choose_label(j, a, err);
-    if (st) return st;
-    j->scores = malloc(sizeof *j->scores * CPL_BLOCK_RECORDS * j->width);
-    return j->scores ? CPL_OK : cpl_fail_memory(err, sizeof *j->scores * CPL_BLOCK_RECORDS * j->width);
+    return st ? st : choose_label(j, a, err);
 }
 
 static int run(const cpl_args *a)
@@ -71,12 +77,13 @@ static int run(const cpl_args *a)
                                .pairs = true,
                                .user = &j,
                                .prepare = prepare,
+                               .open_room = open_room,
+                               .close_room = free,
                                .compute = compute,
                                .fields = fields,
                                .numbered = true};
     cpl_status st = cpl_stream_run(&stream, a, &err);
     cpl_scorer_close(j.scorer);
-    free(j.scores);
     return st ? cpl_cli_fail(&err) : 0;
 }
 

@@ -12,62 +12,91 @@
 
 typedef struct tokenize_job {
     cpl_tokenizer *tokenizer;
-    cpl_tokenizer_scratch *scratch;
     size_t max_length; /* 0: no truncation */
     bool pairs;
-    int32_t *ids; /* of a block, record after record */
+} tokenize_job;
+
+/* The ids of a block. */
+typedef struct id_room {
+    cpl_tokenizer_scratch *scratch;
+    int32_t *ids; /* record after record */
     uint8_t *type_ids;
     size_t cap;
     size_t starts[CPL_BLOCK_RECORDS + 1];
-} tokenize_job;
+} id_room;
 
-static cpl_status make_room(tokenize_job *j, size_t room, cpl_error *err)
+static void close_room(void *room)
 {
-    if (room <= j->cap) return CPL_OK;
+    id_room *r = room;
+    cpl_tokenizer_scratch_close(r->scratch);
+    free(r->ids);
+    free(r->type_ids);
+    free(r);
+}
+
+static void *open_room(void *user, cpl_error *err)
+{
+    (void)user;
+    id_room *r = calloc(1, sizeof *r);
+    if (!r) {
+        cpl_fail_memory(err, sizeof *r);
+        return NULL;
+    }
+    if (!cpl_tokenizer_scratch_open(&r->scratch, err)) return r;
+    free(r);
+    return NULL;
+}
+
+static cpl_status make_room(id_room *r, size_t room, cpl_error *err)
+{
+    if (room <= r->cap) return CPL_OK;
     size_t cap = room * 2;
-    int32_t *ids = realloc(j->ids, cap * sizeof *ids);
-    if (ids) j->ids = ids;
-    uint8_t *type_ids = realloc(j->type_ids, cap);
-    if (type_ids) j->type_ids = type_ids;
+    int32_t *ids = realloc(r->ids, cap * sizeof *ids);
+    if (ids) r->ids = ids;
+    uint8_t *type_ids = realloc(r->type_ids, cap);
+    if (type_ids) r->type_ids = type_ids;
     if (!ids || !type_ids) return cpl_fail_memory(err, cap * sizeof *ids);
-    j->cap = cap;
+    r->cap = cap;
     return CPL_OK;
 }
 
-static cpl_status tokenize_one(tokenize_job *j, cpl_text a, const cpl_text *b, size_t at, size_t *count, cpl_error *err)
+static cpl_status tokenize_one(const tokenize_job *j, id_room *r, cpl_text a, const cpl_text *b, size_t at,
+                               size_t *count, cpl_error *err)
 {
     /* A text never has more ids than bytes. */
     size_t most = a.size + (b ? b->size : 0) + cpl_tokenizer_added(j->tokenizer, b != NULL);
-    cpl_status st = make_room(j, at + most, err);
+    cpl_status st = make_room(r, at + most, err);
     if (st) return st;
-    return cpl_tokenizer_pair(j->tokenizer, j->scratch, a, b, j->max_length, j->ids + at, j->type_ids + at, most, count,
+    return cpl_tokenizer_pair(j->tokenizer, r->scratch, a, b, j->max_length, r->ids + at, r->type_ids + at, most, count,
                               err);
 }
 
-static cpl_status compute(void *user, const cpl_block *block, cpl_error *err)
+static cpl_status compute(void *user, void *room, const cpl_block *block, cpl_error *err)
 {
-    tokenize_job *j = user;
+    const tokenize_job *j = user;
+    id_room *r = room;
     size_t at = 0;
     for (size_t i = 0; i < block->count; i++) {
         size_t count = 0;
-        cpl_status st = tokenize_one(j, j->pairs ? block->pairs[i].query : block->texts[i],
+        cpl_status st = tokenize_one(j, r, j->pairs ? block->pairs[i].query : block->texts[i],
                                      j->pairs ? &block->pairs[i].document : NULL, at, &count, err);
         if (st) return st;
-        j->starts[i] = at;
+        r->starts[i] = at;
         at += count;
-        j->starts[i + 1] = at;
+        r->starts[i + 1] = at;
     }
     return CPL_OK;
 }
 
-static void fields(void *user, size_t i, cpl_json_writer *w)
+static void fields(void *user, const void *room, size_t i, cpl_json_writer *w)
 {
-    const tokenize_job *j = user;
+    const id_room *r = room;
+    (void)user;
     cpl_json_open(w, "ids", '[');
-    for (size_t k = j->starts[i]; k < j->starts[i + 1]; k++) cpl_json_int(w, NULL, j->ids[k]);
+    for (size_t k = r->starts[i]; k < r->starts[i + 1]; k++) cpl_json_int(w, NULL, r->ids[k]);
     cpl_json_close(w, ']');
     cpl_json_open(w, "type_ids", '[');
-    for (size_t k = j->starts[i]; k < j->starts[i + 1]; k++) cpl_json_int(w, NULL, j->type_ids[k]);
+    for (size_t k = r->starts[i]; k < r->starts[i + 1]; k++) cpl_json_int(w, NULL, r->type_ids[k]);
     cpl_json_close(w, ']');
 }
 
@@ -77,7 +106,6 @@ static cpl_status prepare(void *user, const cpl_args *a, cpl_error *err)
     char dir[4096];
     cpl_status st = cpl_model_locate(dir, sizeof dir, cpl_args_text(a, "model"), false, NULL, err);
     if (!st) st = cpl_tokenizer_open(&j->tokenizer, dir, err);
-    if (!st) st = cpl_tokenizer_scratch_open(&j->scratch, err);
     if (st) return st;
     j->pairs = cpl_args_switch(a, "pair");
     j->max_length = (size_t)cpl_args_count(a, "max-length");
@@ -90,30 +118,22 @@ static cpl_status prepare(void *user, const cpl_args *a, cpl_error *err)
     return CPL_OK;
 }
 
-static cpl_status tokenize(const cpl_args *a, cpl_error *err)
-{
-    tokenize_job *j = calloc(1, sizeof *j);
-    if (!j) return cpl_fail_memory(err, sizeof *j);
-    const cpl_stream stream = {.label = "tokenizing",
-                               .pairs = cpl_args_switch(a, "pair"),
-                               .user = j,
-                               .prepare = prepare,
-                               .compute = compute,
-                               .fields = fields,
-                               .numbered = false};
-    cpl_status st = cpl_stream_run(&stream, a, err);
-    cpl_tokenizer_scratch_close(j->scratch);
-    cpl_tokenizer_close(j->tokenizer);
-    free(j->ids);
-    free(j->type_ids);
-    free(j);
-    return st;
-}
-
 static int run(const cpl_args *a)
 {
     cpl_error err;
-    return tokenize(a, &err) ? cpl_cli_fail(&err) : 0;
+    tokenize_job j = {0};
+    const cpl_stream stream = {.label = "tokenizing",
+                               .pairs = cpl_args_switch(a, "pair"),
+                               .user = &j,
+                               .prepare = prepare,
+                               .open_room = open_room,
+                               .close_room = close_room,
+                               .compute = compute,
+                               .fields = fields,
+                               .numbered = false};
+    cpl_status st = cpl_stream_run(&stream, a, &err);
+    cpl_tokenizer_close(j.tokenizer);
+    return st ? cpl_cli_fail(&err) : 0;
 }
 
 static const cpl_flag flags[] = {

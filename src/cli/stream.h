@@ -14,10 +14,13 @@ typedef struct cpl_stream {
     void *user;
     /* Called once, after the input was found and before the output is made: loads the model. */
     cpl_status (*prepare)(void *user, const cpl_args *args, cpl_error *err);
-    /* Works on a block that was read; not called with an empty one. */
-    cpl_status (*compute)(void *user, const cpl_block *block, cpl_error *err);
+    /* Several blocks are worked on at once, each with room of its own: made once for each, NULL where it failed. */
+    void *(*open_room)(void *user, cpl_error *err);
+    void (*close_room)(void *room);
+    /* Works on a block that was read, on any thread; not called with an empty one. */
+    cpl_status (*compute)(void *user, void *room, const cpl_block *block, cpl_error *err);
     /* Writes the fields of record i of that block into an open JSON object. */
-    void (*fields)(void *user, size_t i, cpl_json_writer *w);
+    void (*fields)(void *user, const void *room, size_t i, cpl_json_writer *w);
     bool numbered; /* each object starts with "index" */
 } cpl_stream;
 

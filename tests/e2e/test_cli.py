@@ -107,6 +107,38 @@ class Score(Files):
         _, err = run(*args, "--resume", status=1)
         self.assertIn("same input", err)
 
+    def test_many_blocks_keep_order_and_the_first_failure_is_named(self):
+        good = b"".join(b"query %d\tdocument %d\n" % (i % 11, i * i) for i in range(9000))
+        target = os.path.join(self.dir, "out.jsonl")
+        args = ["score", "--backend", "fake", "--model", self.model("cross-encoder"), "--output", target]
+        run(*args, data=good)
+        with open(target) as f:
+            whole = f.read()
+        self.assertEqual([g["index"] for g in lines(whole)], list(range(9000)))
+        one = b"".join(good.splitlines(True)[4000:4003])
+        out, _ = run(*args[:-2], data=one)
+        self.assertEqual([g["score"] for g in lines(out)], [g["score"] for g in lines(whole)[4000:4003]])
+        os.unlink(target)
+        bad = good.splitlines(True)
+        bad[5000] = bad[7000] = b"no tab\n"
+        _, err = run(*args, data=b"".join(bad), status=2)
+        self.assertIn("standard input:5001:", err)
+        with open(target + ".part") as f:
+            part = f.read()
+        self.assertEqual(len(part.splitlines()), 4096)  # the blocks before it, whole
+        self.assertTrue(whole.startswith(part))
+        run(*args, "--resume", data=good)
+        with open(target) as f:
+            self.assertEqual(f.read(), whole)
+
+    def test_a_failure_does_not_wait_for_the_rest_of_a_pipe(self):
+        args = [PROGRAM, "score", "--backend", "fake", "--model", self.model("cross-encoder")]
+        with subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as p:
+            p.stdin.write(b"no tab\n" + b"q\td\n" * 1023)
+            p.stdin.flush()
+            self.assertEqual(p.wait(timeout=60), 2)  # the pipe is still open
+            self.assertIn(b"standard input:1:", p.stderr.read())
+
     def test_bad_bytes_are_counted_and_bad_records_refused(self):
         out, err = run("score", "--model", self.model("cross-encoder"), data=b"a\xff\xffb\tc\n")
         self.assertEqual(len(lines(out)), 1)

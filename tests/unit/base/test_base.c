@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_base.c - errors, arena, buffer, histogram, UTF-8. */
+/* test_base.c - errors, arena, buffer, histogram, UTF-8, floats as text. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,8 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/histogram.h"
+#include "base/random.h"
+#include "base/shortest.h"
 #include "base/utf8.h"
 
 static void error_says_what_and_where(void **state)
@@ -181,13 +184,48 @@ static void utf8_repairs_maximal_subparts(void **state)
     assert_int_equal(cpl_utf8_valid_prefix("12345678abc\xE2\x28", 13), 11);
 }
 
+/* Against printf and strtof, which are its definition. */
+static void floats_are_the_shortest_that_read_back(void **state)
+{
+    (void)state;
+    uint64_t seed = 20261122;
+    print_message("seed %llu\n", (unsigned long long)seed);
+    static const float special[] = {0,        -0.0f,   1,         0.1f,   1e-4f, 9.9999e-5f, 99999.99f, 1e5f,
+                                    0.99999f, 9.9999f, 123456.5f, 1e-38f, 3e38f, -0.5f,      0.000123f, 100.0f};
+    for (size_t i = 0; i < 300000; i++) {
+        uint32_t bits = (uint32_t)cpl_random_next(&seed);
+        float v;
+        if (i < sizeof special / sizeof *special)
+            v = special[i];
+        else if (i % 3 == 0)
+            memcpy(&v, &bits, sizeof v);
+        else if (i % 3 == 1)
+            v = (float)(int32_t)bits / 2147483648.0f;
+        else
+            v = (float)(bits % 1000000) / (float)(1 + (bits >> 24));
+        if (!isfinite(v)) continue;
+        char got[CPL_FLOAT_TEXT], expected[CPL_FLOAT_TEXT];
+        for (int digits = 6; digits <= 9; digits++) {
+            snprintf(expected, sizeof expected, "%.*g", digits, (double)v);
+            if (strtof(expected, NULL) == v) break;
+        }
+        assert_int_equal(cpl_float_text(got, v), strlen(expected));
+        assert_string_equal(got, expected);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(error_says_what_and_where),          cmocka_unit_test(error_is_cut_never_overrun),
-        cmocka_unit_test(arena_aligns_and_keeps_what_it_may), cmocka_unit_test(buffer_grows_and_remembers_failure),
-        cmocka_unit_test(histogram_against_sorting),          cmocka_unit_test(histogram_buckets_meet),
-        cmocka_unit_test(utf8_every_scalar_round_trips),      cmocka_unit_test(utf8_repairs_maximal_subparts),
+        cmocka_unit_test(error_says_what_and_where),
+        cmocka_unit_test(error_is_cut_never_overrun),
+        cmocka_unit_test(arena_aligns_and_keeps_what_it_may),
+        cmocka_unit_test(buffer_grows_and_remembers_failure),
+        cmocka_unit_test(histogram_against_sorting),
+        cmocka_unit_test(histogram_buckets_meet),
+        cmocka_unit_test(utf8_every_scalar_round_trips),
+        cmocka_unit_test(utf8_repairs_maximal_subparts),
+        cmocka_unit_test(floats_are_the_shortest_that_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,11 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/flat_json.h"
+#include "base/json.h"
+#include "base/random.h"
 #include "base/records.h"
+#include "base/utf8.h"
 
 static char path[64];
 
@@ -122,12 +126,66 @@ static void bad_records_name_their_line(void **state)
     assert_int_equal(cpl_record_format_parse(&f, "csv", &e), CPL_INVALID);
 }
 
+/* What the quick reader accepts is what jansson reads; what it doesn't it leaves alone. Lines are mutated from ones it
+ * knows and ones it doesn't. */
+static void flat_objects_are_read_as_jansson_does(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {
+        "{\"query\": \"what is \\u00e9\\ud83d\\ude00\", \"document\": \"a \\\"b\\\" \\\\ c\\n\xC3\xA4\"}",
+        "{\"id\":17,\"query\":\"\",\"document\":\"\\u0000x\",\"label\":null,\"t\":true,\"s\":\"v\"}",
+        " { \"document\" : \"d\" , \"query\" : \"q\" } ",
+        "{\"query\":\"a\",\"document\":\"b\",\"query\":\"c\"}",
+        "{\"query\":\"a\",\"document\":\"b\",\"x\":[1],\"y\":{\"query\":\"n\"}}",
+        "{\"query\":\"a\\ud800\",\"document\":\"b\",\"x\":01,\"y\":-1.5e3}",
+    };
+    static const char bits[] = "\"\\{}:,ue0d8 \t\x01[]n1";
+    static const char *const keys[] = {"query", "document"};
+    uint64_t seed = 7;
+    uint32_t taken = 0;
+    print_message("seed %llu\n", (unsigned long long)seed);
+    for (uint32_t round = 0; round < 60000; round++) {
+        char line[256];
+        const char *from = lines[round % 6];
+        size_t n = strlen(from);
+        memcpy(line, from, n);
+        for (uint64_t k = round < 6 ? 0 : cpl_random_next(&seed) % 4; k; k--)
+            line[cpl_random_next(&seed) % n] = bits[cpl_random_next(&seed) % (sizeof bits - 1)];
+        if (cpl_utf8_valid_prefix(line, n) < n) continue;
+        cpl_buf a = {0}, b = {0};
+        cpl_buf *const out[] = {&a, &b};
+        cpl_buf_text(&a, "before");
+        if (cpl_flat_json_take(line, n, keys, 2, out)) {
+            cpl_error e;
+            json_t *object = NULL;
+            taken++;
+            if (cpl_json_parse(&object, "line", line, n, &e)) fail_msg("'%.*s' taken, but: %s", (int)n, line, e.what);
+            for (size_t k = 0; k < 2; k++) {
+                const json_t *v = json_object_get(object, keys[k]);
+                size_t skip = k ? 0 : 6;
+                assert_true(json_is_string(v));
+                assert_int_equal(out[k]->size - skip, json_string_length(v));
+                if (out[k]->size > skip)
+                    assert_memory_equal(out[k]->data + skip, json_string_value(v), out[k]->size - skip);
+            }
+            json_decref(object);
+        } else {
+            assert_string_equal(a.data, "before");
+            assert_int_equal(b.size, 0);
+        }
+        cpl_buf_deinit(&a);
+        cpl_buf_deinit(&b);
+    }
+    assert_in_range(taken, 5000, 50000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tsv_pairs),
         cmocka_unit_test(jsonl_pairs_and_texts),
         cmocka_unit_test(bad_records_name_their_line),
+        cmocka_unit_test(flat_objects_are_read_as_jansson_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
