@@ -94,6 +94,7 @@ const cpl_backend cpl_backend_cuda = {
     .open = cpl_cuda_open,
     .run = cpl_cuda_run,
     .stages = NULL,
+    .padding = NULL,
     .close = cpl_cuda_close,
     .unload = cpl_cuda_unload,
 };
