@@ -48,7 +48,7 @@ set_source_files_properties(${cuda_objects} PROPERTIES EXTERNAL_OBJECT ON GENERA
 file(WRITE ${CMAKE_BINARY_DIR}/cuda/empty.c "typedef int cpl_empty;\n") # the objects are the source
 add_library(couplet-cuda MODULE ${CMAKE_BINARY_DIR}/cuda/empty.c ${cuda_objects})
 set(cuda_libraries ${COUPLET_CUDART} -l:libstdc++.a Threads::Threads ${CMAKE_DL_LIBS} rt m)
-target_link_libraries(couplet-cuda PRIVATE cpl_model ${cuda_libraries})
+target_link_libraries(couplet-cuda PRIVATE cpl_backend ${cuda_libraries})
 target_link_options(couplet-cuda PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/plugin.map -Wl,--no-undefined)
 set_target_properties(couplet-cuda PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/plugins)
 install(TARGETS couplet-cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/couplet)

@@ -212,7 +212,7 @@ static void close_stand(stand &s)
  * ----------------------------------------------------------------------------------------------------------- */
 
 /* Seconds a pass takes on the device, passes back to back as one graph of one pass, input copy included. */
-static double device_seconds(cpl_session *s, const cpl_batch &b, int passes)
+static double device_seconds(cpl_session *s, const cpl_batch &b, int passes, double *least, double *most)
 {
     cpl_cuda_plan plan;
     cpl_error err;
@@ -242,6 +242,8 @@ static double device_seconds(cpl_session *s, const cpl_batch &b, int passes)
     cudaGraphDestroy(graph);
     cudaEventDestroy(from);
     cudaEventDestroy(to);
+    *least = *std::min_element(seconds.begin(), seconds.end());
+    *most = *std::max_element(seconds.begin(), seconds.end());
     return median(seconds);
 }
 
@@ -250,11 +252,12 @@ static void section_device(stand &s, uint32_t tokens, uint32_t length, double pe
     const work w = make_work(length, tokens, 7);
     for (int first = 0; first < 2; first++) {
         const cpl_batch b = w.batch(first ? CPL_WANT_LOGITS : CPL_WANT_POOLED);
-        const double t = device_seconds(s.session, b, tokens > 30000 ? 4 : 12),
+        double least, most;
+        const double t = device_seconds(s.session, b, tokens > 30000 ? 4 : 12, &least, &most),
                      ops = useful(s.model.model.arch, w, first);
         printf("{\"section\":\"device\",\"precision\":\"%s\",\"length\":\"%s\",\"batch_tokens\":%u,\"layers\":\"%s\","
-               "\"us\":%.1f,\"pairs_per_s\":%.0f,\"tokens_per_s\":%.0f,\"useful_tflops\":%.1f,\"efficiency\":%.4f}\n",
-               precision, w.name.c_str(), w.cu.back(), first ? "cls-only last" : "full", t * 1e6, b.n / t,
+               "\"us\":%.1f,\"us_least\":%.1f,\"us_most\":%.1f,\"pairs_per_s\":%.0f,\"tokens_per_s\":%.0f,\"useful_tflops\":%.1f,\"efficiency\":%.4f}\n",
+               precision, w.name.c_str(), w.cu.back(), first ? "cls-only last" : "full", t * 1e6, least * 1e6, most * 1e6, b.n / t,
                w.cu.back() / t, ops / t * 1e-12, peak ? ops / t / peak : 0);
         fflush(stdout);
     }

@@ -24,7 +24,7 @@ static cpl_host host;
 static cpl_backend_ref cuda;
 
 static const cpl_precision precisions[] = {CPL_PRECISION_FP32, CPL_PRECISION_BF16, CPL_PRECISION_FP16,
-                                           CPL_PRECISION_FP8};
+                                           CPL_PRECISION_FP8,  CPL_PRECISION_INT8, CPL_PRECISION_INT4};
 static size_t precision_count; /* of them, that this device runs */
 
 static void check(cpl_status st, const cpl_error *err)
@@ -149,8 +149,8 @@ static void golden_model(const char *name, cpl_precision precision, const char *
     snprintf(path, sizeof path, "tests/golden/%s.json", name);
     assert_true(cpl_golden_load(path, &g));
     check(cpl_model_open(&m, g.model, &err), &err);
-    if (precision == CPL_PRECISION_FP8 && (m->arch.hidden % 16 || m->arch.intermediate % 16)) {
-        print_message("%-22s fp8 takes multiples of 16 only\n", name); /* refusals has that */
+    if (precision >= CPL_PRECISION_FP8 && (m->arch.hidden % 16 || m->arch.intermediate % 16)) {
+        print_message("%-22s 8 bits take multiples of 16 only\n", name); /* refusals has that */
         cpl_model_close(m);
         cpl_golden_free(&g);
         free(rows);
@@ -181,8 +181,8 @@ static void golden(void **state)
 {
     static const char *const names[] = {"cross-encoder", "cross-encoder-3-labels", "embedder-mean", "embedder-cls",
                                         "embedder-max"};
-    static const double bounds[] = {1e-4, 0.12, 0.015,
-                                    1.0}; /* hidden states of tiny random models are of size 1 to 4 */
+    /* hidden states of tiny random models are of size 1 to 4 */
+    static const double bounds[] = {1e-4, 0.12, 0.015, 1.0, 0.3, 0.8};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         for (size_t p = 0; p < precision_count; p++) {
@@ -196,7 +196,7 @@ static void golden(void **state)
 
 static void against_native(void **state)
 {
-    static const double bounds[] = {1e-4, 2e-2, 3e-3, 0.15};
+    static const double bounds[] = {1e-4, 2e-2, 3e-3, 0.15, 0.05, 0.15};
     cpl_random_model m;
     cpl_arch arch = cpl_minilm_arch(1);
     uint64_t random = seed;
@@ -266,9 +266,11 @@ static void bits_over_batches(void **state)
     (void)state;
     arch.layers = 2;
     assert_true(cpl_random_model_make(&m, &arch, 512, seed));
-    for (size_t way = 0; way < 6; way++) {
-        static const char *const settings[] = {"graphs=auto", "graphs=auto", "small=off", "gemm=mma", "graphs=auto"};
-        const size_t p = way < 3 ? way : way < 5 ? 1 : 3;
+    for (size_t way = 0; way < 8; way++) {
+        static const char *const settings[] = {"graphs=auto", "graphs=auto", "small=off",   "gemm=mma",
+                                               "graphs=on",   "graphs=auto", "graphs=auto", "graphs=auto"};
+        static const size_t kinds[] = {0, 1, 2, 1, 1, 3, 4, 5};
+        const size_t p = kinds[way];
         if (p >= precision_count) continue;
         engine e = open_engine(cuda.backend, &m.model, precisions[p], TOKENS, settings[way]);
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
@@ -374,13 +376,14 @@ static void odd_shapes(void **state)
         engine native = open_engine(&cpl_backend_native, &m.model, CPL_PRECISION_FP32, 2000, NULL);
         run(&native, &r->batch, want);
         for (size_t p = 0; p < precision_count; p++) {
-            if (p == 3 && (arch.hidden % 16 || arch.intermediate % 16)) continue;
+            if (p >= 3 && (arch.hidden % 16 || arch.intermediate % 16)) continue;
             engine e = open_engine(cuda.backend, &m.model, precisions[p], 2000, NULL);
             run(&e, &r->batch, got);
             const double error = relative(got, want, cells);
             print_message("hidden %u, %u heads of %u, intermediate %u, %s: relative error %.2e\n", arch.hidden,
                           arch.heads, arch.head_size, arch.intermediate, cpl_precision_name(precisions[p]), error);
-            assert_true(error <= (p == 0 ? 1e-4 : p == 1 ? 2e-2 : p == 2 ? 3e-3 : 0.15));
+            static const double bounds[] = {1e-4, 2e-2, 3e-3, 0.15, 0.05, 0.15};
+            assert_true(error <= bounds[p]);
             same_bits(&e, &e, r, arch.hidden, "odd shape");
             close_engine(&e);
         }
@@ -451,7 +454,7 @@ static void refusals(void **state)
 {
     cpl_random_model m;
     cpl_arch arch = cpl_minilm_arch(1);
-    const char *unknown[] = {"speed=high", NULL}, *bad[] = {"tile=7x7", NULL};
+    const char *unknown[] = {"speed=high", NULL}, *bad[] = {"tile=7x7", NULL}, *mma[] = {"gemm=mma", NULL};
     cpl_error err = {0};
     cpl_session *s = NULL;
     cpl_load_report report;
@@ -469,11 +472,16 @@ static void refusals(void **state)
     other.settings = bad;
     refuse_load(&m.model, other, CPL_INVALID, "tile=7x7");
     other = o;
-    other.precision = CPL_PRECISION_INT8;
-    refuse_load(&m.model, other, CPL_UNSUPPORTED, "fp32, bf16, fp16 and fp8");
-    other.precision = CPL_PRECISION_FP8;
+    other.precision = CPL_PRECISION_COUNT;
+    refuse_load(&m.model, other, CPL_INVALID, "none that the cuda backend knows");
     m.model.arch.intermediate = 1528;
-    refuse_load(&m.model, other, CPL_UNSUPPORTED, precision_count == 4 ? "multiples of 16" : "Hopper");
+    for (int p = CPL_PRECISION_FP8; p <= CPL_PRECISION_INT4; p++) {
+        other.precision = (cpl_precision)p;
+        refuse_load(&m.model, other, CPL_UNSUPPORTED, "multiples of 16");
+    }
+    m.model.arch.intermediate = 1536;
+    other.settings = mma;
+    refuse_load(&m.model, other, CPL_UNSUPPORTED, "Hopper");
     m.model.arch = arch;
     m.model.arch.head_size = 128;
     m.model.arch.heads = 3;
@@ -585,7 +593,7 @@ int main(void)
         return 77;
     }
     print_message("%s, %s\n", caps.device, caps.isa);
-    precision_count = caps.precisions >> CPL_PRECISION_FP8 & 1 ? 4 : 3;
+    precision_count = caps.precisions >> CPL_PRECISION_FP8 & 1 ? sizeof precisions / sizeof *precisions : 3;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden),
         cmocka_unit_test(against_native),

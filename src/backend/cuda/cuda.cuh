@@ -16,13 +16,14 @@ extern "C" {
 typedef struct cpl_cuda_matrix {
     void *w;
     float *bias;  /* n rounded up to CPL_CUDA_COLUMNS */
-    float *scale; /* as many: of a row of e4m3, divided by that of activations; NULL otherwise */
+    float *scale; /* as many: of a row of int8, or of e4m3 divided by that of activations; NULL otherwise */
     uint32_t n, k;
 } cpl_cuda_matrix;
 
 typedef struct cpl_cuda_layer {
     cpl_cuda_matrix qkv, out, up, down;
     cpl_cuda_norm attention_norm, output_norm;
+    float *fold[4]; /* factor and term by column: of the layer's input, of `up`'s; int8 only, else NULL */
 } cpl_cuda_layer;
 
 typedef enum cpl_cuda_choice { CPL_CUDA_AUTO, CPL_CUDA_ON, CPL_CUDA_OFF } cpl_cuda_choice;
@@ -34,8 +35,11 @@ struct cpl_weights {
     cpl_pooling pooling;
     uint32_t max_length, tokens_max, sequences_max;
     cpl_cuda_device device;
-    cpl_cuda_type type, operand; /* of activations; of what products multiply: the same, or FP8 */
-    uint32_t head_size, width;   /* head size as computed with (padded with zeros to 32 or 64), heads x that */
+    cpl_cuda_type type;        /* of activations */
+    cpl_cuda_type operand;     /* of what products of a norm's results multiply: the same, FP8 or INT8 */
+    cpl_cuda_type inner;       /* of what the other two of a layer multiply: the same or FP8 */
+    int four_bits;             /* 1: `down` holds values of 4 bits */
+    uint32_t head_size, width; /* head size as computed with (padded with zeros to 32 or 64), heads x that */
     float scale;
     int epilogue; /* of FFN up */
     cpl_cuda_choice graphs, spin;
@@ -88,8 +92,9 @@ struct cpl_session {
     void *block; /* device memory, all of it */
     uint8_t *input;
     void *x, *qkv, *ctx, *y, *mid;
-    void *x_first, *q_first; /* [CLS] rows of the last layer */
-    void *x8, *x8_first;     /* x as e4m3, where products want that; otherwise NULL */
+    void *x_first, *q_first;        /* [CLS] rows of the last layer */
+    void *x8, *x8_first;            /* x in 8 bits, where products want that; otherwise NULL */
+    float *x_scale, *x_scale_first; /* of its rows, where that is int8 */
     float *last, *pooled, *logits;
     size_t input_bytes;
 
@@ -120,8 +125,6 @@ void *cpl_cuda_take(cpl_cuda_bump *b, size_t bytes);
 cpl_status cpl_cuda_fail(const cpl_host *host, cpl_error *err, cudaError_t e, const char *what);
 /* cudaMalloc with the numbers in the error. */
 cpl_status cpl_cuda_allocate(void **out, size_t bytes, const char *what, const cpl_host *host, cpl_error *err);
-
-size_t cpl_cuda_element_bytes(cpl_cuda_type t);
 
 /* Launches every kernel of a pass on the session's stream, input copy first; what follows the copy waits for `after`,
  * where that is given. */

@@ -21,6 +21,17 @@ constexpr float CPL_CUDA_FP8_SCALE = 8.0f;
 
 template <typename T> __host__ __device__ constexpr bool cpl_cuda_is_bf16() { return false; }
 template <> __host__ __device__ constexpr bool cpl_cuda_is_bf16<bf16>() { return true; }
+template <typename T> __host__ __device__ constexpr bool cpl_cuda_is_int8() { return false; }
+template <> __host__ __device__ constexpr bool cpl_cuda_is_int8<int8_t>() { return true; }
+
+/* What sums of products are kept in. */
+template <typename T> struct sum_type {
+    typedef float type;
+};
+template <> struct sum_type<int8_t> {
+    typedef int32_t type;
+};
+template <typename T> using sum_of = typename sum_type<T>::type;
 
 /* ---- two elements in a register ------------------------------------------------------------------------------- */
 

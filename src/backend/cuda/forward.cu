@@ -38,26 +38,32 @@ static void multiply(pass *p, const cpl_cuda_product *m, int first, const char *
              name);
 }
 
-static void add_norm(pass *p, void *x, float *out, const cpl_cuda_norm *norm, int first, const char *name)
+/* Where a norm's results go in 8 bits: the input of `up` of this layer (middle), or of layer `layer`. */
+static cpl_cuda_eight eight(const pass *p, uint32_t layer, int middle, int first)
 {
-    if (p->error) return;
-    launched(p,
-             cpl_cuda_add_norm(p->w->type, x,
-                               out     ? NULL
-                               : first ? p->s->x8_first
-                                       : p->s->x8,
-                               p->s->y, out, p->w->arch.hidden, *norm,
-                               first ? &p->counts->sequences : &p->counts->tokens,
-                               first ? p->plan->sequences : p->plan->tokens, p->s->queue),
-             name);
+    const cpl_session *s = p->s;
+    cpl_cuda_eight e = {p->w->operand, first ? s->x8_first : s->x8, NULL, NULL, NULL};
+    if (layer >= p->w->arch.layers) e.to = NULL; /* nothing follows */
+    if (!e.to || e.type != CPL_CUDA_INT8) return e;
+    e.mul = p->w->layers[layer].fold[2 * middle];
+    e.add = p->w->layers[layer].fold[2 * middle + 1];
+    e.scale = first ? s->x_scale_first : s->x_scale;
+    return e;
 }
 
-/* x = norm(x + product), to x, or as fp32 to out. */
-static void multiply_norm(pass *p, const cpl_cuda_product *m, const cpl_cuda_norm *norm, void *x, float *out, int first,
+/* x = norm(x + product), to x, or as fp32 to out. ends: the layer; else the result is the input of `up`. */
+static void multiply_norm(pass *p, const cpl_cuda_product *m, int ends, void *x, float *out, int first,
                           const char *name)
 {
+    const cpl_cuda_layer *y = &p->w->layers[p->layer];
     multiply(p, m, first, name);
-    add_norm(p, x, out, norm, first, "add, norm");
+    if (p->error) return;
+    launched(p,
+             cpl_cuda_add_norm(p->w->type, x, eight(p, out ? UINT32_MAX : p->layer + (uint32_t)ends, !ends, first),
+                               p->s->y, out, p->w->arch.hidden, ends ? y->output_norm : y->attention_norm,
+                               first ? &p->counts->sequences : &p->counts->tokens,
+                               first ? p->plan->sequences : p->plan->tokens, p->s->queue),
+             "add, norm");
 }
 
 static void layer(pass *p, float *out)
@@ -67,41 +73,40 @@ static void layer(pass *p, float *out)
     multiply(p, &s->layers[p->layer].qkv, 0, "qkv");
     if (!p->error)
         launched(p,
-                 cpl_cuda_attend(w->type, w->operand, s->qkv, s->ctx, w->width, w->head_size, w->scale, p->items,
+                 cpl_cuda_attend(w->type, w->inner, s->qkv, s->ctx, w->width, w->head_size, w->scale, p->items,
                                  p->counts, p->plan->items, s->queue),
                  "attention");
-    const cpl_cuda_layer *y = &w->layers[p->layer];
     const cpl_cuda_layer_products *m = &s->layers[p->layer];
-    multiply_norm(p, &m->out, &y->attention_norm, s->x, NULL, 0, "out");
+    multiply_norm(p, &m->out, 0, s->x, NULL, 0, "out");
     multiply(p, &m->up, 0, "up");
-    multiply_norm(p, &m->down, &y->output_norm, s->x, out, 0, "down");
+    multiply_norm(p, &m->down, 1, s->x, out, 0, "down");
+}
+
+/* Rows of x, or of what goes with it, at the sequences' starts. */
+static void gather(pass *p, cpl_cuda_type type, void *to, const void *x, uint32_t columns)
+{
+    if (p->error) return;
+    launched(p, cpl_cuda_gather_first(type, to, x, columns, p->cu, p->counts, p->plan->sequences, p->s->queue),
+             "gather");
 }
 
 static void layer_first(pass *p)
 {
     cpl_session *s = p->s;
     const cpl_weights *w = p->w;
-    if (!p->error)
-        launched(p,
-                 cpl_cuda_gather_first(w->type, s->x_first, s->x, w->arch.hidden, p->cu, p->counts, p->plan->sequences,
-                                       s->queue),
-                 "gather");
-    if (!p->error && s->x8)
-        launched(p,
-                 cpl_cuda_gather_first(w->operand, s->x8_first, s->x8, w->arch.hidden, p->cu, p->counts,
-                                       p->plan->sequences, s->queue),
-                 "gather");
+    gather(p, w->type, s->x_first, s->x, w->arch.hidden);
+    if (s->x8) gather(p, w->operand, s->x8_first, s->x8, w->arch.hidden);
+    if (s->x_scale) gather(p, CPL_CUDA_FP32, s->x_scale_first, s->x_scale, 1);
     multiply(p, &s->keys_values, 0, "keys values");
     multiply(p, &s->query_first, 1, "first: query");
     if (!p->error)
         launched(p,
-                 cpl_cuda_attend_first(w->type, w->operand, s->q_first, s->qkv, s->ctx, w->width, w->head_size,
-                                       w->scale, p->cu, p->counts, p->plan->sequences, s->queue),
+                 cpl_cuda_attend_first(w->type, w->inner, s->q_first, s->qkv, s->ctx, w->width, w->head_size, w->scale,
+                                       p->cu, p->counts, p->plan->sequences, s->queue),
                  "first: attention");
-    const cpl_cuda_layer *y = &w->layers[p->layer];
-    multiply_norm(p, &s->out_first, &y->attention_norm, s->x_first, NULL, 1, "first: out");
+    multiply_norm(p, &s->out_first, 0, s->x_first, NULL, 1, "first: out");
     multiply(p, &s->up_first, 1, "first: up");
-    multiply_norm(p, &s->down_first, &y->output_norm, s->x_first, s->last, 1, "first: down");
+    multiply_norm(p, &s->down_first, 1, s->x_first, s->last, 1, "first: down");
 }
 
 static void pool(pass *p)
@@ -172,7 +177,7 @@ cudaError_t cpl_cuda_forward(cpl_session *s, const cpl_cuda_plan *plan, cudaEven
     if (!p.error && after) p.error = cudaStreamWaitEvent(s->stream, after, 0);
     if (!p.error)
         launched(&p,
-                 cpl_cuda_embed(w->type, s->x, s->x8, w->arch.hidden,
+                 cpl_cuda_embed(w->type, s->x, eight(&p, 0, 0, 0), w->arch.hidden,
                                 (const cpl_cuda_token *)(s->input + plan->tokens_at), w->word, w->position,
                                 w->type_table, w->embedding_norm, p.counts, plan->tokens,
                                 {s->stream, 0, 0}), /* after the copy, whole */

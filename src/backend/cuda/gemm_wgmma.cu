@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gemm_wgmma.cu - 16-bit and e4m3 matrix products on Hopper: tiles brought by the copy engine into a ring in shared
- * memory, one producer thread, two consumer warpgroups, results out through shared memory by the copy engine again.
+/* gemm_wgmma.cu - 16-bit, e4m3 and int8 matrix products on Hopper: tiles brought by the copy engine into a ring in
+ * shared memory, one producer thread, two consumer warpgroups, results out through shared memory by the copy engine
+ * again.
  *
  * Two kernels. `ring_kernel` takes both operands through the ring; the warpgroups work side by side on one tile (64 MI
  * rows each), any K. `resident_kernel`, for K <= 384, keeps 128 rows of A and streams W past them; the warpgroups take
@@ -33,6 +34,12 @@ static size_t shared_bytes(size_t tiles, int buffers) { return 1024 + tiles + 2 
 template <typename I, int E> constexpr int resident_stages = (E == EPILOGUE_BIAS ? 4 : 3) + (sizeof(I) == 1 ? 2 : 0);
 template <int E> constexpr int resident_buffers = E == EPILOGUE_BIAS ? 2 : 3;
 
+/* What makes results of sums: the product's. row_scale: of rows of a, int8 only. */
+struct terms {
+    const float *bias, *scale, *row_scale;
+    int epilogue;
+};
+
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define CPL_CUDA_SM90A 1
 #endif
@@ -51,20 +58,22 @@ struct column_pair {
     float2 scale, bias;
 };
 
-template <typename I>
-__device__ __forceinline__ column_pair load_columns(const float *bias, const float *scale, int column)
+template <typename I> __device__ __forceinline__ column_pair load_columns(const terms &t, int column)
 {
-    column_pair p = {make_float2(1, 1), __ldg((const float2 *)(bias + column))};
-    if constexpr (sizeof(I) == 1) p.scale = __ldg((const float2 *)(scale + column));
+    column_pair p = {make_float2(1, 1), __ldg((const float2 *)(t.bias + column))};
+    if constexpr (sizeof(I) == 1) p.scale = __ldg((const float2 *)(t.scale + column));
     return p;
 }
 
-/* The pair of sums at v, finished. */
+/* The pair of sums at v, of a row with this scale, finished. */
 template <typename I, typename O, int E>
-__device__ __forceinline__ float2 finish(const float *v, const column_pair &c, int epilogue)
+__device__ __forceinline__ float2 finish(const sum_of<I> *v, const column_pair &c, float row_scale, int epilogue)
 {
     float2 r;
-    if constexpr (sizeof(I) == 1)
+    if constexpr (cpl_cuda_is_int8<I>())
+        r = make_float2(fmaf((float)v[0] * row_scale, c.scale.x, c.bias.x),
+                        fmaf((float)v[1] * row_scale, c.scale.y, c.bias.y));
+    else if constexpr (sizeof(I) == 1)
         r = make_float2(fmaf(v[0], c.scale.x, c.bias.x), fmaf(v[1], c.scale.y, c.bias.y));
     else
         r = make_float2(v[0] + c.bias.x, v[1] + c.bias.y);
@@ -77,7 +86,7 @@ __device__ __forceinline__ float2 finish(const float *v, const column_pair &c, i
 /* 64 x 64 results into a buffer, swizzled: rows of 128 bytes, or with e4m3 of 64, columns then in the order of
  * cpl_cuda_middle_column, in which a thread's four of 16 lie side by side. */
 template <typename I, typename O, int E>
-__device__ __forceinline__ void stage_piece(const float *d, const float *bias, const float *scale, int epilogue,
+__device__ __forceinline__ void stage_piece(const sum_of<I> *d, const terms &t, const float2 &row_scale,
                                             uint32_t buffer, int column)
 {
     const uint32_t lane = threadIdx.x & 31;
@@ -89,13 +98,13 @@ __device__ __forceinline__ void stage_piece(const float *d, const float *bias, c
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int at = j + half * STEP / 2;
-            const column_pair c = load_columns<I>(bias, scale, column + 8 * at + 2 * (lane & 3));
-            const float2 low = finish<I, O, E>(d + 4 * at, c, epilogue);
-            const float2 high = finish<I, O, E>(d + 4 * at + 2, c, epilogue);
+            const column_pair c = load_columns<I>(t, column + 8 * at + 2 * (lane & 3));
+            const float2 low = finish<I, O, E>(d + 4 * at, c, row_scale.x, t.epilogue);
+            const float2 high = finish<I, O, E>(d + 4 * at + 2, c, row_scale.y, t.epilogue);
             if constexpr (sizeof(O) == 1) {
-                const column_pair n = load_columns<I>(bias, scale, column + 8 * at + 8 + 2 * (lane & 3));
-                const float2 next_low = finish<I, O, E>(d + 4 * at + 4, n, epilogue);
-                const float2 next_high = finish<I, O, E>(d + 4 * at + 6, n, epilogue);
+                const column_pair n = load_columns<I>(t, column + 8 * at + 8 + 2 * (lane & 3));
+                const float2 next_low = finish<I, O, E>(d + 4 * at + 4, n, row_scale.x, t.epilogue);
+                const float2 next_high = finish<I, O, E>(d + 4 * at + 6, n, row_scale.y, t.epilogue);
                 r[2 * half] = pack4(low.x, low.y, next_low.x, next_low.y);
                 r[2 * half + 1] = pack4(high.x, high.y, next_high.x, next_high.y);
             } else {
@@ -113,11 +122,13 @@ __device__ __forceinline__ void stage_piece(const float *d, const float *bias, c
 /* 64 rows of a warpgroup's sums, BN columns from `column` on: activation, then out in pieces of 64 columns through
  * BUFFERS buffers, which the copy engine reads while the next ones are filled. */
 template <typename I, typename O, int BN, int E, int BUFFERS>
-__device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUtensorMap *map, const float *bias,
-                                           const float *scale, int epilogue, uint32_t staging, uint32_t &piece,
-                                           int column, int row, int columns, int group)
+__device__ __forceinline__ void store_rows(const sum_of<I> (&d)[BN / 2], const CUtensorMap *map, const terms &t,
+                                           uint32_t staging, uint32_t &piece, int column, int row, int columns,
+                                           int group)
 {
-    const int thread = threadIdx.x & 127;
+    const int thread = threadIdx.x & 127, own = row + thread / 32 * 16 + thread % 32 / 4;
+    float2 row_scale = make_float2(1, 1);
+    if constexpr (cpl_cuda_is_int8<I>()) row_scale = make_float2(t.row_scale[own], t.row_scale[own + 8]);
 #pragma unroll
     for (int p = 0; p < BN / 64; p++) {
         if (column + 64 * p >= columns) break;
@@ -125,7 +136,7 @@ __device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUten
         piece++;
         if (thread == 0) tensor_store_read<BUFFERS - 1>();
         named_barrier(1 + group, 128);
-        stage_piece<I, O, E>(d + 32 * p, bias, scale, epilogue, buffer, column + 64 * p);
+        stage_piece<I, O, E>(d + 32 * p, t, row_scale, buffer, column + 64 * p);
         fence_async_shared();
         named_barrier(1 + group, 128);
         if (thread == 0) tensor_store(map, buffer, column + 64 * p, row);
@@ -134,7 +145,7 @@ __device__ __forceinline__ void store_rows(const float (&d)[BN / 2], const CUten
 
 /* One block, 128 bytes deep: rows of a (MI tiles of 64, 8 KB apart) by BN columns of b. */
 template <typename T, int MI, int BN>
-__device__ __forceinline__ void multiply_block(float (&d)[MI][BN / 2], uint32_t a, uint32_t b, int first)
+__device__ __forceinline__ void multiply_block(sum_of<T> (&d)[MI][BN / 2], uint32_t a, uint32_t b, int first)
 {
     wgmma_fence();
 #pragma unroll
@@ -162,9 +173,8 @@ template <int STAGES> __device__ __forceinline__ void ring_next(ring &r)
 template <typename I, typename O, int MI, int BN, int STAGES, int E>
 __global__ void __launch_bounds__(THREADS, 1)
     ring_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap w_map,
-                const __grid_constant__ CUtensorMap out_map, const float *__restrict__ bias,
-                const float *__restrict__ scale, const uint32_t *__restrict__ rows, int n, int blocks_k, int epilogue,
-                int reverse)
+                const __grid_constant__ CUtensorMap out_map, const terms t, const uint32_t *__restrict__ rows, int n,
+                int blocks_k, int reverse)
 {
 #ifdef CPL_CUDA_SM90A
     extern __shared__ uint8_t raw[];
@@ -207,7 +217,7 @@ __global__ void __launch_bounds__(THREADS, 1)
         asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
         const int leader = (threadIdx.x & 127) == 0;
         uint32_t piece = 0;
-        float d[MI][BN / 2];
+        sum_of<I> d[MI][BN / 2];
         for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
             const int place = reverse ? tiles - 1 - tile : tile;
             const int row = place / columns * 128 * MI + group * 64 * MI, column = place % columns * BN;
@@ -227,8 +237,8 @@ __global__ void __launch_bounds__(THREADS, 1)
             if (leader) barrier_arrive(empty + 8 * before);
 #pragma unroll
             for (int m = 0; m < MI; m++)
-                store_rows<I, O, BN, E, RING_BUFFERS>(d[m], &out_map, bias, scale, epilogue, staging + group * STAGING,
-                                                      piece, column, row + 64 * m, n, group);
+                store_rows<I, O, BN, E, RING_BUFFERS>(d[m], &out_map, t, staging + group * STAGING, piece, column,
+                                                      row + 64 * m, n, group);
         }
         if (leader) tensor_store_all();
     }
@@ -240,9 +250,8 @@ __global__ void __launch_bounds__(THREADS, 1)
 template <typename I, typename O, int E>
 __global__ void __launch_bounds__(THREADS, 1)
     resident_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap w_map,
-                    const __grid_constant__ CUtensorMap out_map, const float *__restrict__ bias,
-                    const float *__restrict__ scale, const uint32_t *__restrict__ rows, int n, int blocks_k,
-                    int epilogue, int splits, int reverse)
+                    const __grid_constant__ CUtensorMap out_map, const terms t, const uint32_t *__restrict__ rows,
+                    int n, int blocks_k, int splits, int reverse)
 {
 #ifdef CPL_CUDA_SM90A
     extern __shared__ uint8_t raw[];
@@ -300,7 +309,7 @@ __global__ void __launch_bounds__(THREADS, 1)
         asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
         const int leader = (threadIdx.x & 127) == 0;
         uint32_t piece = 0, a_phase = 0, count = 0; /* count: chunks so far, of both warpgroups */
-        float d[2][BLOCK_N / 2];
+        sum_of<I> d[2][BLOCK_N / 2];
         if (group == 1) named_barrier_arrive(3, 256);
         for (int turn = blockIdx.x; turn < units; turn += gridDim.x) {
             const int unit = reverse ? units - 1 - turn : turn;
@@ -334,9 +343,9 @@ __global__ void __launch_bounds__(THREADS, 1)
                 }
 #pragma unroll
                 for (int m = 0; m < 2; m++)
-                    store_rows<I, O, BLOCK_N, E, BUFFERS>(
-                        d[m], &out_map, bias, scale, epilogue, staging + group * STAGING, piece,
-                        (first + (c + unit) % chunks) * BLOCK_N, row + 64 * m, n, group);
+                    store_rows<I, O, BLOCK_N, E, BUFFERS>(d[m], &out_map, t, staging + group * STAGING, piece,
+                                                          (first + (c + unit) % chunks) * BLOCK_N, row + 64 * m, n,
+                                                          group);
             }
             a_phase ^= 1;
         }
@@ -350,8 +359,8 @@ __global__ void __launch_bounds__(THREADS, 1)
 
 enum variant { CHOOSE, RING_256_192, RING_128_192, RING_128_64, RESIDENT, RESIDENT_2, RESIDENT_4, VARIANTS };
 
-typedef void ring_fn(const CUtensorMap, const CUtensorMap, const CUtensorMap, const float *, const float *,
-                     const uint32_t *, int, int, int, int);
+typedef void ring_fn(const CUtensorMap, const CUtensorMap, const CUtensorMap, const terms, const uint32_t *, int, int,
+                     int);
 static const struct shape {
     int rows, columns, stages;
 } shapes[] = {{0, 0, 0}, {256, 192, 3}, {128, 192, 4}, {128, 64, 6}};
@@ -399,13 +408,18 @@ cudaError_t cpl_cuda_prepare_wgmma(void)
     if (!e) e = prepare_type<fp16>();
     if (!e) e = prepare<e4m3, bf16, EPILOGUE_BIAS>();
     if (!e) e = prepare<e4m3, e4m3, EPILOGUE_GELU>();
-    return e ? e : prepare<e4m3, e4m3, -1>();
+    if (!e) e = prepare<e4m3, e4m3, -1>();
+    if (!e) e = prepare<int8_t, bf16, EPILOGUE_BIAS>();
+    if (!e) e = prepare<int8_t, bf16, EPILOGUE_GELU>();
+    return e ? e : prepare<int8_t, bf16, -1>();
 }
 
 static int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-/* Cycles an epilogue of 128 x 192 results adds to a tile of e4m3 products: there it is longer than the arithmetic. */
-static double fp8_epilogue(const cpl_cuda_product *p) { return p->epilogue == EPILOGUE_BIAS ? 3100 : 4475; }
+static bool eight_bits(const cpl_cuda_product *p) { return p->type == CPL_CUDA_FP8 || p->type == CPL_CUDA_INT8; }
+
+/* Cycles an epilogue of 128 x 192 results adds to a tile of 8-bit products: there it is longer than the arithmetic. */
+static double long_epilogue(const cpl_cuda_product *p) { return p->epilogue == EPILOGUE_BIAS ? 3100 : 4475; }
 
 static double ring_cost(int v, const cpl_cuda_product *p, int rows, int processors)
 {
@@ -413,13 +427,12 @@ static double ring_cost(int v, const cpl_cuda_product *p, int rows, int processo
     const int tiles = ceil_div(rows, s->rows) * ceil_div((int)p->n, s->columns);
     const double block = s->rows * s->columns / 32.0 * (s->rows == 256 ? 1.2 : s->columns == 192 ? 1.12 : 2.0);
     double rest = s->rows * s->columns / 14.0 + 300;
-    if (p->type == CPL_CUDA_FP8)
-        rest = fp8_epilogue(p) * (s->columns == 64               ? 0.45
-                                  : s->rows == 128               ? 1.0
-                                  : p->epilogue == EPILOGUE_BIAS ? 1.67
-                                                                 : 2.18);
-    return ceil_div(tiles, processors) * (ceil_div((int)p->k, p->type == CPL_CUDA_FP8 ? 128 : 64) * block + rest) +
-           2000;
+    if (eight_bits(p))
+        rest = long_epilogue(p) * (s->columns == 64               ? 0.45
+                                   : s->rows == 128               ? 1.0
+                                   : p->epilogue == EPILOGUE_BIAS ? 1.67
+                                                                  : 2.18);
+    return ceil_div(tiles, processors) * (ceil_div((int)p->k, eight_bits(p) ? 128 : 64) * block + rest) + 2000;
 }
 
 /* Cycles a variant takes, roughly: waves of units times a unit's arithmetic and a fixed part; fitted to what the bench
@@ -434,7 +447,7 @@ static double cost_of(int v, const cpl_cuda_product *p, int rows, int processors
                    (p->epilogue == EPILOGUE_BIAS ? 1.15
                     : splits == 2                ? 1.25
                                                  : 1.3);
-    if (p->type == CPL_CUDA_FP8) chunk = 2650 + fp8_epilogue(p);
+    if (eight_bits(p)) chunk = 2650 + long_epilogue(p);
     return ceil_div(units, processors) * (chunk * chunks / splits + 400) + 128 * BLOCK_N / 14.0 + 2500;
 }
 
@@ -457,17 +470,18 @@ static cudaError_t launch(const cpl_cuda_product *p, const uint32_t *rows, int r
                           cpl_cuda_queue queue)
 {
     const int blocks = ceil_div((int)p->k, block_k<I>), n = (int)p->n;
+    const terms t = {p->bias, p->scale, p->row_scale, p->epilogue};
     if (v >= RESIDENT) {
         const int splits = v == RESIDENT ? 1 : v == RESIDENT_2 ? 2 : 4, units = ceil_div(rows_max, 128) * splits;
         cpl_cuda_start(resident_kernel<I, O, E>, dim3(units < processors ? units : processors), THREADS,
-                       resident_shared<I, E>(), queue, 1, p->a_map, p->w_map_192, p->out_map, p->bias, p->scale, rows,
-                       n, blocks, p->epilogue, splits, queue.reverse);
+                       resident_shared<I, E>(), queue, 1, p->a_map, p->w_map_192, p->out_map, t, rows, n, blocks,
+                       splits, queue.reverse);
     } else {
         const int tiles = ceil_div(rows_max, shapes[v].rows) * ceil_div(n, shapes[v].columns);
         ring_fn *kernel = ring_of<I, O, E>(v);
         cpl_cuda_start(kernel, dim3(tiles < processors ? tiles : processors), THREADS, ring_shared(v), queue, 1,
-                       p->a_map, shapes[v].columns == 192 ? p->w_map_192 : p->w_map_64, p->out_map, p->bias, p->scale,
-                       rows, n, blocks, p->epilogue, queue.reverse);
+                       p->a_map, shapes[v].columns == 192 ? p->w_map_192 : p->w_map_64, p->out_map, t, rows, n, blocks,
+                       queue.reverse);
     }
     return cudaGetLastError();
 }
@@ -489,12 +503,23 @@ static cudaError_t launch_fp8(const cpl_cuda_product *p, const uint32_t *rows, i
     return launch<e4m3, e4m3, -1>(p, rows, rows_max, processors, v, queue);
 }
 
+static cudaError_t launch_int8(const cpl_cuda_product *p, const uint32_t *rows, int rows_max, int processors, int v,
+                               cpl_cuda_queue queue)
+{
+    if (p->epilogue == EPILOGUE_BIAS)
+        return launch<int8_t, bf16, EPILOGUE_BIAS>(p, rows, rows_max, processors, v, queue);
+    if (p->epilogue == EPILOGUE_GELU)
+        return launch<int8_t, bf16, EPILOGUE_GELU>(p, rows, rows_max, processors, v, queue);
+    return launch<int8_t, bf16, -1>(p, rows, rows_max, processors, v, queue);
+}
+
 cudaError_t cpl_cuda_multiply_wgmma(const cpl_cuda_product *p, const uint32_t *rows, uint32_t rows_max,
                                     const cpl_cuda_device *d, int variant, cpl_cuda_queue queue)
 {
     if (variant <= CHOOSE || variant >= VARIANTS || cost_of(variant, p, (int)rows_max, d->multiprocessors) >= 1e30)
         variant = choose(p, (int)rows_max, d->multiprocessors);
     if (p->type == CPL_CUDA_FP8) return launch_fp8(p, rows, (int)rows_max, d->multiprocessors, variant, queue);
+    if (p->type == CPL_CUDA_INT8) return launch_int8(p, rows, (int)rows_max, d->multiprocessors, variant, queue);
     if (p->type == CPL_CUDA_BF16) return launch_type<bf16>(p, rows, (int)rows_max, d->multiprocessors, variant, queue);
     return launch_type<fp16>(p, rows, (int)rows_max, d->multiprocessors, variant, queue);
 }
@@ -516,11 +541,11 @@ static cudaError_t encode(CUtensorMap *map, cpl_cuda_type type, const void *data
         cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found);
     if (e) return e;
     if (found != cudaDriverEntryPointSuccess || !entry) return cudaErrorNotSupported;
-    const uint32_t element = type == CPL_CUDA_FP8 ? 1 : 2;
+    const uint32_t element = (uint32_t)cpl_cuda_element_bytes(type);
     const cuuint64_t size[2] = {columns, rows}, strides[1] = {(cuuint64_t)stride * element};
     const cuuint32_t box[2] = {bytes / element, box_rows}, step[2] = {1, 1};
     const CUresult r = ((encode_fn *)entry)(map,
-                                            type == CPL_CUDA_FP8    ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+                                            element == 1            ? CU_TENSOR_MAP_DATA_TYPE_UINT8
                                             : type == CPL_CUDA_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
                                                                     : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
                                             2, (void *)data, size, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,

@@ -13,11 +13,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backend/cuda/order.h"
+
 enum { CPL_CUDA_ROWS = 256 };    /* activations are allocated in whole tiles of so many rows */
 enum { CPL_CUDA_COLUMNS = 256 }; /* and biases padded with zeros to whole tiles of so many columns */
 
-/* FP8 (e4m3): operands of products only. */
-typedef enum cpl_cuda_type { CPL_CUDA_FP32, CPL_CUDA_BF16, CPL_CUDA_FP16, CPL_CUDA_FP8 } cpl_cuda_type;
+/* FP8 (e4m3) and INT8: operands of products only. */
+typedef enum cpl_cuda_type { CPL_CUDA_FP32, CPL_CUDA_BF16, CPL_CUDA_FP16, CPL_CUDA_FP8, CPL_CUDA_INT8 } cpl_cuda_type;
+static inline size_t cpl_cuda_element_bytes(cpl_cuda_type t)
+{
+    return t == CPL_CUDA_FP32 ? 4 : t == CPL_CUDA_FP8 || t == CPL_CUDA_INT8 ? 1 : 2;
+}
 
 typedef struct cpl_cuda_counts {
     uint32_t tokens, sequences, items, padding;
@@ -38,8 +44,9 @@ typedef struct cpl_cuda_item {
 } cpl_cuda_item;
 
 /* One matrix product: out[rows, n] = activation(a[rows, k] w[n, k]^T + bias). 16-bit or fp32 throughout, or operands in
- * e4m3 with the sums times scale[n] and the result bf16 or, in the order of cpl_cuda_middle_column, e4m3 again. Sums in
- * fp32, K in rising order in steps that don't depend on the number of rows. */
+ * e4m3 with the sums times scale[n] and the result bf16 or, in the order of cpl_cuda_middle_column, e4m3 again, or in
+ * int8 with exact sums times row_scale[row] scale[n] and the result bf16. Other sums in fp32, K in rising order in
+ * steps that don't depend on the number of rows. */
 typedef struct cpl_cuda_product {
     cpl_cuda_type type, out_type;
     int epilogue; /* cpl_cuda_epilogue */
@@ -48,7 +55,8 @@ typedef struct cpl_cuda_product {
     void *out;
     uint32_t a_stride, out_stride; /* elements */
     const float *bias;             /* n rounded up to CPL_CUDA_COLUMNS */
-    const float *scale;            /* as many; of FP8 only */
+    const float *scale;            /* as many; of FP8 and INT8 */
+    const float *row_scale;        /* of rows of a, as many as are allocated; of INT8 */
     /* sm_90a: a in boxes of 64 rows, w in boxes of 192 and of 64 rows, out in boxes of 64 x 64. */
     CUtensorMap a_map, w_map_192, w_map_64, out_map;
 } cpl_cuda_product;
@@ -102,26 +110,25 @@ cudaError_t cpl_cuda_attend(cpl_cuda_type type, cpl_cuda_type ctx_type, const vo
 cudaError_t cpl_cuda_attend_first(cpl_cuda_type type, cpl_cuda_type ctx_type, const void *q, const void *qkv, void *ctx,
                                   uint32_t width, uint32_t head_size, float scale, const uint32_t *cu_seqlens,
                                   const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue);
-/* Column (below 32) of a head that stands at `position` (below 32) of the context rows. */
-static inline uint32_t cpl_cuda_context_column(uint32_t position)
-{
-    return 8 * (position % 8 / 2) + 2 * (position / 8) + position % 2;
-}
+/* A second form of rows of a norm's results, for products of 8 bits: e4m3, or int8 of fma(x, mul, add) by column with a
+ * scale a row. to NULL: none. */
+typedef struct cpl_cuda_eight {
+    cpl_cuda_type type;
+    void *to;
+    const float *mul, *add; /* of INT8 */
+    float *scale;           /* likewise: out, one a row */
+} cpl_cuda_eight;
 
-/* Column (below 16) that stands at `position` (below 16) of the rows of an e4m3 result. */
-static inline uint32_t cpl_cuda_middle_column(uint32_t position)
-{
-    return 8 * (position % 4 / 2) + 2 * (position / 4) + position % 2;
-}
-
-/* x = norm(word + position + type) by token, also as e4m3 to x8 where that is given. Tables: word as T, others fp32. */
-cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, void *x8, uint32_t hidden, const cpl_cuda_token *tokens,
-                           const void *word, const float *position, const float *type_table, cpl_cuda_norm norm,
-                           const cpl_cuda_counts *counts, uint32_t tokens_max, cpl_cuda_queue queue);
-/* x = norm(x + y), to x (and as e4m3 to x8 where that is given), or as fp32 to `out` where that is given. */
-cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, void *x8, const void *y, float *out, uint32_t hidden,
-                              cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue);
-/* to[i] = x[cu_seqlens[i]] */
+/* x = norm(word + position + type) by token, and to `eight`. Tables: word as T, others fp32. */
+cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, cpl_cuda_eight eight, uint32_t hidden,
+                           const cpl_cuda_token *tokens, const void *word, const float *position,
+                           const float *type_table, cpl_cuda_norm norm, const cpl_cuda_counts *counts,
+                           uint32_t tokens_max, cpl_cuda_queue queue);
+/* x = norm(x + y), to x (and to `eight`), or as fp32 to `out` where that is given. */
+cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, cpl_cuda_eight eight, const void *y, float *out,
+                              uint32_t hidden, cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max,
+                              cpl_cuda_queue queue);
+/* to[i] = x[cu_seqlens[i]], rows of `hidden` elements of a type; a multiple of 4 bytes. */
 cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, uint32_t hidden,
                                   const uint32_t *cu_seqlens, const cpl_cuda_counts *counts, uint32_t sequences_max,
                                   cpl_cuda_queue queue);

@@ -8,9 +8,60 @@
 
 enum { THREADS = 256, WARPS = THREADS / 32 };
 
-template <typename T, int N>
+/* cpl_cuda_eight with its type; void: there is none. */
+template <typename O8> struct eight_of {
+    O8 *to;
+    const float *mul, *add;
+    float *scale;
+};
+
+template <int N>
+__device__ __forceinline__ void store_eight(const eight_of<void> &, const float4 (&)[N], uint32_t, uint32_t)
+{
+}
+
+template <int N>
+__device__ __forceinline__ void store_eight(const eight_of<e4m3> &e, const float4 (&v)[N], uint32_t row,
+                                            uint32_t hidden)
+{
+    const uint32_t lane = threadIdx.x & 31;
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        if (4 * lane + 128 * i < hidden) store4(e.to + (size_t)row * hidden + 4 * lane + 128 * i, v[i]);
+}
+
+/* By the row's largest magnitude: no row's bits depend on another. */
+template <int N>
+__device__ __forceinline__ void store_eight(const eight_of<int8_t> &e, const float4 (&v)[N], uint32_t row,
+                                            uint32_t hidden)
+{
+    const uint32_t lane = threadIdx.x & 31;
+    float4 u[N];
+    float most = 0;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const uint32_t c = 4 * lane + 128 * i;
+        u[i] = make_float4(0, 0, 0, 0);
+        if (c >= hidden) continue;
+        const float4 m = load4(e.mul + c), a = load4(e.add + c);
+        u[i] =
+            make_float4(fmaf(v[i].x, m.x, a.x), fmaf(v[i].y, m.y, a.y), fmaf(v[i].z, m.z, a.z), fmaf(v[i].w, m.w, a.w));
+        most = fmaxf(most, fmaxf(fmaxf(fabsf(u[i].x), fabsf(u[i].y)), fmaxf(fabsf(u[i].z), fabsf(u[i].w))));
+    }
+    most = fmaxf(warp_max(most), 1e-20f);
+    const float inverse = 127.0f / most;
+    if (lane == 0) e.scale[row] = most / 127.0f;
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        if (4 * lane + 128 * i < hidden)
+            *(char4 *)(e.to + (size_t)row * hidden + 4 * lane + 128 * i) = make_char4(
+                (signed char)__float2int_rn(u[i].x * inverse), (signed char)__float2int_rn(u[i].y * inverse),
+                (signed char)__float2int_rn(u[i].z * inverse), (signed char)__float2int_rn(u[i].w * inverse));
+}
+
+template <typename T, typename O8, int N>
 __global__ void __launch_bounds__(THREADS)
-    embed_kernel(T *__restrict__ x, e4m3 *__restrict__ x8, uint32_t hidden, const cpl_cuda_token *__restrict__ tokens,
+    embed_kernel(T *__restrict__ x, const eight_of<O8> x8, uint32_t hidden, const cpl_cuda_token *__restrict__ tokens,
                  const T *__restrict__ word, const float *__restrict__ position, const float *__restrict__ type,
                  cpl_cuda_norm norm, const uint32_t *__restrict__ rows)
 {
@@ -33,13 +84,13 @@ __global__ void __launch_bounds__(THREADS)
         const uint32_t c = 4 * lane + 128 * i;
         if (c >= hidden) continue;
         store4(x + (size_t)row * hidden + c, v[i]);
-        if (x8) store4(x8 + (size_t)row * hidden + c, v[i]);
     }
+    store_eight(x8, v, row, hidden);
 }
 
-template <typename T, int N>
+template <typename T, typename O8, int N>
 __global__ void __launch_bounds__(THREADS)
-    add_norm_kernel(T *__restrict__ x, e4m3 *__restrict__ x8, const T *__restrict__ y, float *__restrict__ out,
+    add_norm_kernel(T *__restrict__ x, const eight_of<O8> x8, const T *__restrict__ y, float *__restrict__ out,
                     uint32_t hidden, cpl_cuda_norm norm, const uint32_t *__restrict__ rows, int reverse)
 {
     grid_begin();
@@ -63,19 +114,18 @@ __global__ void __launch_bounds__(THREADS)
             store4(out + (size_t)row * hidden + c, v[i]);
         else
             store4(to + c, v[i]);
-        if (x8) store4(x8 + (size_t)row * hidden + c, v[i]);
     }
+    store_eight(x8, v, row, hidden);
 }
 
-template <typename T>
-__global__ void gather_kernel(T *__restrict__ to, const T *__restrict__ x, uint32_t hidden,
+/* words: 4 bytes each, of a row */
+__global__ void gather_kernel(uint32_t *__restrict__ to, const uint32_t *__restrict__ x, uint32_t words,
                               const uint32_t *__restrict__ cu, const uint32_t *__restrict__ rows)
 {
     grid_begin();
     const uint32_t row = blockIdx.x * WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
     if (row >= *rows) return;
-    for (uint32_t c = 4 * lane; c < hidden; c += 128)
-        store4(to + (size_t)row * hidden + c, load4(x + (size_t)cu[row] * hidden + c));
+    for (uint32_t c = lane; c < words; c += 32) to[(size_t)row * words + c] = x[(size_t)cu[row] * words + c];
 }
 
 __global__ void pool_kernel(float *__restrict__ out, const float *__restrict__ x, uint32_t hidden, int maximum,
@@ -167,9 +217,9 @@ template <typename F> static cudaError_t by_width(uint32_t hidden, F f)
     return cudaGetLastError();
 }
 
-template <typename T> struct embed_call {
+template <typename T, typename O8> struct embed_call {
     T *x;
-    e4m3 *x8;
+    eight_of<O8> x8;
     uint32_t hidden;
     const cpl_cuda_token *tokens;
     const T *word;
@@ -180,14 +230,14 @@ template <typename T> struct embed_call {
     cpl_cuda_queue queue;
     template <int N> void operator()()
     {
-        cpl_cuda_start(embed_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, x8, hidden, tokens, word,
-                       position, type, norm, rows);
+        cpl_cuda_start(embed_kernel<T, O8, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, x8, hidden, tokens,
+                       word, position, type, norm, rows);
     }
 };
 
-template <typename T> struct norm_call {
+template <typename T, typename O8> struct norm_call {
     T *x;
-    e4m3 *x8;
+    eight_of<O8> x8;
     const T *y;
     float *out;
     uint32_t hidden;
@@ -197,64 +247,64 @@ template <typename T> struct norm_call {
     cpl_cuda_queue queue;
     template <int N> void operator()()
     {
-        cpl_cuda_start(add_norm_kernel<T, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, x8, y, out, hidden,
-                       norm, rows, queue.reverse);
+        cpl_cuda_start(add_norm_kernel<T, O8, N>, dim3(blocks_of(rows_max)), THREADS, 0, queue, 1, x, x8, y, out,
+                       hidden, norm, rows, queue.reverse);
     }
 };
 
-template <typename T>
-static cudaError_t embed(void *x, void *x8, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
+template <typename O8> static eight_of<O8> typed(const cpl_cuda_eight &e)
+{
+    return {(O8 *)e.to, e.mul, e.add, e.scale};
+}
+
+template <typename T, typename O8>
+static cudaError_t embed(void *x, cpl_cuda_eight x8, uint32_t hidden, const cpl_cuda_token *tokens, const void *word,
                          const float *position, const float *types, cpl_cuda_norm norm, const cpl_cuda_counts *c,
                          uint32_t max, cpl_cuda_queue s)
 {
-    return by_width(hidden, embed_call<T>{(T *)x, (e4m3 *)x8, hidden, tokens, (const T *)word, position, types, norm,
-                                          &c->tokens, max, s});
+    return by_width(hidden, embed_call<T, O8>{(T *)x, typed<O8>(x8), hidden, tokens, (const T *)word, position, types,
+                                              norm, &c->tokens, max, s});
 }
 
-cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, void *x8, uint32_t hidden, const cpl_cuda_token *tokens,
-                           const void *word, const float *position, const float *type_table, cpl_cuda_norm norm,
-                           const cpl_cuda_counts *counts, uint32_t tokens_max, cpl_cuda_queue queue)
+cudaError_t cpl_cuda_embed(cpl_cuda_type type, void *x, cpl_cuda_eight x8, uint32_t hidden,
+                           const cpl_cuda_token *tokens, const void *word, const float *position,
+                           const float *type_table, cpl_cuda_norm norm, const cpl_cuda_counts *counts,
+                           uint32_t tokens_max, cpl_cuda_queue queue)
 {
-    if (type == CPL_CUDA_BF16)
-        return embed<bf16>(x, x8, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
-    if (type == CPL_CUDA_FP16)
-        return embed<fp16>(x, x8, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
-    return embed<float>(x, x8, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
+    const auto call = x8.to && x8.type == CPL_CUDA_FP8    ? embed<bf16, e4m3>
+                      : x8.to && x8.type == CPL_CUDA_INT8 ? embed<bf16, int8_t>
+                      : type == CPL_CUDA_BF16             ? embed<bf16, void>
+                      : type == CPL_CUDA_FP16             ? embed<fp16, void>
+                                                          : embed<float, void>;
+    return call(x, x8, hidden, tokens, word, position, type_table, norm, counts, tokens_max, queue);
 }
 
-template <typename T>
-static cudaError_t add_norm(void *x, void *x8, const void *y, float *out, uint32_t hidden, cpl_cuda_norm norm,
+template <typename T, typename O8>
+static cudaError_t add_norm(void *x, cpl_cuda_eight x8, const void *y, float *out, uint32_t hidden, cpl_cuda_norm norm,
                             const uint32_t *rows, uint32_t max, cpl_cuda_queue s)
 {
-    return by_width(hidden, norm_call<T>{(T *)x, (e4m3 *)x8, (const T *)y, out, hidden, norm, rows, max, s});
+    return by_width(hidden, norm_call<T, O8>{(T *)x, typed<O8>(x8), (const T *)y, out, hidden, norm, rows, max, s});
 }
 
-cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, void *x8, const void *y, float *out, uint32_t hidden,
-                              cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max, cpl_cuda_queue queue)
+cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, cpl_cuda_eight x8, const void *y, float *out,
+                              uint32_t hidden, cpl_cuda_norm norm, const uint32_t *rows, uint32_t rows_max,
+                              cpl_cuda_queue queue)
 {
-    if (type == CPL_CUDA_BF16) return add_norm<bf16>(x, x8, y, out, hidden, norm, rows, rows_max, queue);
-    if (type == CPL_CUDA_FP16) return add_norm<fp16>(x, x8, y, out, hidden, norm, rows, rows_max, queue);
-    return add_norm<float>(x, x8, y, out, hidden, norm, rows, rows_max, queue);
-}
-
-template <typename T>
-static void gather(void *to, const void *x, uint32_t hidden, const uint32_t *cu, const uint32_t *rows, uint32_t max,
-                   cpl_cuda_queue queue)
-{
-    cpl_cuda_start(gather_kernel<T>, dim3(blocks_of(max)), THREADS, 0, queue, 1, (T *)to, (const T *)x, hidden, cu,
-                   rows);
+    const auto call = x8.to && x8.type == CPL_CUDA_FP8    ? add_norm<bf16, e4m3>
+                      : x8.to && x8.type == CPL_CUDA_INT8 ? add_norm<bf16, int8_t>
+                      : type == CPL_CUDA_BF16             ? add_norm<bf16, void>
+                      : type == CPL_CUDA_FP16             ? add_norm<fp16, void>
+                                                          : add_norm<float, void>;
+    return call(x, x8, y, out, hidden, norm, rows, rows_max, queue);
 }
 
 cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, uint32_t hidden,
                                   const uint32_t *cu_seqlens, const cpl_cuda_counts *counts, uint32_t sequences_max,
                                   cpl_cuda_queue queue)
 {
-    if (type == CPL_CUDA_FP8) /* four bytes are four bytes */
-        gather<float>(to, x, hidden / 4, cu_seqlens, &counts->sequences, sequences_max, queue);
-    else if (type == CPL_CUDA_FP32)
-        gather<float>(to, x, hidden, cu_seqlens, &counts->sequences, sequences_max, queue);
-    else /* two bytes are two bytes */
-        gather<bf16>(to, x, hidden, cu_seqlens, &counts->sequences, sequences_max, queue);
+    const uint32_t words = hidden * (uint32_t)cpl_cuda_element_bytes(type) / 4;
+    cpl_cuda_start(gather_kernel, dim3(blocks_of(sequences_max)), THREADS, 0, queue, 1, (uint32_t *)to,
+                   (const uint32_t *)x, words, cu_seqlens, &counts->sequences);
     return cudaGetLastError();
 }
 

@@ -41,9 +41,13 @@ static void lay_out(cpl_session *s, cpl_cuda_bump *b)
     s->mid = cpl_cuda_take(b, t * w->arch.intermediate * e);
     s->x_first = cpl_cuda_take(b, n * w->arch.hidden * e);
     s->q_first = cpl_cuda_take(b, n * w->width * e);
-    if (w->operand == CPL_CUDA_FP8) {
+    if (w->operand != w->type) {
         s->x8 = cpl_cuda_take(b, t * w->arch.hidden);
         s->x8_first = cpl_cuda_take(b, n * w->arch.hidden);
+    }
+    if (w->operand == CPL_CUDA_INT8) {
+        s->x_scale = (float *)cpl_cuda_take(b, t * sizeof(float));
+        s->x_scale_first = (float *)cpl_cuda_take(b, n * sizeof(float));
     }
     s->last = (float *)cpl_cuda_take(b, t * w->arch.hidden * sizeof(float));
     s->pooled = (float *)cpl_cuda_take(b, n * w->arch.hidden * sizeof(float));
@@ -51,13 +55,13 @@ static void lay_out(cpl_session *s, cpl_cuda_bump *b)
     s->small_layers = (cpl_cuda_small_layer *)cpl_cuda_take(b, w->arch.layers * sizeof(cpl_cuda_small_layer));
 }
 
-/* out_type: of the result; the operands are of w->operand. */
-static cpl_cuda_product product(const cpl_weights *w, cpl_cuda_type out_type, const cpl_cuda_matrix *m, const void *a,
+/* type: of the operands; out_type: of the result. */
+static cpl_cuda_product product(cpl_cuda_type type, cpl_cuda_type out_type, const cpl_cuda_matrix *m, const void *a,
                                 uint32_t a_stride, void *out, uint32_t out_stride, int epilogue)
 {
     cpl_cuda_product p;
     memset(&p, 0, sizeof p);
-    p.type = w->operand;
+    p.type = type;
     p.out_type = out_type;
     p.epilogue = epilogue;
     p.n = m->n;
@@ -72,6 +76,17 @@ static cpl_cuda_product product(const cpl_weights *w, cpl_cuda_type out_type, co
     return p;
 }
 
+/* Of a norm's results: x, or what stands for it in 8 bits; of all rows or of the first ones. */
+static cpl_cuda_product product_of_x(const cpl_session *s, int first, cpl_cuda_type out_type, const cpl_cuda_matrix *m,
+                                     void *out, uint32_t out_stride, int epilogue)
+{
+    const void *x = first ? s->x_first : s->x, *x8 = first ? s->x8_first : s->x8;
+    const cpl_weights *w = s->weights;
+    cpl_cuda_product p = product(w->operand, out_type, m, x8 ? x8 : x, w->arch.hidden, out, out_stride, epilogue);
+    p.row_scale = first ? s->x_scale_first : s->x_scale;
+    return p;
+}
+
 static cudaError_t map(const cpl_session *s, cpl_cuda_product *p, uint32_t rows)
 {
     if (!s->weights->device.wgmma || p->type == CPL_CUDA_FP32) return cudaSuccess;
@@ -83,12 +98,11 @@ static cudaError_t bind_layer(cpl_session *s, uint32_t l)
     const cpl_weights *w = s->weights;
     const cpl_cuda_layer *y = &w->layers[l];
     const uint32_t h = w->arch.hidden, f = w->arch.intermediate, t = w->tokens_max;
-    const void *x = s->x8 ? s->x8 : s->x;
     cpl_cuda_layer_products *p = &s->layers[l];
-    p->qkv = product(w, w->type, &y->qkv, x, h, s->qkv, 3 * w->width, EPILOGUE_BIAS);
-    p->out = product(w, w->type, &y->out, s->ctx, w->width, s->y, h, EPILOGUE_BIAS);
-    p->up = product(w, w->operand, &y->up, x, h, s->mid, f, w->epilogue);
-    p->down = product(w, w->type, &y->down, s->mid, f, s->y, h, EPILOGUE_BIAS);
+    p->qkv = product_of_x(s, 0, w->type, &y->qkv, s->qkv, 3 * w->width, EPILOGUE_BIAS);
+    p->out = product(w->inner, w->type, &y->out, s->ctx, w->width, s->y, h, EPILOGUE_BIAS);
+    p->up = product_of_x(s, 0, w->inner, &y->up, s->mid, f, w->epilogue);
+    p->down = product(w->inner, w->type, &y->down, s->mid, f, s->y, h, EPILOGUE_BIAS);
     cudaError_t e = map(s, &p->qkv, t);
     if (!e) e = map(s, &p->out, t);
     if (!e) e = map(s, &p->up, t);
@@ -102,18 +116,17 @@ static cudaError_t bind_last(cpl_session *s)
     const cpl_cuda_layer *y = &w->layers[w->arch.layers - 1];
     const uint32_t h = w->arch.hidden, f = w->arch.intermediate, width = w->width;
     const size_t e = cpl_cuda_element_bytes(w->type);
-    const void *x = s->x8 ? s->x8 : s->x, *first = s->x8 ? s->x8_first : s->x_first;
     cpl_cuda_matrix kv = y->qkv, q = y->qkv;
     q.n = width;
     kv.n = 2 * width;
     kv.w = (char *)kv.w + (size_t)width * h * cpl_cuda_element_bytes(w->operand);
     kv.bias += width;
     if (kv.scale) kv.scale += width;
-    s->keys_values = product(w, w->type, &kv, x, h, (char *)s->qkv + width * e, 3 * width, EPILOGUE_BIAS);
-    s->query_first = product(w, w->type, &q, first, h, s->q_first, width, EPILOGUE_BIAS);
-    s->up_first = product(w, w->operand, &y->up, first, h, s->mid, f, w->epilogue);
-    s->out_first = product(w, w->type, &y->out, s->ctx, width, s->y, h, EPILOGUE_BIAS);
-    s->down_first = product(w, w->type, &y->down, s->mid, f, s->y, h, EPILOGUE_BIAS);
+    s->keys_values = product_of_x(s, 0, w->type, &kv, (char *)s->qkv + width * e, 3 * width, EPILOGUE_BIAS);
+    s->query_first = product_of_x(s, 1, w->type, &q, s->q_first, width, EPILOGUE_BIAS);
+    s->up_first = product_of_x(s, 1, w->inner, &y->up, s->mid, f, w->epilogue);
+    s->out_first = product(w->inner, w->type, &y->out, s->ctx, width, s->y, h, EPILOGUE_BIAS);
+    s->down_first = product(w->inner, w->type, &y->down, s->mid, f, s->y, h, EPILOGUE_BIAS);
     cudaError_t r = map(s, &s->keys_values, w->tokens_max);
     if (!r) r = map(s, &s->query_first, w->sequences_max);
     if (!r) r = map(s, &s->out_first, w->sequences_max);
@@ -294,28 +307,14 @@ static cpl_status check_batch(const cpl_weights *w, const cpl_batch *b, cpl_erro
     return CPL_OK;
 }
 
-/* Heads that share a block of 128 head rows, by length alone. */
-static uint32_t heads_together(uint32_t length) { return length <= 32 ? 4 : length <= 64 ? 2 : 1; }
-
 static uint32_t count_items(const cpl_weights *w, const cpl_batch *b)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < b->n; i++) {
-        const uint32_t length = b->cu_seqlens[i + 1] - b->cu_seqlens[i], together = heads_together(length);
+        const uint32_t length = b->cu_seqlens[i + 1] - b->cu_seqlens[i], together = cpl_cuda_heads_together(length);
         count += (w->arch.heads + together - 1) / together * ((length + 127) / 128);
     }
     return count;
-}
-
-/* The next quarter of a power of two, at least 16, at most `most`. */
-static uint32_t bound(uint32_t n, uint32_t most)
-{
-    uint32_t step = 4, up = 16;
-    while (up < n) {
-        if (up >= 8 * step) step *= 2;
-        up += step;
-    }
-    return up < most ? up : most;
 }
 
 static void write_input(cpl_session *s, const cpl_batch *b, const cpl_cuda_plan *p, uint32_t items)
@@ -328,7 +327,7 @@ static void write_input(cpl_session *s, const cpl_batch *b, const cpl_cuda_plan 
     memcpy(s->input_host + p->cu_at, b->cu_seqlens, (b->n + 1) * sizeof(uint32_t));
     for (uint32_t i = 0; i < b->n; i++) {
         const uint32_t start = b->cu_seqlens[i], length = b->cu_seqlens[i + 1] - start;
-        const uint32_t together = heads_together(length);
+        const uint32_t together = cpl_cuda_heads_together(length);
         for (uint32_t head = 0; head < w->arch.heads; head += together)
             for (uint32_t query = 0; query < length; query += 128)
                 *item++ = {start, length, (uint16_t)query, (uint16_t)head, (uint16_t)together, 0};
@@ -344,9 +343,9 @@ cpl_status cpl_cuda_prepare(cpl_session *s, const cpl_batch *b, cpl_cuda_plan *p
     const uint32_t items = count_items(w, b);
     memset(p, 0, sizeof *p);
     p->want = b->want;
-    p->tokens = bound(b->cu_seqlens[b->n], w->tokens_max);
-    p->sequences = bound(b->n, w->sequences_max);
-    p->items = bound(items, items_max(w));
+    p->tokens = cpl_cuda_bound(b->cu_seqlens[b->n], w->tokens_max);
+    p->sequences = cpl_cuda_bound(b->n, w->sequences_max);
+    p->items = cpl_cuda_bound(items, items_max(w));
     p->small = w->small && b->cu_seqlens[b->n] <= CPL_CUDA_SMALL_TOKENS && b->n <= CPL_CUDA_SMALL_SEQUENCES &&
                CPL_CUDA_SMALL_SEQUENCES * w->arch.labels * sizeof(float) <= s->output_host_bytes;
     p->cu_at = aligned(sizeof(cpl_cuda_counts));

@@ -10,6 +10,11 @@
  * With e4m3 operands each row of a matrix has a scale of its own, so that its largest element is e4m3's largest, 448;
  * the FFN's second matrix has its columns in the order in which the first one's results lie (cpl_cuda_middle_column).
  *
+ * int8 is fold.h's, as on the CPU: channels recentred and rescaled by a calibration of the model by itself. Q, K, V and
+ * FFN up are multiplied as int8, by activations that the norms quantise row by row; what the other two multiply has no
+ * scale a row that a kernel could know in time, so their int8 (or, with int4, the second FFN matrix's 4-bit) values are
+ * stored as bf16 and multiplied so.
+ *
  * Settings: graphs=auto|on|off (launch captured passes; auto: up to 8,192 tokens), wait=auto|block|spin (how run waits;
  * auto: spins for passes of up to 2,048 tokens), gemm=auto|mma (mma: the kernels that need no Hopper), tile=auto|NAME
  * (one tiling of the Hopper products wherever it can be used; for measuring, results are the same bits),
@@ -17,6 +22,11 @@
  * overlap=auto|off (kernels brought in while the one before them finishes, from Hopper on). */
 #include "backend/cuda/cuda.cuh"
 #include "backend/cuda/device.cuh"
+
+extern "C" {
+#include "backend/cuda/eight.h"
+#include "backend/precision.h"
+}
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +39,6 @@ void *cpl_cuda_take(cpl_cuda_bump *b, size_t bytes)
     b->used += (bytes + ALIGN - 1) / ALIGN * ALIGN;
     return p;
 }
-
-size_t cpl_cuda_element_bytes(cpl_cuda_type t) { return t == CPL_CUDA_FP32 ? 4 : t == CPL_CUDA_FP8 ? 1 : 2; }
 
 cpl_status cpl_cuda_allocate(void **out, size_t bytes, const char *what, const cpl_host *host, cpl_error *err)
 {
@@ -55,7 +63,7 @@ static void take_matrix(cpl_cuda_matrix *m, cpl_cuda_bump *b, cpl_cuda_type type
     m->k = k;
     m->w = cpl_cuda_take(b, cpl_cuda_element_bytes(type) * n * k);
     m->bias = (float *)cpl_cuda_take(b, padded);
-    m->scale = type == CPL_CUDA_FP8 ? (float *)cpl_cuda_take(b, padded) : NULL;
+    m->scale = type == CPL_CUDA_FP8 || type == CPL_CUDA_INT8 ? (float *)cpl_cuda_take(b, padded) : NULL;
 }
 
 static void take_norm(cpl_cuda_norm *n, cpl_cuda_bump *b, uint32_t hidden, float epsilon)
@@ -72,11 +80,13 @@ static void lay_out(cpl_weights *w, cpl_cuda_bump *b)
     for (uint32_t l = 0; l < a->layers; l++) {
         cpl_cuda_layer *y = &w->layers[l];
         take_matrix(&y->qkv, b, w->operand, 3 * w->width, a->hidden);
-        take_matrix(&y->out, b, w->operand, a->hidden, w->width);
+        take_matrix(&y->out, b, w->inner, a->hidden, w->width);
         take_norm(&y->attention_norm, b, a->hidden, a->norm_epsilon);
         take_matrix(&y->up, b, w->operand, a->intermediate, a->hidden);
-        take_matrix(&y->down, b, w->operand, a->hidden, a->intermediate);
+        take_matrix(&y->down, b, w->inner, a->hidden, a->intermediate);
         take_norm(&y->output_norm, b, a->hidden, a->norm_epsilon);
+        for (int i = 0; w->operand == CPL_CUDA_INT8 && i < 4; i++)
+            y->fold[i] = (float *)cpl_cuda_take(b, a->hidden * sizeof(float));
     }
     if (a->head == CPL_HEAD_POOLER_CLASSIFIER) {
         take_matrix(&w->pooler, b, CPL_CUDA_FP32, a->hidden, a->hidden);
@@ -164,50 +174,111 @@ static void fill_down(cpl_cuda_matrix *m, const cpl_tensor *weight, const cpl_te
     }
 }
 
-/* Part 0, 1, 2: q, k, v; head h's columns go to rows part x width + h x padded head size. */
+/* Where row n of q, k or v (part 0, 1, 2) lies: part x width + head x padded head size. */
+static uint32_t head_row(const cpl_weights *w, uint32_t part, uint32_t n)
+{
+    return part * w->width + n / w->arch.head_size * w->head_size + n % w->arch.head_size;
+}
+
 static void fill_heads(const cpl_weights *w, cpl_cuda_matrix *m, uint32_t part, const cpl_tensor *weight,
                        const cpl_tensor *bias, float *scratch)
 {
-    const uint32_t d = w->arch.head_size, hidden = w->arch.hidden;
+    const uint32_t hidden = w->arch.hidden;
     for (uint32_t n = 0; n < hidden; n++) {
-        const uint32_t row = part * w->width + n / d * w->head_size + n % d;
+        const uint32_t row = head_row(w, part, n);
         cpl_tensor_read_f32(weight, (size_t)n * hidden, hidden, scratch);
         put_row(m, row, scratch, w->operand);
         if (bias->data) cpl_tensor_read_f32(bias, n, 1, m->bias + row);
     }
 }
 
+/* A row of the output projection, its columns in the order of the context's. */
+static void put_output_row(const cpl_weights *w, cpl_cuda_matrix *m, uint32_t n, const float *from, float *row)
+{
+    const uint32_t d = w->arch.head_size;
+    for (uint32_t c = 0; c < w->width; c++) {
+        const uint32_t head = c / w->head_size, inner = c % w->head_size;
+        const uint32_t at = w->type == CPL_CUDA_FP32 ? inner : inner / 32 * 32 + cpl_cuda_context_column(inner % 32);
+        row[c] = at < d ? from[head * d + at] : 0.0f;
+    }
+    put_row(m, n, row, w->inner);
+}
+
 static void fill_output(const cpl_weights *w, cpl_cuda_matrix *m, const cpl_tensor *weight, const cpl_tensor *bias,
                         float *scratch)
 {
-    const uint32_t d = w->arch.head_size, hidden = w->arch.hidden;
-    float *row = scratch + hidden;
+    const uint32_t hidden = w->arch.hidden;
     fill(m->bias, bias);
     for (uint32_t n = 0; n < hidden; n++) {
         cpl_tensor_read_f32(weight, (size_t)n * hidden, hidden, scratch);
-        for (uint32_t c = 0; c < w->width; c++) {
-            const uint32_t head = c / w->head_size, inner = c % w->head_size;
-            const uint32_t at =
-                w->type == CPL_CUDA_FP32 ? inner : inner / 32 * 32 + cpl_cuda_context_column(inner % 32);
-            row[c] = at < d ? scratch[head * d + at] : 0.0f;
-        }
-        put_row(m, n, row, w->operand);
+        put_output_row(w, m, n, scratch, scratch + hidden);
     }
 }
 
-static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, float *scratch)
+/* ---- int8 and int4 ------------------------------------------------------------------------------------------------
+ */
+
+/* Row `row` of m from output column n of a layer's folded matrix; scratch: room for four of the widest rows. */
+static void fill_folded_row(const cpl_weights *w, cpl_cuda_matrix *m, uint32_t row, const cpl_cuda_fold *fold,
+                            uint32_t layer, cpl_fold_matrix which, uint32_t n, float *scratch)
+{
+    const uint32_t k = which == CPL_FOLD_DOWN ? w->arch.intermediate : w->arch.hidden;
+    float *values = scratch + k, scale;
+    int8_t *q = (int8_t *)(values + k);
+    cpl_cuda_fold_column(fold, layer, which, n, q, &scale, &m->bias[row], scratch);
+    if (m->scale) {
+        memcpy((int8_t *)m->w + (size_t)row * k, q, k);
+        m->scale[row] = scale;
+        return;
+    }
+    for (uint32_t i = 0; i < k; i++) values[i] = (float)q[i] * scale;
+    if (which == CPL_FOLD_OUT)
+        put_output_row(w, m, row, values, scratch);
+    else
+        put_row(m, row, values, w->inner);
+}
+
+static void fill_folded_layer(const cpl_weights *w, uint32_t l, const cpl_cuda_fold *fold, float *scratch)
+{
+    cpl_cuda_layer *y = &w->layers[l];
+    cpl_cuda_fold_input(fold, l, CPL_FOLD_LAYER, y->fold[0], y->fold[1]);
+    cpl_cuda_fold_input(fold, l, CPL_FOLD_NORMED, y->fold[2], y->fold[3]);
+    for (uint32_t n = 0; n < w->arch.hidden; n++) {
+        fill_folded_row(w, &y->qkv, head_row(w, 0, n), fold, l, CPL_FOLD_Q, n, scratch);
+        fill_folded_row(w, &y->qkv, head_row(w, 1, n), fold, l, CPL_FOLD_K, n, scratch);
+        fill_folded_row(w, &y->qkv, head_row(w, 2, n), fold, l, CPL_FOLD_V, n, scratch);
+        fill_folded_row(w, &y->out, n, fold, l, CPL_FOLD_OUT, n, scratch);
+        fill_folded_row(w, &y->down, n, fold, l, CPL_FOLD_DOWN, n, scratch);
+    }
+    for (uint32_t n = 0; n < w->arch.intermediate; n++) fill_folded_row(w, &y->up, n, fold, l, CPL_FOLD_UP, n, scratch);
+}
+
+/* ---- everything ---------------------------------------------------------------------------------------------------
+ */
+
+static void fill_layer(const cpl_weights *w, uint32_t l, const cpl_layer *s, float *scratch)
+{
+    cpl_cuda_layer *y = &w->layers[l];
+    fill_heads(w, &y->qkv, 0, &s->q_weight, &s->q_bias, scratch);
+    fill_heads(w, &y->qkv, 1, &s->k_weight, &s->k_bias, scratch);
+    fill_heads(w, &y->qkv, 2, &s->v_weight, &s->v_bias, scratch);
+    fill_output(w, &y->out, &s->out_weight, &s->out_bias, scratch);
+    fill_matrix(&y->up, &s->up_weight, &s->up_bias, w->operand, scratch);
+    fill_down(&y->down, &s->down_weight, &s->down_bias, w->inner, scratch);
+}
+
+/* fold: of int8 and int4, else NULL. */
+static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, const cpl_cuda_fold *fold, float *scratch)
 {
     for (uint32_t l = 0; l < w->arch.layers; l++) {
         const cpl_layer *s = &from->layers[l];
         cpl_cuda_layer *y = &w->layers[l];
-        fill_heads(w, &y->qkv, 0, &s->q_weight, &s->q_bias, scratch);
-        fill_heads(w, &y->qkv, 1, &s->k_weight, &s->k_bias, scratch);
-        fill_heads(w, &y->qkv, 2, &s->v_weight, &s->v_bias, scratch);
-        fill_output(w, &y->out, &s->out_weight, &s->out_bias, scratch);
+        if (fold)
+            fill_folded_layer(w, l, fold, scratch);
+        else
+            fill_layer(w, l, s, scratch);
         fill(y->attention_norm.weight, &s->attention_norm_weight);
         fill(y->attention_norm.bias, &s->attention_norm_bias);
-        fill_matrix(&y->up, &s->up_weight, &s->up_bias, w->operand, scratch);
-        fill_down(&y->down, &s->down_weight, &s->down_bias, w->operand, scratch);
         fill(y->output_norm.weight, &s->output_norm_weight);
         fill(y->output_norm.bias, &s->output_norm_bias);
     }
@@ -230,22 +301,25 @@ static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error
     cpl_cuda_bump count = {NULL, 0};
     lay_out(w, &count);
     const uint32_t widest = w->arch.intermediate > w->width ? w->arch.intermediate : w->width;
-    const size_t scratch_bytes = 2 * ((size_t)w->arch.hidden + widest) * sizeof(float);
+    const size_t scratch_bytes = 4 * ((size_t)w->arch.hidden + widest) * sizeof(float);
     void *host = w->host.allocate(count.used, 4096);
     float *scratch = (float *)malloc(scratch_bytes);
     cpl_status st = CPL_OK;
     if (!host || !scratch)
         st = w->host.fail(err, CPL_NO_MEMORY, "out of memory: %zu bytes wanted to convert the weights", count.used);
+    cpl_cuda_fold *fold = NULL;
+    if (!st && w->operand == CPL_CUDA_INT8) st = cpl_cuda_fold_open(&fold, model, w->four_bits, err);
     if (!st) st = cpl_cuda_allocate(&w->block, count.used, "the model's weights", &w->host, err);
     if (!st) {
         cpl_cuda_bump fill_walk = {(char *)host, 0}, device_walk = {(char *)w->block, 0};
         lay_out(w, &fill_walk);
-        fill_all(w, &model->weights, scratch);
+        fill_all(w, &model->weights, fold, scratch);
         lay_out(w, &device_walk);
         w->block_bytes = count.used;
         const cudaError_t e = cudaMemcpy(w->block, host, count.used, cudaMemcpyHostToDevice);
         if (e) st = cpl_cuda_fail(&w->host, err, e, "copying the weights");
     }
+    cpl_cuda_fold_close(fold);
     free(scratch);
     if (host) w->host.release(host, count.used);
     return st;
@@ -311,10 +385,10 @@ static cpl_status check_shape(const cpl_weights *w, cpl_error *err)
                             "the cuda backend can't run hidden size %u with intermediate size %u: both must be "
                             "multiples of 8, and hidden size at most 1024",
                             a->hidden, a->intermediate);
-    if (w->operand == CPL_CUDA_FP8 && (a->hidden % 16 || a->intermediate % 16))
+    if (w->operand != w->type && (a->hidden % 16 || a->intermediate % 16))
         return w->host.fail(err, CPL_UNSUPPORTED,
-                            "the cuda backend can't run hidden size %u with intermediate size %u in fp8: they must be "
-                            "multiples of 16",
+                            "the cuda backend can't run hidden size %u with intermediate size %u in fp8, int8 or int4: "
+                            "they must be multiples of 16",
                             a->hidden, a->intermediate);
     if (w->max_length > UINT16_MAX || a->types > UINT16_MAX)
         return w->host.fail(err, CPL_UNSUPPORTED, "the cuda backend can't run %u positions or %u types", a->positions,
@@ -359,7 +433,11 @@ static void set_shape(cpl_weights *w, const cpl_model *model, const cpl_load_opt
     w->type = options->precision == CPL_PRECISION_FP32   ? CPL_CUDA_FP32
               : options->precision == CPL_PRECISION_FP16 ? CPL_CUDA_FP16
                                                          : CPL_CUDA_BF16;
-    w->operand = options->precision == CPL_PRECISION_FP8 ? CPL_CUDA_FP8 : w->type;
+    w->four_bits = options->precision == CPL_PRECISION_INT4;
+    w->operand = options->precision == CPL_PRECISION_FP8                    ? CPL_CUDA_FP8
+                 : options->precision == CPL_PRECISION_INT8 || w->four_bits ? CPL_CUDA_INT8
+                                                                            : w->type;
+    w->inner = w->operand == CPL_CUDA_FP8 ? CPL_CUDA_FP8 : w->type;
     w->head_size = w->arch.head_size > 32 ? 64 : 32;
     w->width = w->arch.heads * w->head_size;
     w->epilogue = activation(&w->arch);
@@ -375,9 +453,10 @@ static cpl_status prepare(cpl_weights *w, const cpl_model *model, const cpl_load
     if (st) return st;
     cudaError_t e = cpl_cuda_kernels_prepare(&w->device);
     if (e) return cpl_cuda_fail(&w->host, err, e, "loading the kernels");
-    if (w->operand == CPL_CUDA_FP8 && !w->device.wgmma)
+    if (w->operand != w->type && !w->device.wgmma)
         return w->host.fail(err, CPL_UNSUPPORTED,
-                            "fp8 runs on the kernels for Hopper (compute capability 9.0) only, without gemm=mma");
+                            "%s runs on the kernels for Hopper (compute capability 9.0) only, without gemm=mma",
+                            cpl_precision_name(options->precision));
     w->small = w->small && cpl_cuda_small_fits(w->operand, w->arch.hidden, w->width, w->head_size, w->arch.intermediate,
                                                w->epilogue, &w->device);
     w->layers = (cpl_cuda_layer *)calloc(w->arch.layers, sizeof *w->layers);
@@ -392,9 +471,9 @@ cpl_status cpl_cuda_load(cpl_weights **out, const cpl_model *model, const cpl_lo
     if (options->size != sizeof(cpl_load_options))
         return host->fail(err, CPL_INVALID, "load options are of another size (%u, expected %zu): rebuild the caller",
                           options->size, sizeof(cpl_load_options));
-    if (options->precision != CPL_PRECISION_FP32 && options->precision != CPL_PRECISION_BF16 &&
-        options->precision != CPL_PRECISION_FP16 && options->precision != CPL_PRECISION_FP8)
-        return host->fail(err, CPL_UNSUPPORTED, "the cuda backend runs fp32, bf16, fp16 and fp8 only in this version");
+    if (options->precision >= CPL_PRECISION_COUNT)
+        return host->fail(err, CPL_INVALID, "precision %d is none that the cuda backend knows",
+                          (int)options->precision);
     cpl_weights *w = (cpl_weights *)calloc(1, sizeof *w);
     if (!w) return host->fail(err, CPL_NO_MEMORY, "out of memory: %zu bytes wanted", sizeof *w);
     w->host = *host;
@@ -408,10 +487,12 @@ cpl_status cpl_cuda_load(cpl_weights **out, const cpl_model *model, const cpl_lo
     report->weight_bytes = w->block_bytes;
     report->precision = options->precision;
     report->batch_tokens = CPL_CUDA_BATCH_TOKENS;
-    const char *kernels = w->type == CPL_CUDA_FP32     ? "fma"
-                          : w->operand == CPL_CUDA_FP8 ? "wgmma e4m3 sm_90a"
-                          : w->device.wgmma            ? "wgmma sm_90a"
-                                                       : "mma sm_80";
+    const char *kernels = w->type == CPL_CUDA_FP32      ? "fma"
+                          : w->operand == CPL_CUDA_FP8  ? "wgmma e4m3 sm_90a"
+                          : w->four_bits                ? "wgmma int8 sm_90a, int4/64 ffn down stored as bf16"
+                          : w->operand == CPL_CUDA_INT8 ? "wgmma int8 sm_90a, second products bf16"
+                          : w->device.wgmma             ? "wgmma sm_90a"
+                                                        : "mma sm_80";
     strncpy(report->kernels, kernels, sizeof report->kernels - 1);
     report->kernels[sizeof report->kernels - 1] = 0;
     *out = w;

@@ -129,45 +129,45 @@ __device__ __forceinline__ uint64_t tile_descriptor(uint32_t address)
     return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
 }
 
-/* d[64 x n] = (accumulate ? d : 0) + a b^T, 32 bytes of a row deep: 16 elements of 16 bits or 32 of e4m3. Thread t of
+/* d[64 x n] = (accumulate ? d : 0) + a b^T, 32 bytes of a row deep: 16 elements of 16 bits or 32 of 8. Thread t of
  * the warpgroup holds row 16 (t / 32) + t % 32 / 4 (+ 8 for the odd pairs) and columns 8 j + 2 (t % 4) + {0, 1} in d[4
  * j ..]. */
 
-#define CPL_WGMMA_24(TYPES, TAIL)                                                                                      \
+#define CPL_WGMMA_24(KIND, TYPES, TAIL)                                                                                \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %14, 0;\n"                                                          \
                  "wgmma.mma_async.sync.aligned.m64n24" TYPES " {"                                                      \
                  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11}, "                                                 \
-                 "%12, %13, p, 1, 1" TAIL ";\n}\n"                                                                     \
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),     \
-                   "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11])                                                    \
+                 "%12, %13, p" TAIL ";\n}\n"                                                                           \
+                 : KIND(d[0]), KIND(d[1]), KIND(d[2]), KIND(d[3]), KIND(d[4]), KIND(d[5]), KIND(d[6]), KIND(d[7]),     \
+                   KIND(d[8]), KIND(d[9]), KIND(d[10]), KIND(d[11])                                                    \
                  : "l"(a), "l"(b), "r"(accumulate))
 
-#define CPL_WGMMA_48(TYPES, TAIL)                                                                                      \
+#define CPL_WGMMA_48(KIND, TYPES, TAIL)                                                                                \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %26, 0;\n"                                                          \
                  "wgmma.mma_async.sync.aligned.m64n48" TYPES " {"                                                      \
                  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "          \
                  "%20, %21, %22, %23}, "                                                                               \
-                 "%24, %25, p, 1, 1" TAIL ";\n}\n"                                                                     \
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),     \
-                   "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]),            \
-                   "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),          \
-                   "+f"(d[22]), "+f"(d[23])                                                                            \
+                 "%24, %25, p" TAIL ";\n}\n"                                                                           \
+                 : KIND(d[0]), KIND(d[1]), KIND(d[2]), KIND(d[3]), KIND(d[4]), KIND(d[5]), KIND(d[6]), KIND(d[7]),     \
+                   KIND(d[8]), KIND(d[9]), KIND(d[10]), KIND(d[11]), KIND(d[12]), KIND(d[13]), KIND(d[14]),            \
+                   KIND(d[15]), KIND(d[16]), KIND(d[17]), KIND(d[18]), KIND(d[19]), KIND(d[20]), KIND(d[21]),          \
+                   KIND(d[22]), KIND(d[23])                                                                            \
                  : "l"(a), "l"(b), "r"(accumulate))
 
-#define CPL_WGMMA_64(TYPES, TAIL)                                                                                      \
+#define CPL_WGMMA_64(KIND, TYPES, TAIL)                                                                                \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"                                                          \
                  "wgmma.mma_async.sync.aligned.m64n64" TYPES " {"                                                      \
                  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "          \
                  "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "                                       \
-                 "%32, %33, p, 1, 1" TAIL ";\n}\n"                                                                     \
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),     \
-                   "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]),            \
-                   "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),          \
-                   "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]),          \
-                   "+f"(d[29]), "+f"(d[30]), "+f"(d[31])                                                               \
+                 "%32, %33, p" TAIL ";\n}\n"                                                                           \
+                 : KIND(d[0]), KIND(d[1]), KIND(d[2]), KIND(d[3]), KIND(d[4]), KIND(d[5]), KIND(d[6]), KIND(d[7]),     \
+                   KIND(d[8]), KIND(d[9]), KIND(d[10]), KIND(d[11]), KIND(d[12]), KIND(d[13]), KIND(d[14]),            \
+                   KIND(d[15]), KIND(d[16]), KIND(d[17]), KIND(d[18]), KIND(d[19]), KIND(d[20]), KIND(d[21]),          \
+                   KIND(d[22]), KIND(d[23]), KIND(d[24]), KIND(d[25]), KIND(d[26]), KIND(d[27]), KIND(d[28]),          \
+                   KIND(d[29]), KIND(d[30]), KIND(d[31])                                                               \
                  : "l"(a), "l"(b), "r"(accumulate))
 
-#define CPL_WGMMA_192(TYPES, TAIL)                                                                                     \
+#define CPL_WGMMA_192(KIND, TYPES, TAIL)                                                                               \
     asm volatile(                                                                                                      \
         "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"                                                                   \
         "wgmma.mma_async.sync.aligned.m64n192" TYPES " {"                                                              \
@@ -177,40 +177,43 @@ __device__ __forceinline__ uint64_t tile_descriptor(uint32_t address)
         "%56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, "                   \
         "%74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, "                   \
         "%92, %93, %94, %95}, "                                                                                        \
-        "%96, %97, p, 1, 1" TAIL ";\n}\n"                                                                              \
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),  \
-          "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),       \
-          "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),      \
-          "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]),      \
-          "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]),      \
-          "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),      \
-          "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),      \
-          "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63]), "+f"(d[64]),      \
-          "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]), "+f"(d[72]),      \
-          "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]), "+f"(d[79]), "+f"(d[80]),      \
-          "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]), "+f"(d[88]),      \
-          "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95])                    \
+        "%96, %97, p" TAIL ";\n}\n"                                                                                    \
+        : KIND(d[0]), KIND(d[1]), KIND(d[2]), KIND(d[3]), KIND(d[4]), KIND(d[5]), KIND(d[6]), KIND(d[7]), KIND(d[8]),  \
+          KIND(d[9]), KIND(d[10]), KIND(d[11]), KIND(d[12]), KIND(d[13]), KIND(d[14]), KIND(d[15]), KIND(d[16]),       \
+          KIND(d[17]), KIND(d[18]), KIND(d[19]), KIND(d[20]), KIND(d[21]), KIND(d[22]), KIND(d[23]), KIND(d[24]),      \
+          KIND(d[25]), KIND(d[26]), KIND(d[27]), KIND(d[28]), KIND(d[29]), KIND(d[30]), KIND(d[31]), KIND(d[32]),      \
+          KIND(d[33]), KIND(d[34]), KIND(d[35]), KIND(d[36]), KIND(d[37]), KIND(d[38]), KIND(d[39]), KIND(d[40]),      \
+          KIND(d[41]), KIND(d[42]), KIND(d[43]), KIND(d[44]), KIND(d[45]), KIND(d[46]), KIND(d[47]), KIND(d[48]),      \
+          KIND(d[49]), KIND(d[50]), KIND(d[51]), KIND(d[52]), KIND(d[53]), KIND(d[54]), KIND(d[55]), KIND(d[56]),      \
+          KIND(d[57]), KIND(d[58]), KIND(d[59]), KIND(d[60]), KIND(d[61]), KIND(d[62]), KIND(d[63]), KIND(d[64]),      \
+          KIND(d[65]), KIND(d[66]), KIND(d[67]), KIND(d[68]), KIND(d[69]), KIND(d[70]), KIND(d[71]), KIND(d[72]),      \
+          KIND(d[73]), KIND(d[74]), KIND(d[75]), KIND(d[76]), KIND(d[77]), KIND(d[78]), KIND(d[79]), KIND(d[80]),      \
+          KIND(d[81]), KIND(d[82]), KIND(d[83]), KIND(d[84]), KIND(d[85]), KIND(d[86]), KIND(d[87]), KIND(d[88]),      \
+          KIND(d[89]), KIND(d[90]), KIND(d[91]), KIND(d[92]), KIND(d[93]), KIND(d[94]), KIND(d[95])                    \
         : "l"(a), "l"(b), "r"(accumulate))
 
+/* T: bf16, fp16, e4m3 or int8_t. */
 template <typename T, int N>
-__device__ __forceinline__ void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate)
+__device__ __forceinline__ void wgmma(sum_of<T> (&d)[N / 2], uint64_t a, uint64_t b, int accumulate)
 {
     static_assert(N == 24 || N == 48 || N == 64 || N == 192, "an instruction above");
-#define CPL_WGMMA(TYPES, TAIL)                                                                                         \
+#define CPL_WGMMA(KIND, TYPES, TAIL)                                                                                   \
     if constexpr (N == 24)                                                                                             \
-        CPL_WGMMA_24(TYPES, TAIL);                                                                                     \
+        CPL_WGMMA_24(KIND, TYPES, TAIL);                                                                               \
     else if constexpr (N == 48)                                                                                        \
-        CPL_WGMMA_48(TYPES, TAIL);                                                                                     \
+        CPL_WGMMA_48(KIND, TYPES, TAIL);                                                                               \
     else if constexpr (N == 64)                                                                                        \
-        CPL_WGMMA_64(TYPES, TAIL);                                                                                     \
+        CPL_WGMMA_64(KIND, TYPES, TAIL);                                                                               \
     else                                                                                                               \
-        CPL_WGMMA_192(TYPES, TAIL)
-    if constexpr (sizeof(T) == 1) {
-        CPL_WGMMA("k32.f32.e4m3.e4m3", "");
+        CPL_WGMMA_192(KIND, TYPES, TAIL)
+    if constexpr (cpl_cuda_is_int8<T>()) {
+        CPL_WGMMA("+r", "k32.s32.s8.s8", "");
+    } else if constexpr (sizeof(T) == 1) {
+        CPL_WGMMA("+f", "k32.f32.e4m3.e4m3", ", 1, 1");
     } else if constexpr (cpl_cuda_is_bf16<T>()) {
-        CPL_WGMMA("k16.f32.bf16.bf16", ", 0, 0");
+        CPL_WGMMA("+f", "k16.f32.bf16.bf16", ", 1, 1, 0, 0");
     } else {
-        CPL_WGMMA("k16.f32.f16.f16", ", 0, 0");
+        CPL_WGMMA("+f", "k16.f32.f16.f16", ", 1, 1, 0, 0");
     }
 #undef CPL_WGMMA
 }
