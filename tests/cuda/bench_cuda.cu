@@ -375,7 +375,8 @@ static void section_pair(stand &s, const char *precision)
     for (uint32_t length : {17u, 32u, 64u, 128u}) {
         const work w = make_work(length, length, 7);
         const cpl_batch b = w.batch(CPL_WANT_LOGITS);
-        const double device = device_seconds(s.session, b, 20);
+        double least, most;
+        const double device = device_seconds(s.session, b, 20, &least, &most);
         std::vector<double> us;
         float score;
         for (int i = 0; i < 1200; i++) {
