@@ -6,282 +6,39 @@
  * L3 once a group: at fp32 speed that is 2 to 3 GB/s, next to nothing, whereas activations of a whole pass would not
  * fit L2. A sequence longer than block_rows is its own group; its row-wise parts still go in blocks.
  *
+ * A team takes a group by rows: from the keys and values of a layer to those of the next, a row needs no other, so each
+ * member runs its share of the rows through all of that alone, in its own L2, and they meet once a layer. Queries,
+ * keys and values have two sets of buffers, since a member may write the next ones while another still reads. The price
+ * is that every member streams all weights. With so few rows a member that streaming takes longer than multiplying, the
+ * team splits each part of the layer by columns and heads instead (lane.h), and meets some ten times a layer.
+ *
  * Last layer, when only [CLS] rows are wanted (logits, CLS pooling): K and V of all rows, everything else for the [CLS]
  * rows alone. Exact, since nothing else of that layer is read.
  *
  * Invariant: nothing computed for a sequence depends on its neighbours (kernels.h), so its rows have the same bits in
- * any batch, group or team. A team splits columns (panels), (sequence, head) units or rows, one parallel call a stage;
- * the first CPL_NATIVE_TEAM_MAX members take part.
+ * any batch, group or team; the first CPL_NATIVE_TEAM_MAX members take part.
  *
  * Threads: a session belongs to one thread at a time; weights are only read. Rejected: one sequence at a time (weights
  * would stream once a sequence), stages over the whole pass (activations fall out of L2). */
-#include "backend/native/native.h"
-#include "backend/native/words.h"
+#include "backend/native/lane.h"
 
-#include <math.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 
+/* Rows a member needs to be a lane of its own. */
+enum { ROWS_I8 = 8, ROWS_WIDE = 32 };
+
+/* A pass, who runs it as a whole, and the teams of lanes. */
 typedef struct pass {
-    cpl_session *s;
-    const cpl_weights *w;
-    const cpl_batch *batch;
+    cpl_native_pass p;
+    cpl_native_lane whole;
     cpl_team *team;
     uint32_t members;
 } pass;
 
-/* Member's share of `total` units. */
-static void share(uint32_t total, uint32_t members, uint32_t member, uint32_t *from, uint32_t *to)
-{
-    *from = (uint32_t)((uint64_t)total * member / members);
-    *to = (uint32_t)((uint64_t)total * (member + 1) / members);
-}
-
-static void each_member(const pass *p, cpl_native_stage stage, double flops, void (*fn)(void *, uint32_t), void *arg)
-{
-    const uint64_t start = p->w->stages ? cpl_clock_thread_cpu_ns() : 0;
-    if (p->members == 1)
-        fn(arg, 0);
-    else
-        p->team->parallel(p->team, fn, arg);
-    if (!p->w->stages) return;
-    p->s->stage_ns[stage] += cpl_clock_thread_cpu_ns() - start;
-    p->s->stage_flops[stage] += flops;
-}
-
-/* ---- stages ------------------------------------------------------------------------------------------------ */
-
-typedef struct gemm_stage {
-    const pass *p;
-    cpl_native_product product[3];
-    uint32_t count;
-} gemm_stage;
-
-static void gemm_member(void *arg, uint32_t member)
-{
-    const gemm_stage *g = arg;
-    uint32_t total = 0, from, to, first = 0;
-    if (member >= g->p->members) return;
-    for (uint32_t i = 0; i < g->count; i++) total += g->product[i].panels;
-    share(total, g->p->members, member, &from, &to);
-    for (uint32_t i = 0; i < g->count; i++) {
-        const uint32_t end = first + g->product[i].panels;
-        const uint32_t lo = from > first ? from : first, hi = to < end ? to : end;
-        if (lo < hi)
-            cpl_native_multiply(&g->p->w->kernels, &g->product[i], &g->p->s->converted, g->p->s->scratch[member],
-                                lo - first, hi - first);
-        first = end;
-    }
-}
-
-typedef struct convert_stage {
-    const pass *p;
-    const cpl_native_product *x;
-} convert_stage;
-
-static void convert_member(void *arg, uint32_t member)
-{
-    const convert_stage *c = arg;
-    const cpl_native_product *x = c->x;
-    uint32_t from, to;
-    if (member >= c->p->members) return;
-    share(x->rows, c->p->members, member, &from, &to);
-    cpl_native_convert(&c->p->w->kernels, x->m, &c->p->s->converted, from, x->a + from * x->lda, to - from, x->lda);
-}
-
-/* All products of a stage have the same a. Kinds that convert: at most block_rows rows. */
-static void run_gemms(const pass *p, cpl_native_stage stage, gemm_stage *g)
-{
-    const cpl_native_product *x = &g->product[0];
-    double flops = 0;
-    if (cpl_native_converts(&p->w->kernels, x->m->kind)) {
-        convert_stage c = {p, x};
-        each_member(p, CPL_NATIVE_CONVERT, 0, convert_member, &c);
-    }
-    for (uint32_t i = 0; i < g->count; i++) flops += 2.0 * x[i].rows * x[i].m->n * x[i].m->k;
-    each_member(p, stage, flops, gemm_member, g);
-}
-
-static cpl_native_product make_product(const pass *p, const cpl_native_matrix *m, const float *a, size_t lda,
-                                       uint32_t rows, float *c, size_t ldc, cpl_epilogue epilogue)
-{
-    return (cpl_native_product){.m = m,
-                                .a = a,
-                                .lda = lda,
-                                .c = c,
-                                .ldc = ldc,
-                                .rows = rows,
-                                .panels = cpl_native_panels(&p->w->kernels, m),
-                                .epilogue = epilogue};
-}
-
-/* Kinds that convert: at most block_rows rows. */
-static void multiply(const pass *p, cpl_native_stage stage, const cpl_native_matrix *m, const float *a, size_t lda,
-                     uint32_t rows, float *c, size_t ldc, cpl_epilogue epilogue)
-{
-    gemm_stage g = {.p = p, .product = {make_product(p, m, a, lda, rows, c, ldc, epilogue)}, .count = 1};
-    run_gemms(p, stage, &g);
-}
-
-typedef struct norm_stage {
-    const pass *p;
-    float *x;
-    uint32_t rows;
-    const cpl_native_norm *norm;
-} norm_stage;
-
-static void norm_member(void *arg, uint32_t member)
-{
-    const norm_stage *n = arg;
-    const cpl_weights *w = n->p->w;
-    const size_t ld = n->p->s->hidden_stride;
-    uint32_t from, to;
-    if (member >= n->p->members) return;
-    share(n->rows, n->p->members, member, &from, &to);
-    w->kernels.layernorm_f32(n->x + from * ld, to - from, w->arch.hidden, ld, n->norm->gamma, n->norm->beta,
-                             w->arch.norm_epsilon);
-}
-
-static void normalise(const pass *p, float *x, uint32_t rows, const cpl_native_norm *norm)
-{
-    norm_stage n = {p, x, rows, norm};
-    each_member(p, CPL_NATIVE_NORM, 0, norm_member, &n);
-}
-
-/* Sequences [first, end): queries in q (a row each with cls, else one a token), keys and values in k, v. */
-typedef struct attention_stage {
-    const pass *p;
-    uint32_t first, end;
-    float *q;
-    int cls;
-} attention_stage;
-
-static void attention_member(void *arg, uint32_t member)
-{
-    const attention_stage *t = arg;
-    const cpl_session *s = t->p->s;
-    const cpl_weights *w = t->p->w;
-    const uint32_t *cu = t->p->batch->cu_seqlens;
-    const uint32_t heads = w->arch.heads, d = w->arch.head_size;
-    uint32_t from, to;
-    if (member >= t->p->members) return;
-    share((t->end - t->first) * heads, t->p->members, member, &from, &to);
-    for (uint32_t unit = from; unit < to; unit++) {
-        const uint32_t sequence = t->first + unit / heads, column = unit % heads * d;
-        const uint32_t row = cu[sequence] - cu[t->first], keys = cu[sequence + 1] - cu[sequence];
-        float *q = t->q + (t->cls ? sequence - t->first : row) * s->hidden_stride + column;
-        const cpl_attention_f32 a = {.q = q,
-                                     .k = s->k + row * s->hidden_stride + column,
-                                     .v = s->v + row * s->hidden_stride + column,
-                                     .out = q,
-                                     .q_stride = s->hidden_stride,
-                                     .kv_stride = s->hidden_stride,
-                                     .out_stride = s->hidden_stride,
-                                     .queries = t->cls ? 1 : keys,
-                                     .keys = keys,
-                                     .head_size = d,
-                                     .scale = 1.0f / sqrtf((float)d),
-                                     .scratch = s->scratch[member]};
-        w->kernels.attention_f32(&w->kernels, &a);
-    }
-}
-
-/* ---- the pass ---------------------------------------------------------------------------------------------- */
-
-static uint32_t rows_total(const pass *p) { return p->batch->cu_seqlens[p->batch->n]; }
-
-/* Rows of one of the equal blocks that `rows` are cut into. */
-static uint32_t block_size(const pass *p, uint32_t rows)
-{
-    const uint32_t blocks = (rows + p->w->block_rows - 1) / p->w->block_rows;
-    return blocks ? (rows + blocks - 1) / blocks : 0;
-}
-
-/* Sequences are dealt to members; one row is word + type + position. */
-static void gather_member(void *arg, uint32_t member)
-{
-    const pass *p = arg;
-    const cpl_weights *w = p->w;
-    const cpl_batch *b = p->batch;
-    const uint32_t h = w->arch.hidden;
-    uint32_t from, to;
-    if (member >= p->members) return;
-    share(b->n, p->members, member, &from, &to);
-    for (uint32_t i = from; i < to; i++) {
-        for (uint32_t t = b->cu_seqlens[i]; t < b->cu_seqlens[i + 1]; t++) {
-            float *x = p->s->x + t * p->s->hidden_stride;
-            cpl_native_words_add(&w->words, &w->kernels, (uint32_t)b->ids[t], w->type + (size_t)b->type_ids[t] * h,
-                                 w->position + (size_t)(t - b->cu_seqlens[i]) * h, x);
-        }
-    }
-}
-
-static void embed(pass *p)
-{
-    each_member(p, CPL_NATIVE_EMBED, 0, gather_member, p);
-    normalise(p, p->s->x, rows_total(p), &p->w->embedding_norm);
-}
-
-static cpl_epilogue activation(const cpl_arch *a)
-{
-    switch (a->activation) {
-    case CPL_ACTIVATION_GELU: return CPL_EPILOGUE_GELU;
-    case CPL_ACTIVATION_GELU_TANH: return CPL_EPILOGUE_GELU_TANH;
-    case CPL_ACTIVATION_RELU: return CPL_EPILOGUE_RELU;
-    }
-    return CPL_EPILOGUE_GELU;
-}
-
-/* What follows attention, row by row: output projection, residual, norm, FFN, residual, norm. x in place. */
-static void finish_rows(const pass *p, const cpl_native_layer *y, float *x, const float *context, uint32_t rows)
-{
-    const cpl_session *s = p->s;
-    const size_t ld = s->hidden_stride;
-    const uint32_t step = block_size(p, rows);
-    for (uint32_t from = 0; from < rows; from += step) {
-        const uint32_t n = rows - from < step ? rows - from : step;
-        float *to = x + from * ld;
-        multiply(p, CPL_NATIVE_OUT, &y->out, context + from * ld, ld, n, to, ld, CPL_EPILOGUE_RESIDUAL);
-        normalise(p, to, n, &y->attention_norm);
-        multiply(p, CPL_NATIVE_UP, &y->up, to, ld, n, s->mid, s->mid_stride, activation(&p->w->arch));
-        multiply(p, CPL_NATIVE_DOWN, &y->down, s->mid, s->mid_stride, n, to, ld, CPL_EPILOGUE_RESIDUAL);
-        normalise(p, to, n, &y->output_norm);
-    }
-}
-
-/* Q (unless cls_only), K and V of `rows` rows of x, into the session's buffers. */
-static void project(const pass *p, const cpl_native_layer *y, const float *x, uint32_t rows, int cls_only)
-{
-    const cpl_session *s = p->s;
-    const size_t ld = s->hidden_stride;
-    const uint32_t step = block_size(p, rows);
-    for (uint32_t from = 0; from < rows; from += step) {
-        const uint32_t n = rows - from < step ? rows - from : step;
-        const float *a = x + from * ld;
-        gemm_stage g = {.p = p};
-        g.product[g.count++] = make_product(p, &y->k, a, ld, n, s->k + from * ld, ld, CPL_EPILOGUE_BIAS);
-        g.product[g.count++] = make_product(p, &y->v, a, ld, n, s->v + from * ld, ld, CPL_EPILOGUE_BIAS);
-        if (!cls_only) g.product[g.count++] = make_product(p, &y->q, a, ld, n, s->q + from * ld, ld, CPL_EPILOGUE_BIAS);
-        run_gemms(p, CPL_NATIVE_QKV, &g);
-    }
-}
-
-static void attend(const pass *p, uint32_t first, uint32_t end, float *q, int cls)
-{
-    attention_stage t = {p, first, end, q, cls};
-    const uint32_t *cu = p->batch->cu_seqlens;
-    double flops = 0;
-    for (uint32_t i = first; i < end; i++) {
-        const double keys = cu[i + 1] - cu[i];
-        flops += 4.0 * (cls ? 1 : keys) * keys * p->w->arch.hidden;
-    }
-    each_member(p, CPL_NATIVE_ATTENTION, flops, attention_member, &t);
-}
-
 /* Sequences from `first` on that go through a layer together. */
-static uint32_t group_end(const pass *p, uint32_t first)
+static uint32_t group_end(const cpl_native_pass *p, uint32_t first)
 {
     const uint32_t *cu = p->batch->cu_seqlens;
     uint32_t end = first + 1;
@@ -289,67 +46,182 @@ static uint32_t group_end(const pass *p, uint32_t first)
     return end;
 }
 
-static void layer_forward(const pass *p, const cpl_native_layer *y)
-{
-    const uint32_t *cu = p->batch->cu_seqlens;
-    for (uint32_t first = 0, end; first < p->batch->n; first = end) {
-        end = group_end(p, first);
-        float *x = p->s->x + cu[first] * p->s->hidden_stride;
-        const uint32_t rows = cu[end] - cu[first];
-        project(p, y, x, rows, 0);
-        attend(p, first, end, p->s->q, 0);
-        finish_rows(p, y, x, p->s->q, rows);
-    }
-}
-
-/* The last layer for [CLS] rows only; they end up in s->cls. */
-static void layer_forward_cls(const pass *p, const cpl_native_layer *y)
+/* All rows of the group that begins with sequence `first`, in the buffers of that parity. */
+static cpl_native_group group_at(const cpl_native_pass *p, uint32_t first, uint32_t parity)
 {
     const cpl_session *s = p->s;
-    const uint32_t *cu = p->batch->cu_seqlens, n = p->batch->n;
-    const size_t ld = s->hidden_stride;
-    for (uint32_t i = 0; i < n; i++) memcpy(s->cls + i * ld, s->x + cu[i] * ld, p->w->arch.hidden * sizeof(float));
-    const uint32_t step = block_size(p, n);
-    for (uint32_t from = 0; from < n; from += step)
-        multiply(p, CPL_NATIVE_QKV, &y->q, s->cls + from * ld, ld, n - from < step ? n - from : step,
-                 s->cls_q + from * ld, ld, CPL_EPILOGUE_BIAS);
-    for (uint32_t first = 0, end; first < n; first = end) {
-        end = group_end(p, first);
-        project(p, y, s->x + cu[first] * ld, cu[end] - cu[first], 1);
-        attend(p, first, end, s->cls_q + first * ld, 1);
-    }
-    finish_rows(p, y, s->cls, s->cls_q, n);
+    const uint32_t end = group_end(p, first);
+    return (cpl_native_group){.first = first,
+                              .end = end,
+                              .to = p->batch->cu_seqlens[end] - p->batch->cu_seqlens[first],
+                              .q = s->q[parity & 1],
+                              .k = s->k[parity & 1],
+                              .v = s->v[parity & 1]};
 }
 
-static void write_rows(const pass *p, const float *x, uint32_t n, float *rows)
+static float *rows_of(const cpl_native_pass *p, const cpl_native_group *g)
+{
+    return p->s->x + (p->batch->cu_seqlens[g->first] + g->from) * p->s->hidden_stride;
+}
+
+static void attend_and_finish(const cpl_native_lane *l, const cpl_native_layer *y, const cpl_native_group *g)
+{
+    cpl_native_attend(l, g);
+    cpl_native_finish(l, y, rows_of(l->pass, g), g->q + g->from * l->pass->s->hidden_stride, g->to - g->from);
+}
+
+/* ---- a layer as a whole, alone or split part by part ------------------------------------------------------------ */
+
+static void layer_forward(const pass *t, const cpl_native_layer *y)
+{
+    for (uint32_t first = 0; first < t->p.batch->n;) {
+        const cpl_native_group g = group_at(&t->p, first, 0);
+        cpl_native_project(&t->whole, y, &g);
+        attend_and_finish(&t->whole, y, &g);
+        first = g.end;
+    }
+}
+
+/* ---- layers by rows --------------------------------------------------------------------------------------------- */
+
+/* What one meeting of the team ends: a group's turn in `finish`, then the next one's in `project`. Either may be NULL.
+ */
+typedef struct turn {
+    const pass *t;
+    const cpl_native_layer *finish, *project;
+    cpl_native_group group, next;
+} turn;
+
+static void take_rows(cpl_native_group *g, uint32_t members, uint32_t member)
+{
+    cpl_native_share(g->to, members, member, &g->from, &g->to);
+}
+
+static void turn_member(void *arg, uint32_t member)
+{
+    const turn *u = arg;
+    const pass *t = u->t;
+    if (member >= t->members) return;
+    const cpl_native_lane l = cpl_native_lane_of(&t->p, member, t->members);
+    cpl_native_group g = u->group, next = u->next;
+    take_rows(&g, t->members, member);
+    take_rows(&next, t->members, member);
+    if (u->finish) attend_and_finish(&l, u->finish, &g);
+    if (u->project) cpl_native_project(&l, u->project, &next);
+}
+
+/* Layers [0, count), count > 0. With cls, a last one follows for [CLS] rows: *ready becomes 1 when its keys and values
+ * are there too, in *out's buffers. */
+static void layers_by_rows(const pass *t, uint32_t count, int cls, cpl_native_group *out, int *ready)
+{
+    const cpl_weights *w = t->p.w;
+    turn u = {.t = t, .project = &w->layers[0], .next = group_at(&t->p, 0, 0)};
+    const int one = u.next.end == t->p.batch->n;
+    uint32_t parity = 0;
+    t->team->parallel(t->team, turn_member, &u);
+    for (uint32_t layer = 0; layer < count;) {
+        const int last = u.next.end == t->p.batch->n;
+        u.finish = &w->layers[layer];
+        u.group = u.next;
+        layer += (uint32_t)last;
+        u.next = group_at(&t->p, last ? 0 : u.group.end, ++parity);
+        u.next.cls = layer == count;
+        u.project = layer < count || (cls && one) ? &w->layers[layer] : NULL;
+        t->team->parallel(t->team, turn_member, &u);
+    }
+    *out = u.next;
+    *ready = cls && one;
+}
+
+/* Enough rows for each member that it computes for longer than it streams weights: below, measured, columns are the
+ * better split. fp32's and 16-bit weights (42 and 21 MB) are too large to stream once a member from anywhere near. */
+static int by_rows(const pass *t)
+{
+    const uint32_t least = t->p.w->kind == CPL_NATIVE_I8 || t->p.w->kind == CPL_NATIVE_I4 ? ROWS_I8 : ROWS_WIDE;
+    if (t->members == 1) return 0;
+    for (uint32_t first = 0; first < t->p.batch->n;) {
+        const cpl_native_group g = group_at(&t->p, first, 0);
+        if (g.to < least * t->members) return 0;
+        first = g.end;
+    }
+    return 1;
+}
+
+/* ---- the last layer for [CLS] rows only ------------------------------------------------------------------------- */
+
+/* They end up in s->cls. ready: a group whose keys and values are there, or NULL. */
+static void layer_forward_cls(const pass *t, const cpl_native_layer *y, const cpl_native_group *ready)
+{
+    const cpl_session *s = t->p.s;
+    const uint32_t *cu = t->p.batch->cu_seqlens, n = t->p.batch->n;
+    const size_t ld = s->hidden_stride;
+    for (uint32_t i = 0; i < n; i++) memcpy(s->cls + i * ld, s->x + cu[i] * ld, t->p.w->arch.hidden * sizeof(float));
+    cpl_native_project_one(&t->whole, CPL_NATIVE_QKV, &y->q, s->cls, ld, n, s->cls_q, ld, CPL_EPILOGUE_BIAS);
+    for (uint32_t first = 0; first < n;) {
+        cpl_native_group g = ready ? *ready : group_at(&t->p, first, 0);
+        g.cls = 1;
+        g.q = s->cls_q + first * ld;
+        if (!ready) cpl_native_project(&t->whole, y, &g);
+        cpl_native_attend(&t->whole, &g);
+        first = g.end;
+    }
+    cpl_native_finish(&t->whole, y, s->cls, s->cls_q, n);
+}
+
+/* ---- the pass --------------------------------------------------------------------------------------------------- */
+
+static void write_rows(const cpl_native_pass *p, const float *x, uint32_t n, float *rows)
 {
     const uint32_t h = p->w->arch.hidden;
     for (uint32_t i = 0; i < n; i++) memcpy(rows + (size_t)i * h, x + i * p->s->hidden_stride, h * sizeof(float));
 }
 
-static void write_result(const pass *p, float *rows)
+static void write_pooled(const cpl_native_pass *p, float *rows)
 {
-    const cpl_session *s = p->s;
     const cpl_weights *w = p->w;
-    const uint32_t h = w->arch.hidden, n = p->batch->n, *cu = p->batch->cu_seqlens;
-    const size_t ld = s->hidden_stride;
-    if (p->batch->want == CPL_WANT_TOKENS) {
-        write_rows(p, s->x, rows_total(p), rows);
-    } else if (p->batch->want == CPL_WANT_LOGITS) {
-        multiply(p, CPL_NATIVE_HEAD, &w->pooler, s->cls, ld, n, s->cls_q, ld, CPL_EPILOGUE_TANH);
-        multiply(p, CPL_NATIVE_HEAD, &w->classifier, s->cls_q, ld, n, rows, w->arch.labels, CPL_EPILOGUE_BIAS);
-    } else if (w->pooling == CPL_POOLING_CLS) {
-        write_rows(p, s->cls, n, rows);
-    } else {
-        for (uint32_t i = 0; i < n; i++) {
-            const float *x = s->x + cu[i] * ld;
-            float *out = rows + (size_t)i * h;
-            if (w->pooling == CPL_POOLING_MEAN)
-                w->kernels.pool_mean_f32(out, x, cu[i + 1] - cu[i], h, ld);
-            else
-                w->kernels.pool_max_f32(out, x, cu[i + 1] - cu[i], h, ld);
-        }
+    const uint32_t h = w->arch.hidden, *cu = p->batch->cu_seqlens;
+    const size_t ld = p->s->hidden_stride;
+    for (uint32_t i = 0; i < p->batch->n; i++) {
+        const float *x = p->s->x + cu[i] * ld;
+        float *out = rows + (size_t)i * h;
+        if (w->pooling == CPL_POOLING_MEAN)
+            w->kernels.pool_mean_f32(out, x, cu[i + 1] - cu[i], h, ld);
+        else
+            w->kernels.pool_max_f32(out, x, cu[i + 1] - cu[i], h, ld);
     }
+}
+
+static void write_result(const pass *t, float *rows)
+{
+    const cpl_session *s = t->p.s;
+    const cpl_weights *w = t->p.w;
+    const uint32_t n = t->p.batch->n;
+    const size_t ld = s->hidden_stride;
+    if (t->p.batch->want == CPL_WANT_TOKENS) {
+        write_rows(&t->p, s->x, t->p.batch->cu_seqlens[n], rows);
+    } else if (t->p.batch->want == CPL_WANT_LOGITS) {
+        cpl_native_project_one(&t->whole, CPL_NATIVE_HEAD, &w->pooler, s->cls, ld, n, s->cls_q, ld, CPL_EPILOGUE_TANH);
+        cpl_native_project_one(&t->whole, CPL_NATIVE_HEAD, &w->classifier, s->cls_q, ld, n, rows, w->arch.labels,
+                               CPL_EPILOGUE_BIAS);
+    } else if (w->pooling == CPL_POOLING_CLS) {
+        write_rows(&t->p, s->cls, n, rows);
+    } else {
+        write_pooled(&t->p, rows);
+    }
+}
+
+static void run_layers(const pass *t, int cls)
+{
+    const cpl_weights *w = t->p.w;
+    const uint32_t count = w->arch.layers - (cls ? 1 : 0);
+    cpl_native_group group;
+    int ready = 0;
+    if (count && by_rows(t)) {
+        layers_by_rows(t, count, cls, &group, &ready);
+    } else {
+        for (uint32_t l = 0; l < count; l++) layer_forward(t, &w->layers[l]);
+    }
+    if (cls) layer_forward_cls(t, &w->layers[count], ready ? &group : NULL);
 }
 
 cpl_status cpl_native_rows_run(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err)
@@ -358,20 +230,14 @@ cpl_status cpl_native_rows_run(cpl_session *s, const cpl_batch *batch, cpl_team 
     if (!batch->n) return CPL_OK;
     const cpl_status st = cpl_native_check_batch(&w->limits, &w->arch, batch, err);
     if (st) return st;
-    pass p = {.s = s, .w = w, .batch = batch, .team = team, .members = team && team->size ? team->size : 1};
-    if (p.members > CPL_NATIVE_TEAM_MAX) p.members = CPL_NATIVE_TEAM_MAX;
-    const int cls_only =
-        batch->want == CPL_WANT_LOGITS || (batch->want == CPL_WANT_POOLED && w->pooling == CPL_POOLING_CLS);
+    pass t = {.p = {s, w, batch}, .team = team, .members = team && team->size ? team->size : 1};
+    if (t.members > CPL_NATIVE_TEAM_MAX) t.members = CPL_NATIVE_TEAM_MAX;
+    t.whole = cpl_native_lane_whole(&t.p, team, t.members);
     s->passes++;
     s->tokens += batch->cu_seqlens[batch->n];
-    embed(&p);
-    for (uint32_t l = 0; l + 1 < w->arch.layers; l++) layer_forward(&p, &w->layers[l]);
-    const cpl_native_layer *last = &w->layers[w->arch.layers - 1];
-    if (cls_only)
-        layer_forward_cls(&p, last);
-    else
-        layer_forward(&p, last);
-    write_result(&p, rows);
+    cpl_native_embed(&t.whole, 0, batch->cu_seqlens[batch->n]);
+    run_layers(&t, batch->want == CPL_WANT_LOGITS || (batch->want == CPL_WANT_POOLED && w->pooling == CPL_POOLING_CLS));
+    write_result(&t, rows);
     return CPL_OK;
 }
 

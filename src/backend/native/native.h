@@ -158,10 +158,10 @@ struct cpl_session {
     cpl_native_head head;
     const cpl_weights *weights;
     size_t hidden_stride, mid_stride;
-    float *x;                            /* tokens_max x hidden: the residual stream */
-    float *q, *k, *v;                    /* rows of one group of sequences; attention's output replaces q */
-    float *mid;                          /* block_rows x intermediate */
-    float *cls, *cls_q;                  /* sequences_max x hidden: rows of the [CLS]-only last layer */
+    float *x;                  /* tokens_max x hidden: the residual stream */
+    float *q[2], *k[2], *v[2]; /* rows of a group of sequences; attention's output replaces q; two: forward.c */
+    float *mid;                /* block_rows x intermediate */
+    float *cls, *cls_q;        /* sequences_max x hidden: rows of the [CLS]-only last layer */
     float *scratch[CPL_NATIVE_TEAM_MAX]; /* a member's own, for attention and for products that unpack */
     cpl_native_operand converted; /* block_rows of them, the factor of the product at hand; for kinds that convert */
 

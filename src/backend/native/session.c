@@ -16,9 +16,11 @@ static void lay_out(cpl_session *s, cpl_native_bump *b)
     const cpl_weights *w = s->weights;
     const uint32_t group = w->block_rows > w->limits.max_length ? w->block_rows : w->limits.max_length;
     s->x = cpl_native_take(b, w->limits.tokens_max * s->hidden_stride);
-    s->q = cpl_native_take(b, group * s->hidden_stride);
-    s->k = cpl_native_take(b, group * s->hidden_stride);
-    s->v = cpl_native_take(b, group * s->hidden_stride);
+    for (int i = 0; i < 2; i++) {
+        s->q[i] = cpl_native_take(b, group * s->hidden_stride);
+        s->k[i] = cpl_native_take(b, group * s->hidden_stride);
+        s->v[i] = cpl_native_take(b, group * s->hidden_stride);
+    }
     s->mid = cpl_native_take(b, w->block_rows * s->mid_stride);
     s->cls = cpl_native_take(b, w->limits.sequences_max * s->hidden_stride);
     s->cls_q = cpl_native_take(b, w->limits.sequences_max * s->hidden_stride);
