@@ -22,6 +22,16 @@ size_t cpl_attention_f32_scratch(const cpl_kernels *k, uint32_t keys, uint32_t h
            (size_t)k->mr * round_up(head_size, k->nr) + 64;
 }
 
+/* What attention_bf16.c lays out, whose panels have 32 columns: K, V, a tile's scores and queries, its output. */
+size_t cpl_attention_bf16_scratch(const cpl_kernels *k, uint32_t keys, uint32_t head_size)
+{
+    const size_t columns = round_up(head_size, 32);
+    const uint32_t mr = k->h16[CPL_H16_BF16].mr;
+    if (!k->attention_bf16) return 0;
+    return (round_up(keys, 32) + round_up(keys, 2)) * columns / 2 + mr * cpl_row_stride(round_up(keys, 32)) +
+           mr * columns / 2 + (size_t)mr * 33;
+}
+
 /* kt: panels of nr keys, head_size deep, zero beyond `keys`. */
 static void pack_keys(const cpl_kernels *k, float *kt, const cpl_attention_f32 *a)
 {

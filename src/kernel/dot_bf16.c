@@ -92,4 +92,5 @@ static void tile(const cpl_tile_h16 *t)
 void cpl_kernels_bf16(cpl_kernels *k)
 {
     k->h16[CPL_H16_BF16] = (cpl_h16){"avx512-vdpbf16ps", MR, NR, GROUP, tile, round_rows};
+    cpl_attention_install_bf16(k);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gemm_i8.c - C = epilogue(scales (A B^T) + bias) on int8 panels, by whatever register tile the table holds.
  *
- * The idea is gemm_f32.c's: panels outside, row tiles inside, the whole of K in registers, the next panel prefetched. A
+ * The idea is gemm_f32.c's: panels outside, row tiles inside, the whole of K in registers, the next panel fetched. A
  * panel is a quarter of the fp32 one's size, and so is the time spent on it: the stream of weights is the same few
  * bytes a cycle.
  *
@@ -69,15 +69,17 @@ void cpl_gemm_i8_tiled(const cpl_kernels *k, const cpl_gemm_i8 *g)
     CPL_ASSERT(k->i8_mr <= CPL_EDGE_MR_MAX && k->i8_nr <= CPL_EDGE_NR_MAX && g->k <= CPL_I8_K_MAX);
     const uint32_t nr = k->i8_nr, tiles = (g->m + k->i8_mr - 1) / k->i8_mr;
     const size_t panel_size = panel_bytes(k, g->k);
-    const size_t hinted = (size_t)(groups(k, g->k) + 3) / 4 * 64; /* bytes one tile's prefetch covers */
+    /* The tiles of a panel fetch the next one between them. */
+    const uint32_t steps = (groups(k, g->k) + 3) / 4; /* of 4 groups */
+    const uint32_t all = (uint32_t)((panel_size + 63) / 64);
+    const uint32_t lines = tiles ? (all + tiles * steps - 1) / (tiles * steps) : 0;
     for (uint32_t p = g->panel_begin; p < g->panel_end; p++) {
         const uint32_t column = p * nr, columns = g->n - column < nr ? g->n - column : nr;
         const int8_t *panel = g->b.b + p * panel_size;
-        const int8_t *next = p + 1 < g->panel_end ? panel + panel_size : panel;
+        const char *next = p + 1 < g->panel_end ? (const char *)panel + panel_size : g->after;
         uint32_t row = 0;
         for (uint32_t i = 0; i < tiles; i++) {
             const uint32_t rows = (g->m - row + tiles - i - 1) / (tiles - i);
-            const size_t ahead = i * hinted + hinted <= panel_size ? i * hinted : 0;
             const cpl_tile_i8 t = {
                 .a = (const char *)g->a + row * g->lda,
                 .lda = g->lda,
@@ -90,7 +92,8 @@ void cpl_gemm_i8_tiled(const cpl_kernels *k, const cpl_gemm_i8 *g)
                 .bias = g->bias ? g->bias + column : NULL,
                 .residual = g->residual ? g->residual + row * g->ldr + column : NULL,
                 .ldr = g->ldr,
-                .prefetch = next + ahead,
+                .prefetch = next,
+                .lines = next && i * steps * lines < all ? lines : 0,
                 .m = rows,
                 .groups = groups(k, g->k),
                 .epilogue = g->epilogue,
@@ -99,6 +102,7 @@ void cpl_gemm_i8_tiled(const cpl_kernels *k, const cpl_gemm_i8 *g)
                 k->tile_i8(&t);
             else
                 partial_panel(k, t, columns);
+            if (t.lines) next += (size_t)steps * lines * 64;
             row += rows;
         }
     }

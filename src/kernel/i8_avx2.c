@@ -9,6 +9,7 @@
 
 #include "kernel/avx2.h"
 #include "kernel/epilogue_avx2.h"
+#include "kernel/hint.h"
 #include "kernel/rows_i8_avx2.h"
 #include "kernel/unroll.h"
 
@@ -93,12 +94,10 @@ CPL_INLINE void tile_rows(const cpl_tile_i8 *t, const uint32_t rows)
     }
     const int8_t *b = t->b;
     const char *hint = t->prefetch;
+    const uint32_t lines = t->lines;
     const uint32_t end = t->groups * 4; /* bytes of a row */
     for (uint32_t p = 0; p < end; p += 4, b += NR * GROUP) {
-        if (!(p & 15)) {
-            _mm_prefetch(hint, _MM_HINT_T1);
-            hint += 64;
-        }
+        if (!(p & 15)) hint = cpl_hint(hint, lines);
         const __m256i b0 = widen(b), b1 = widen(b + 16);
         CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
         {

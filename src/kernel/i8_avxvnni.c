@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernel/avx2.h"
+#include "kernel/hint.h"
 #include "kernel/rows_i8_avx2.h"
 #include "kernel/vnni256.h"
 
@@ -65,12 +66,10 @@ CPL_INLINE void tile_rows(const cpl_tile_i8 *t, const uint32_t rows)
     }
     const int8_t *b = t->b;
     const char *hint = t->prefetch;
+    const uint32_t lines = t->lines;
     const uint32_t end = t->groups * GROUP;
     for (uint32_t p = 0; p < end; p += GROUP, b += NR * GROUP) {
-        if (!(p & (4 * GROUP - 1))) {
-            _mm_prefetch(hint, _MM_HINT_T1);
-            hint += 64;
-        }
+        if (!(p & (4 * GROUP - 1))) hint = cpl_hint(hint, lines);
         const __m256i b0 = _mm256_loadu_si256((const __m256i *)(const void *)b);
         const __m256i b1 = _mm256_loadu_si256((const __m256i *)(const void *)(b + 32));
         CPL_UNROLL for (uint32_t i = 0; i < rows; i++)

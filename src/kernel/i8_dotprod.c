@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernel/epilogue_neon.h"
+#include "kernel/hint.h"
 #include "kernel/neon.h"
 
 enum { NR = 16, MR = 6, GROUP = 4 };
@@ -21,12 +22,10 @@ CPL_INLINE void tile_rows(const cpl_tile_i8 *t, const uint32_t rows)
     }
     const int8_t *b = t->b;
     const char *hint = t->prefetch;
+    const uint32_t lines = t->lines;
     const uint32_t end = t->groups * GROUP;
     for (uint32_t p = 0; p < end; p += GROUP, b += NR * GROUP) {
-        if (!(p & (4 * GROUP - 1))) {
-            __builtin_prefetch(hint, 0, 2);
-            hint += 64;
-        }
+        if (!(p & (4 * GROUP - 1))) hint = cpl_hint(hint, lines);
         const int8x16_t b0 = vld1q_s8(b), b1 = vld1q_s8(b + 16), b2 = vld1q_s8(b + 32), b3 = vld1q_s8(b + 48);
         CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
         {

@@ -6,6 +6,7 @@
  * them; two rows of A are put together when loaded. An odd last row is paired with itself and its second half dropped:
  * sums are exact integers, so that can't show. Three of 32 registers hold A, one or two B. */
 #include "kernel/epilogue_neon.h"
+#include "kernel/hint.h"
 #include "kernel/neon.h"
 
 enum { NR = 16, MR = 6, GROUP = 8, ROW_PAIRS = MR / 2, COLUMN_PAIRS = NR / 2 };
@@ -27,12 +28,10 @@ CPL_INLINE void tile_pairs(const cpl_tile_i8 *t, const uint32_t pairs)
     }
     const int8_t *b = t->b;
     const char *hint = t->prefetch;
+    const uint32_t lines = t->lines;
     const uint32_t end = t->groups * GROUP;
     for (uint32_t p = 0; p < end; p += GROUP, b += NR * GROUP) {
-        if (!(p & (4 * GROUP - 1))) {
-            __builtin_prefetch(hint, 0, 2);
-            hint += 64;
-        }
+        if (!(p & (4 * GROUP - 1))) hint = cpl_hint(hint, lines);
         int8x16_t x[ROW_PAIRS];
         CPL_UNROLL for (uint32_t i = 0; i < pairs; i++) x[i] = vcombine_s8(vld1_s8(a[i][0] + p), vld1_s8(a[i][1] + p));
         CPL_UNROLL for (int j = 0; j < COLUMN_PAIRS; j++)

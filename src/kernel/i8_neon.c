@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernel/epilogue_neon.h"
+#include "kernel/hint.h"
 #include "kernel/neon.h"
 #include "kernel/quantise.h"
 
@@ -113,11 +114,9 @@ CPL_INLINE void tile_rows(const cpl_tile_i8 *t, const uint32_t rows)
     }
     const int8_t *b = t->b;
     const char *hint = t->prefetch;
+    const uint32_t lines = t->lines;
     for (uint32_t p = 0; p < t->groups; p++, b += NR) {
-        if (!(p & 3)) {
-            __builtin_prefetch(hint, 0, 2);
-            hint += 64;
-        }
+        if (!(p & 3)) hint = cpl_hint(hint, lines);
         const int8x16_t bytes = vld1q_s8(b);
         const int16x8_t lo = vmovl_s8(vget_low_s8(bytes)), hi = vmovl_high_s8(bytes);
         CPL_UNROLL for (uint32_t i = 0; i < rows; i++)

@@ -10,6 +10,7 @@
 
 #include "kernel/avx512.h"
 #include "kernel/epilogue_avx512.h"
+#include "kernel/hint.h"
 #include "kernel/quantise.h"
 #include "kernel/unroll.h"
 #include "kernel/vnni.h"
@@ -58,6 +59,17 @@ CPL_INLINE __m128i to_bytes(__m512 x, __m512 inverse, __m512i zero)
     return _mm512_cvtusepi32_epi8(_mm512_max_epi32(q, _mm512_setzero_si512()));
 }
 
+/* The same of 64 at once: packing leaves each vector's fours a lane apart, and the zero comes last. */
+CPL_INLINE __m512i to_64_bytes(const __m512 *x, __m512 inverse, int is_unsigned)
+{
+    const __m512i fours = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i q[4];
+    CPL_UNROLL for (int j = 0; j < 4; j++) q[j] = _mm512_cvtps_epi32(_mm512_mul_ps(x[j], inverse));
+    const __m512i a = _mm512_packs_epi32(q[0], q[1]), b = _mm512_packs_epi32(q[2], q[3]);
+    if (is_unsigned) return _mm512_permutexvar_epi32(fours, _mm512_packus_epi16(a, b));
+    return _mm512_xor_si512(_mm512_permutexvar_epi32(fours, _mm512_packs_epi16(a, b)), _mm512_set1_epi8((char)ZERO));
+}
+
 CPL_INLINE void quantise_rows(const cpl_rows_i8 *to, const float *x, size_t rows, size_t n, size_t ld, int each)
 {
     const columns c = {to->mul, to->add, _mm512_set1_ps(1), _mm512_set1_ps(-to->floor)};
@@ -75,6 +87,11 @@ CPL_INLINE void quantise_rows(const cpl_rows_i8 *to, const float *x, size_t rows
         const __m512 by = _mm512_set1_ps(inverse);
         const __m512i offset = _mm512_set1_epi32(zero);
         size_t i = 0;
+        for (; i + 64 <= whole; i += 64) {
+            __m512 v[4];
+            CPL_UNROLL for (size_t j = 0; j < 4; j++) v[j] = moved(&c, each, x, i + 16 * j, 0xffff);
+            _mm512_storeu_si512(out + i, to_64_bytes(v, by, to->is_unsigned));
+        }
         for (; i < whole; i += 16)
             _mm_storeu_si128((__m128i *)(void *)(out + i), to_bytes(moved(&c, each, x, i, 0xffff), by, offset));
         if (i < padded) /* lanes beyond n are 0 and so become zero */
@@ -119,12 +136,10 @@ CPL_INLINE void tile_rows(const cpl_tile_i8 *t, const uint32_t rows)
     }
     const int8_t *b = t->b;
     const char *hint = t->prefetch;
+    const uint32_t lines = t->lines;
     const uint32_t end = t->groups * GROUP;
     for (uint32_t p = 0; p < end; p += GROUP, b += NR * GROUP) {
-        if (!(p & (4 * GROUP - 1))) {
-            _mm_prefetch(hint, _MM_HINT_T1);
-            hint += 64;
-        }
+        if (!(p & (4 * GROUP - 1))) hint = cpl_hint(hint, lines);
         const __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
         CPL_UNROLL for (uint32_t i = 0; i < rows; i++)
         {

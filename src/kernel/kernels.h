@@ -91,8 +91,9 @@ typedef struct cpl_tile_i8 {
     const float *bias;     /* i8_nr, or NULL with NONE */
     const float *residual; /* m x i8_nr, rows ldr floats apart; may be c itself */
     size_t ldr;
-    const void *prefetch; /* hint: lines that will be wanted soon, one for every 4 groups; never NULL */
-    uint32_t m, groups;   /* groups of i8_group elements in k, the last filled up with zeros */
+    const void *prefetch; /* hint: lines that will be wanted soon, `lines` for every 4 groups */
+    uint32_t lines;
+    uint32_t m, groups; /* groups of i8_group elements in k, the last filled up with zeros */
     cpl_epilogue epilogue;
 } cpl_tile_i8;
 
@@ -116,6 +117,7 @@ typedef struct cpl_gemm_i8 {
     size_t ldr;
     uint32_t m, n, k;
     uint32_t panel_begin, panel_end;
+    const void *after; /* hint: what is read after the last panel; NULL: nothing to fetch */
     cpl_epilogue epilogue;
 } cpl_gemm_i8;
 
@@ -171,14 +173,14 @@ typedef struct cpl_h16 {
     void (*round_rows)(void *q, size_t ldq, const float *x, size_t rows, size_t n, size_t ld);
 } cpl_h16;
 
-/* Attention of one head of one sequence: out = softmax(scale * q k^T) v. */
+/* Attention of one head of one sequence: out = softmax(scale * q k^T) v. scale > 0. */
 typedef struct cpl_attention_f32 {
     const float *q, *k, *v; /* rows q_stride / kv_stride floats apart, head_size floats each */
     float *out;             /* rows out_stride floats apart; may be q itself, must not overlap k or v */
     size_t q_stride, kv_stride, out_stride;
     uint32_t queries, keys, head_size;
     float scale;
-    float *scratch; /* cpl_attention_f32_scratch(...) floats */
+    float *scratch; /* cpl_attention_f32_scratch(...) floats, or cpl_attention_bf16_scratch(...) */
 } cpl_attention_f32;
 
 struct cpl_kernels {
@@ -190,6 +192,11 @@ struct cpl_kernels {
     void (*tile_f32)(const cpl_tile_f32 *t);
     void (*gemm_f32)(const cpl_kernels *k, const cpl_gemm_f32 *g);
     void (*attention_f32)(const cpl_kernels *k, const cpl_attention_f32 *a);
+    /* The same with scale log2(e) q, k, v and the weights 2^(score - largest) rounded to bf16 before they are
+     * multiplied (factors and sums that are denormal count as 0); scores, their sum and the rest are fp32. NULL: not on
+     * this rung.
+     */
+    void (*attention_bf16)(const cpl_kernels *k, const cpl_attention_f32 *a);
 
     /* Rows of n floats, ld floats apart, in place. */
     void (*layernorm_f32)(float *x, size_t rows, size_t n, size_t ld, const float *gamma, const float *beta,
@@ -248,7 +255,8 @@ void cpl_kernels_avx2(cpl_kernels *k);
 void cpl_kernels_avx512(cpl_kernels *k);
 void cpl_kernels_avxvnni(cpl_kernels *k); /* int8 on AVX-VNNI */
 void cpl_kernels_vnni(cpl_kernels *k);    /* int8 on AVX-512 with VNNI */
-void cpl_kernels_bf16(cpl_kernels *k);    /* bf16 on AVX-512 with BF16 */
+void cpl_kernels_bf16(cpl_kernels *k);    /* bf16 and its attention on AVX-512 with BF16 */
+void cpl_attention_install_bf16(cpl_kernels *k);
 void cpl_kernels_neon(cpl_kernels *k);
 void cpl_kernels_dotprod(cpl_kernels *k); /* int8 on NEON with sdot */
 void cpl_kernels_i8mm(cpl_kernels *k);    /* int8 on NEON with smmla */
@@ -307,6 +315,8 @@ void cpl_gemm_f32_tiled(const cpl_kernels *k, const cpl_gemm_f32 *g);
 void cpl_gemm_i8_tiled(const cpl_kernels *k, const cpl_gemm_i8 *g);
 void cpl_attention_f32_tiled(const cpl_kernels *k, const cpl_attention_f32 *a);
 size_t cpl_attention_f32_scratch(const cpl_kernels *k, uint32_t keys, uint32_t head_size);
+/* Floats; 0 without the slot. */
+size_t cpl_attention_bf16_scratch(const cpl_kernels *k, uint32_t keys, uint32_t head_size);
 
 /* Distance in floats between rows of n floats in scratch memory: an odd number of cache lines, so that the rows a tile
  * reads together don't fall into the same few cache sets. */

@@ -8,6 +8,7 @@
 
 #include "kernel/avx512.h"
 #include "kernel/math_avx512.h"
+#include "kernel/transpose_avx512.h"
 #include "kernel/unroll.h"
 
 /* for (i, m): i = 0, 16, ... below n; m the lanes that exist. */
@@ -108,40 +109,6 @@ ELEMENTWISE(relu, cpl_relu_avx512)
 ELEMENTWISE(tanh_all, cpl_tanh_avx512)
 #undef ELEMENTWISE
 
-/* 16 x 16 in registers: pairs, then fours within 128-bit lanes, then the lanes. */
-CPL_INLINE void transpose16(__m512 *r)
-{
-    __m512 t[16];
-    CPL_UNROLL for (int i = 0; i < 16; i += 2)
-    {
-        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-    }
-#define PD(op, a, b) _mm512_castpd_ps(op(_mm512_castps_pd(a), _mm512_castps_pd(b)))
-    CPL_UNROLL for (int i = 0; i < 16; i += 4)
-    {
-        r[i] = PD(_mm512_unpacklo_pd, t[i], t[i + 2]);
-        r[i + 1] = PD(_mm512_unpackhi_pd, t[i], t[i + 2]);
-        r[i + 2] = PD(_mm512_unpacklo_pd, t[i + 1], t[i + 3]);
-        r[i + 3] = PD(_mm512_unpackhi_pd, t[i + 1], t[i + 3]);
-    }
-#undef PD
-    CPL_UNROLL for (int i = 0; i < 4; i++)
-    {
-        t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
-        t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
-    }
-    CPL_UNROLL for (int i = 0; i < 4; i++)
-    {
-        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
-        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
-        r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
-        r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
-    }
-}
-
 static void transpose(float *out, size_t ld_out, const float *in, size_t ld_in, size_t rows, size_t columns)
 {
     for (size_t row = 0; row < rows; row += 16) {
@@ -154,7 +121,7 @@ static void transpose(float *out, size_t ld_out, const float *in, size_t ld_in, 
             __m512 r[16];
             CPL_UNROLL for (size_t i = 0; i < 16; i++) r[i] =
                 i < nr ? _mm512_maskz_loadu_ps(mc, from + i * ld_in) : _mm512_setzero_ps();
-            transpose16(r);
+            cpl_transpose16(r);
             CPL_UNROLL for (size_t i = 0; i < 16; i++) if (i < nc) _mm512_mask_storeu_ps(to + i * ld_out, mr, r[i]);
         }
     }

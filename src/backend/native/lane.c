@@ -266,7 +266,10 @@ static void attend_unit(const attention_part *t, uint32_t i, uint32_t head, floa
                                  .head_size = d,
                                  .scale = 1.0f / sqrtf((float)d),
                                  .scratch = scratch};
-    w->kernels.attention_f32(&w->kernels, &a);
+    if (w->attention_bf16)
+        w->kernels.attention_bf16(&w->kernels, &a);
+    else
+        w->kernels.attention_f32(&w->kernels, &a);
 }
 
 static void attention_member(void *arg, uint32_t member)

@@ -188,6 +188,7 @@ static void multiply_i8(const cpl_kernels *k, const cpl_native_product *x, const
                            .k = x->m->k,
                            .panel_begin = from,
                            .panel_end = to,
+                           .after = to == x->panels ? x->m->after : NULL,
                            .epilogue = x->epilogue};
     if (x->m->kind == CPL_NATIVE_I8) {
         k->gemm_i8(k, &g);

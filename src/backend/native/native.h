@@ -88,6 +88,7 @@ typedef struct cpl_native_matrix {
     void *b;
     float *bias;
     cpl_packed_i8 b8;  /* I8, I4 */
+    const void *after; /* I8: what a pass reads next, fetched ahead (kernels.h) */
     cpl_rows_i8 input; /* I8: how factors become int8; q, ldq and scale are the session's */
     uint32_t n, k;
     uint32_t group; /* I4: weights of a column that share a step */
@@ -137,6 +138,7 @@ struct cpl_weights {
     cpl_native_kind
         kind; /* of the layers' matrices (I4: of those weights.c says, I8 the rest); everything else is fp32 */
     uint32_t group_size;
+    int attention_bf16; /* attention's products: bf16, else fp32 */
     cpl_arch arch;
     cpl_pooling pooling;
     cpl_native_limits limits; /* a session's scratch is made for */

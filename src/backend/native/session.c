@@ -25,7 +25,8 @@ static void lay_out(cpl_session *s, cpl_native_bump *b)
     s->cls = cpl_native_take(b, w->limits.sequences_max * s->hidden_stride);
     s->cls_q = cpl_native_take(b, w->limits.sequences_max * s->hidden_stride);
     const uint32_t widest = w->arch.intermediate > w->arch.hidden ? w->arch.intermediate : w->arch.hidden;
-    const size_t attention = cpl_attention_f32_scratch(&w->kernels, w->limits.max_length, w->arch.head_size);
+    const size_t attention = (w->attention_bf16 ? cpl_attention_bf16_scratch : cpl_attention_f32_scratch)(
+        &w->kernels, w->limits.max_length, w->arch.head_size);
     const size_t unpacked = cpl_native_scratch(&w->kernels, w->kind, widest);
     for (int i = 0; i < CPL_NATIVE_TEAM_MAX; i++)
         s->scratch[i] = cpl_native_take(b, attention > unpacked ? attention : unpacked);

@@ -103,8 +103,13 @@ static void fill_matrix_i8(cpl_native_matrix *m, const cpl_kernels *k, const cpl
     }
 }
 
-static void fill_layer_i8(cpl_native_layer *y, const cpl_kernels *k, const cpl_fold *fold, uint32_t layer, float *row)
+/* next: the first matrix of the layer after, or NULL. */
+static void fill_layer_i8(cpl_native_layer *y, cpl_native_matrix *next, const cpl_kernels *k, const cpl_fold *fold,
+                          uint32_t layer, float *row)
 {
+    /* In the order of a pass; one that takes no notice loses nothing but a fetch. */
+    cpl_native_matrix *order[] = {&y->k, &y->v, &y->q, &y->out, &y->up, &y->down, next};
+    for (int i = 0; i < CPL_FOLD_MATRICES; i++) order[i]->after = order[i + 1] ? order[i + 1]->b : NULL;
     const cpl_rows_i8 normed = {.mul = y->input[0], .add = y->input[1]},
                       middle = {.mul = y->input[2], .add = y->input[3]};
     cpl_fold_input(fold, layer, CPL_FOLD_LAYER, y->input[0], y->input[1]);
@@ -126,7 +131,7 @@ static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, const cpl_
         fill_norm(&y->attention_norm, &s->attention_norm_weight, &s->attention_norm_bias);
         fill_norm(&y->output_norm, &s->output_norm_weight, &s->output_norm_bias);
         if (fold) {
-            fill_layer_i8(y, k, fold, l, row);
+            fill_layer_i8(y, l + 1 < w->arch.layers ? &y[1].k : NULL, k, fold, l, row);
             continue;
         }
         cpl_native_matrix_fill(&y->q, k, &s->q_weight, &s->q_bias, row);
@@ -193,6 +198,7 @@ static void set_up(cpl_weights *w, const cpl_model *model, const cpl_load_option
     w->stages = settings->stages;
     w->group_size = settings->group_size;
     cpl_kernels_choose(&w->kernels, settings->isa);
+    w->attention_bf16 = w->kernels.attention_bf16 && cpl_native_converts(&w->kernels, w->kind);
     w->block_rows = choose_block_rows(w, &cpu);
 }
 
