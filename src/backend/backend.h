@@ -15,7 +15,7 @@
 #include "couplet.h"
 #include "model/model.h"
 
-enum { CPL_BACKEND_ABI = 4 };
+enum { CPL_BACKEND_ABI = 5 };
 
 typedef enum cpl_precision {
     CPL_PRECISION_FP32,
@@ -106,7 +106,7 @@ typedef struct cpl_load_report {
     cpl_precision precision; /* that executes; the engine fails the load when it isn't the one asked for */
     uint32_t batch_tokens;   /* recommended tokens a pass of what was loaded, at most caps.batch_tokens: what the engine
                                 takes when its user chose none. 0: caps.batch_tokens */
-    char kernels[64];
+    char kernels[160];
 } cpl_load_report;
 
 typedef struct cpl_weights cpl_weights; /* each backend defines its own */

@@ -71,7 +71,7 @@ typedef struct cpl_engine_model {
     cpl_precision requested, effective;
     char reason[160];
     char isa[64];
-    char kernels[64]; /* what the backend says it loaded for, "" if nothing: "avx512, int8 products avx512-vnni" */
+    char kernels[160]; /* what the backend says it loaded for, "" if nothing: "avx512, int8 products avx512-vnni" */
     uint64_t weight_bytes;
     uint32_t max_length; /* in effect */
     uint32_t workers, batch_tokens;

@@ -63,6 +63,10 @@ typedef struct cpl_timing_row {
 /* Rows of each file, ended by {0}. */
 extern const cpl_timing_row cpl_timing_rows_f32[], cpl_timing_rows_i8[], cpl_timing_rows_h16[];
 
+/* Attention of s->a keys, head size s->b (timing_f32.c): the call's arguments, and its operations. */
+void *cpl_timing_attention(cpl_arena *arena, const cpl_timing_size *s, size_t scratch_floats);
+double cpl_timing_attention_ops(const cpl_timing_size *s);
+
 /* n floats at a page's start, in a fixed pattern within +-1; NULL when memory is out. */
 float *cpl_timing_floats(cpl_arena *arena, size_t n);
 

@@ -48,14 +48,14 @@ static const cpl_timing_kind gemm = {
 
 /* ---- attention: a keys, head size b ------------------------------------------------------------------------------ */
 
-static double attention_ops(const cpl_timing_size *s) { return 4.0 * s->a * s->a * s->b; }
+double cpl_timing_attention_ops(const cpl_timing_size *s) { return 4.0 * s->a * s->a * s->b; }
 
-static void *attention_open(cpl_arena *arena, const cpl_kernels *k, const cpl_timing_size *s)
+void *cpl_timing_attention(cpl_arena *arena, const cpl_timing_size *s, size_t scratch_floats)
 {
     enum { STRIDE = 400 };
     cpl_attention_f32 *a = CPL_ARENA_NEW(arena, cpl_attention_f32, 1);
     float *x = cpl_timing_floats(arena, (size_t)s->a * STRIDE), *out = cpl_timing_floats(arena, (size_t)s->a * STRIDE);
-    float *scratch = cpl_timing_floats(arena, cpl_attention_f32_scratch(k, s->a, s->b));
+    float *scratch = cpl_timing_floats(arena, scratch_floats);
     if (!a || !x || !out || !scratch) return NULL;
     *a = (cpl_attention_f32){.q = x,
                              .k = x + 64,
@@ -72,13 +72,18 @@ static void *attention_open(cpl_arena *arena, const cpl_kernels *k, const cpl_ti
     return a;
 }
 
+static void *attention_open(cpl_arena *arena, const cpl_kernels *k, const cpl_timing_size *s)
+{
+    return cpl_timing_attention(arena, s, cpl_attention_f32_scratch(k, s->a, s->b));
+}
+
 static void attention_run(const cpl_kernels *k, void *state) { k->attention_f32(k, state); }
 
 static const cpl_timing_kind attention = {
     .kernel = "attention_f32",
     .peak = cpl_peak_fp32,
     .peak_name = fma_name,
-    .ops = attention_ops,
+    .ops = cpl_timing_attention_ops,
     .elements = cpl_timing_cells,
     .open = attention_open,
     .run = attention_run,

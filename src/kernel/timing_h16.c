@@ -106,6 +106,28 @@ static const cpl_timing_kind rounding = {
     .run = round_run,
 };
 
+/* ---- attention: a keys, head size b ------------------------------------------------------------------------------ */
+
+static bool has_attention(const cpl_kernels *k) { return k->attention_bf16 != NULL; }
+static void attention_run(const cpl_kernels *k, void *state) { k->attention_bf16(k, state); }
+
+static void *attention_open(cpl_arena *arena, const cpl_kernels *k, const cpl_timing_size *s)
+{
+    return cpl_timing_attention(arena, s, cpl_attention_bf16_scratch(k, s->a, s->b));
+}
+
+static const cpl_timing_kind attention = {
+    .kernel = "attention_bf16",
+    .present = has_attention,
+    .isa = bf16_isa,
+    .peak = cpl_peak_bf16,
+    .peak_name = cpl_peak_bf16_name,
+    .ops = cpl_timing_attention_ops,
+    .elements = cpl_timing_cells,
+    .open = attention_open,
+    .run = attention_run,
+};
+
 const cpl_timing_row cpl_timing_rows_h16[] = {
     {&bf16, "84x384x384", {84, 384, 384, CPL_EPILOGUE_BIAS}},
     {&bf16, "84x1536x384 gelu", {84, 1536, 384, CPL_EPILOGUE_GELU}},
@@ -115,6 +137,10 @@ const cpl_timing_row cpl_timing_rows_h16[] = {
     {&fp16, "84x1536x384 gelu", {84, 1536, 384, CPL_EPILOGUE_GELU}},
     {&fp16, "84x384x1536 residual", {84, 384, 1536, CPL_EPILOGUE_RESIDUAL}},
     {&fp16, "1x384x384", {1, 384, 384, CPL_EPILOGUE_BIAS}},
+    {&attention, "32 keys, head size 32", {32, 32, 0, 0}},
+    {&attention, "128 keys, head size 32", {128, 32, 0, 0}},
+    {&attention, "512 keys, head size 32", {512, 32, 0, 0}},
+    {&attention, "128 keys, head size 64", {128, 64, 0, 0}},
     {&rounding, "84 x 384", {84, 384, 0, 0}},
     {0},
 };

@@ -271,6 +271,30 @@ static void test_model(void **state)
     }
 }
 
+/* All sequences in one pass, by a team of real threads: groups of different sizes follow one another. */
+static void check_threads_together(const fixture *f, cpl_team *team)
+{
+    enum { TOKENS = 1200, SEQUENCES = 64 };
+    int32_t ids[TOKENS];
+    uint8_t types[TOKENS];
+    uint32_t cu[SEQUENCES + 1] = {0}, n = 0;
+    float alone[SEQUENCES * 8], together[SEQUENCES * 8];
+    cpl_error err;
+    for (size_t i = 0; i < f->golden.count && n < SEQUENCES; i++) {
+        const cpl_golden_case *c = &f->golden.cases[i];
+        if (c->n < 24 || c->n > f->model->max_length || cu[n] + c->n > TOKENS) continue;
+        memcpy(ids + cu[n], c->ids, c->n * sizeof *ids);
+        memcpy(types + cu[n], c->type_ids, c->n);
+        cu[n + 1] = cu[n] + (uint32_t)c->n;
+        n++;
+    }
+    assert_true(n > 1);
+    const cpl_batch b = {ids, types, cu, n, f->model->max_length, CPL_WANT_LOGITS};
+    check(cpl_backend_native.run(f->session, &b, NULL, alone, &err), &err);
+    check(cpl_backend_native.run(f->session, &b, team, together, &err), &err);
+    assert_memory_equal(alone, together, n * f->golden.width * sizeof(float));
+}
+
 /* For the thread sanitizer: members really run at once. */
 static void test_threads(void **state)
 {
@@ -288,6 +312,7 @@ static void test_threads(void **state)
             run_one(&f, &f.golden.cases[i], CPL_WANT_LOGITS, &team, together);
             assert_memory_equal(alone, together, f.golden.width * sizeof(float));
         }
+        check_threads_together(&f, &team);
         close_fixture(&f);
     }
 }

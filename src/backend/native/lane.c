@@ -23,7 +23,6 @@ cpl_native_lane cpl_native_lane_whole(const cpl_native_pass *p, cpl_team *team, 
     return (cpl_native_lane){.pass = p,
                              .team = members > 1 ? team : NULL,
                              .members = members,
-                             .counts = p->w->stages,
                              .block = p->w->block_rows,
                              .mid = s->mid,
                              .scratch = s->scratch,
@@ -33,7 +32,7 @@ cpl_native_lane cpl_native_lane_whole(const cpl_native_pass *p, cpl_team *team, 
 cpl_native_lane cpl_native_lane_of(const cpl_native_pass *p, uint32_t member, uint32_t members)
 {
     cpl_native_lane l = cpl_native_lane_whole(p, NULL, 1);
-    l.counts = l.counts && member == 0;
+    l.index = member;
     l.block = p->w->block_rows / members;
     l.mid += member * l.block * p->s->mid_stride;
     l.scratch += member;
@@ -62,14 +61,14 @@ static void run_part(const part *head, cpl_native_stage stage, double flops, voi
 {
     const cpl_native_lane *l = head->l;
     cpl_session *s = l->pass->s;
-    const uint64_t start = l->counts ? cpl_clock_thread_cpu_ns() : 0;
+    const uint64_t start = l->pass->w->stages ? cpl_clock_thread_cpu_ns() : 0;
     if (head->members == 1)
         fn(arg, 0);
     else
         l->team->parallel(l->team, fn, arg);
-    if (!l->counts) return;
-    s->stage_ns[stage] += cpl_clock_thread_cpu_ns() - start;
-    s->stage_flops[stage] += flops;
+    if (!l->pass->w->stages) return;
+    s->stage_ns[l->index][stage] += cpl_clock_thread_cpu_ns() - start;
+    s->stage_flops[l->index][stage] += flops;
 }
 
 /* ---- products ---------------------------------------------------------------------------------------------- */
@@ -289,10 +288,11 @@ void cpl_native_attend(const cpl_native_lane *l, const cpl_native_group *g)
     const uint32_t *cu = l->pass->batch->cu_seqlens;
     double flops = 0;
     for (uint32_t i = g->first; i < g->end; i++) {
-        const double keys = cu[i + 1] - cu[i];
-        flops += 4.0 * (g->cls ? 1 : keys) * keys * l->pass->w->arch.hidden;
+        const uint32_t row = cu[i] - cu[g->first], end = cu[i + 1] - cu[g->first];
+        const uint32_t from = row > g->from ? row : g->from, to = end < g->to ? end : g->to;
+        const double queries = g->cls ? 1 : to > from ? to - from : 0;
+        flops += 4.0 * queries * (end - row) * l->pass->w->arch.hidden;
     }
-    if (!g->cls) flops *= (double)(g->to - g->from) / (cu[g->end] - cu[g->first]);
     run_part(&t.head, CPL_NATIVE_ATTENTION, flops, attention_member, &t);
 }
 

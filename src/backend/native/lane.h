@@ -17,7 +17,7 @@ typedef struct cpl_native_lane {
     const cpl_native_pass *pass;
     cpl_team *team;
     uint32_t members;
-    int counts;                   /* this lane's time and work are those of the session's stages */
+    uint32_t index;               /* whose counts of the session's stages */
     uint32_t block;               /* rows that go through a product together, at most */
     float *mid;                   /* block x intermediate */
     float **scratch;              /* one a member */

@@ -167,8 +167,10 @@ struct cpl_session {
     float *scratch[CPL_NATIVE_TEAM_MAX]; /* a member's own, for attention and for products that unpack */
     cpl_native_operand converted; /* block_rows of them, the factor of the product at hand; for kinds that convert */
 
-    uint64_t stage_ns[CPL_NATIVE_STAGES]; /* CPU time of the calling thread: neighbours on its core do not count */
-    double stage_flops[CPL_NATIVE_STAGES];
+    /* By lane: CPU time of the thread that ran it, so neighbours on its core do not count. A stage that a team splits
+     * by columns counts its leader's time. */
+    uint64_t stage_ns[CPL_NATIVE_TEAM_MAX][CPL_NATIVE_STAGES];
+    double stage_flops[CPL_NATIVE_TEAM_MAX][CPL_NATIVE_STAGES];
     uint64_t passes, tokens;
 
     void *block;

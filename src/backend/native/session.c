@@ -62,27 +62,33 @@ cpl_status cpl_native_rows_open(cpl_session **out, cpl_weights *w, cpl_error *er
 
 void cpl_native_rows_stages(const cpl_session *s, uint64_t *ns, double *ops)
 {
-    memcpy(ns, s->stage_ns, sizeof s->stage_ns);
-    memcpy(ops, s->stage_flops, sizeof s->stage_flops);
+    for (int i = 0; i < CPL_NATIVE_STAGES; i++) {
+        ns[i] = 0;
+        ops[i] = 0;
+        for (int lane = 0; lane < CPL_NATIVE_TEAM_MAX; lane++) {
+            ns[i] += s->stage_ns[lane][i];
+            ops[i] += s->stage_flops[lane][i];
+        }
+    }
 }
 
 static void log_stages(const cpl_session *s)
 {
     static const char *const names[CPL_NATIVE_STAGES] = {"embedding", "qkv",   "attention", "output", "ffn up",
                                                          "ffn down",  "norms", "rows",      "head"};
-    double total = 0;
-    for (int i = 0; i < CPL_NATIVE_STAGES; i++) total += (double)s->stage_ns[i];
+    uint64_t ns[CPL_NATIVE_STAGES];
+    double total = 0, ops[CPL_NATIVE_STAGES];
+    cpl_native_rows_stages(s, ns, ops);
+    for (int i = 0; i < CPL_NATIVE_STAGES; i++) total += (double)ns[i];
     if (total <= 0) return;
     char line[640];
     int used = snprintf(line, sizeof line, "native stages, %.3f s in %llu passes of %llu tokens:", total * 1e-9,
                         (unsigned long long)s->passes, (unsigned long long)s->tokens);
     for (int i = 0; i < CPL_NATIVE_STAGES; i++) {
         if (i == CPL_NATIVE_CONVERT && !s->converted.stride) continue;
-        used += snprintf(line + used, sizeof line - (size_t)used, " %s %.1f %%", names[i],
-                         100 * (double)s->stage_ns[i] / total);
-        if (s->stage_flops[i] > 0)
-            used += snprintf(line + used, sizeof line - (size_t)used, " (%.1f GFLOP/s)",
-                             s->stage_flops[i] / (double)s->stage_ns[i]);
+        used += snprintf(line + used, sizeof line - (size_t)used, " %s %.1f %%", names[i], 100 * (double)ns[i] / total);
+        if (ops[i] > 0)
+            used += snprintf(line + used, sizeof line - (size_t)used, " (%.1f GFLOP/s)", ops[i] / (double)ns[i]);
         used += snprintf(line + used, sizeof line - (size_t)used, i + 1 < CPL_NATIVE_STAGES ? "," : "");
     }
     cpl_log_write(s->weights->host.log, CPL_LOG_INFO, "%s", line);

@@ -208,13 +208,13 @@ static void name_kernels(const cpl_weights *w, cpl_load_report *report)
     const cpl_kernels *k = &w->kernels;
     char *to = report->kernels;
     const size_t cap = sizeof report->kernels;
-    const char *by = cpl_native_arithmetic(k, w->kind);
+    const char *by = cpl_native_arithmetic(k, w->kind), *attention = w->attention_bf16 ? ", bf16 attention" : "";
     if (w->kind == CPL_NATIVE_F32)
         snprintf(to, cap, "%s", k->isa);
     else if (w->kind == CPL_NATIVE_I4)
-        snprintf(to, cap, "%s, int4/%u ffn down, int8 products %s", k->isa, w->group_size, by);
+        snprintf(to, cap, "%s, int4/%u ffn down, int8 products %s%s", k->isa, w->group_size, by, attention);
     else
-        snprintf(to, cap, "%s, %s products %s", k->isa, cpl_precision_name(w->precision), by);
+        snprintf(to, cap, "%s, %s products %s%s", k->isa, cpl_precision_name(w->precision), by, attention);
 }
 
 cpl_status cpl_native_rows_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,

@@ -21,6 +21,7 @@
 #define CHECK_CASES(X)                                                                                                 \
     X(gemm_f32)                                                                                                        \
     X(attention_f32)                                                                                                   \
+    X(attention_bf16)                                                                                                  \
     X(layernorm_f32)                                                                                                   \
     X(softmax_f32)                                                                                                     \
     X(gelu_f32)                                                                                                        \
