@@ -90,3 +90,13 @@ void cpl_address_print(const cpl_address *a, char out[CPL_ADDRESS_TEXT])
         snprintf(out, CPL_ADDRESS_TEXT, "%s:%u", host, ntohs(in->sin_port));
     }
 }
+
+bool cpl_address_is_local(const cpl_address *a)
+{
+    if (a->storage.ss_family == AF_UNIX) return true;
+    if (a->storage.ss_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)&a->storage)->sin_addr.s_addr) >> 24 == 127;
+    if (a->storage.ss_family != AF_INET6) return false;
+    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)&a->storage)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127);
+}

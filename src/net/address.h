@@ -21,5 +21,7 @@ cpl_status cpl_address_resolve(const char *text, bool passive, cpl_address out[C
                                cpl_error *err);
 /* "127.0.0.1:80", "[::1]:80", "unix:PATH". */
 void cpl_address_print(const cpl_address *a, char out[CPL_ADDRESS_TEXT]);
+/* Is it this machine's: a unix socket, or an address of the loopback interface (127.0.0.0/8, ::1)? */
+bool cpl_address_is_local(const cpl_address *a);
 
 #endif

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "net/address.h"
 #include "net/grpc_text.h"
 #include "net/server_internal.h"
 #include "net/status_map.h"
@@ -396,6 +397,13 @@ cpl_text cpl_call_metadata(const cpl_call *call, const char *name)
 uint64_t cpl_call_deadline_ns(const cpl_call *call) { return call->deadline.when_ns; }
 uint64_t cpl_call_received_ns(const cpl_call *call) { return call->received_ns; }
 cpl_loop *cpl_call_loop(const cpl_call *call) { return &call->conn->home->loop; }
+bool cpl_call_is_local(const cpl_call *call)
+{
+    cpl_address peer = {.size = sizeof peer.storage};
+    const int fd = call->conn->channel.fd;
+    return fd >= 0 && !getpeername(fd, (struct sockaddr *)&peer.storage, &peer.size) && cpl_address_is_local(&peer);
+}
+
 void **cpl_call_user(cpl_call *call) { return &call->user; }
 
 void **cpl_call_connection_user(cpl_call *call, void (*destroy)(void *))

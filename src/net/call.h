@@ -9,6 +9,8 @@
 #ifndef CPL_NET_CALL_H
 #define CPL_NET_CALL_H
 
+#include <stdbool.h>
+
 #include "base/buf.h"
 #include "couplet.h"
 
@@ -66,6 +68,8 @@ cpl_text cpl_call_metadata(const cpl_call *call, const char *name);
 uint64_t cpl_call_deadline_ns(const cpl_call *call);
 /* When the request's last byte was there. */
 uint64_t cpl_call_received_ns(const cpl_call *call);
+/* Does the client run on this machine: does it come over the loopback interface or a unix socket? */
+bool cpl_call_is_local(const cpl_call *call);
 cpl_loop *cpl_call_loop(const cpl_call *call);
 /* One pointer for the service per call, and one per connection (with a destructor, run on the loop's thread once the
  * connection has ended and its last call is through). */

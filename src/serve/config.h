@@ -49,6 +49,9 @@ size_t cpl_config_model_count(const cpl_config *c);
 /* The i-th of them as a configuration whose section `model` is its own, model.replicas counting model_pool.instances
  * too. To be closed before c. */
 cpl_status cpl_config_model(cpl_config **out, const cpl_config *c, size_t i, cpl_error *err);
+/* Such a one from a request's text, a map with keys of `model` in YAML or JSON that has a name. Of a model of that name
+ * in c it changes what the text says; else it is c's section `model` with that on top. It is checked. */
+cpl_status cpl_config_model_parse(cpl_config **out, const cpl_config *c, const char *text, size_t n, cpl_error *err);
 /* Of such a one: where the model is (model.path, else model.name), and what requests call it (model.name; its last part
  * where it is also the place). */
 const char *cpl_config_model_place(const cpl_config *model);

@@ -179,8 +179,7 @@ static cpl_status check_limits(const cpl_config *c, cpl_error *err)
 
 /* ---- models ---- */
 
-/* One model's own settings. */
-static cpl_status check_model(const cpl_config *model, cpl_error *err)
+cpl_status cpl_config_check_model(const cpl_config *model, cpl_error *err)
 {
     const char *ignored;
     cpl_status st = check_device(model, err);
@@ -219,7 +218,7 @@ static cpl_status check_models(const cpl_config *c, cpl_error *err)
     for (size_t i = 0; i < cpl_config_model_count(c) && !st; i++) {
         cpl_config *model = NULL;
         st = cpl_config_model(&model, c, i, err);
-        if (!st) st = check_model(model, err);
+        if (!st) st = cpl_config_check_model(model, err);
         if (!st && c->models) st = check_name(c, &c->models[i], cpl_config_model_name(model), i, err);
         cpl_config_close(model);
     }

@@ -84,6 +84,8 @@ const cpl_config_key cpl_config_keys[] = {
     {"server.port", CPL_CONFIG_INT, "50051", 0, 65535, .meaning = "port to listen on; 0: any free one"},
     {"server.listen", CPL_CONFIG_TEXT_LIST, "",
      .meaning = "addresses HOST:PORT, [V6]:PORT or unix:PATH; when given they replace server.host and server.port"},
+    {"server.admin", CPL_CONFIG_CHOICE, "loopback", .choices = "loopback|off",
+     .meaning = "who may load and unload models while serving: clients on this machine, or nobody"},
     {"server.tls.certificate", CPL_CONFIG_TEXT, "", .later = true, .meaning = "PEM file with the certificate chain"},
     {"server.tls.key", CPL_CONFIG_TEXT, "", .later = true, .meaning = "PEM file with the private key"},
     {"server.api_keys", CPL_CONFIG_TEXT_LIST, "", .later = true, .meaning = "keys callers must present"},

@@ -69,14 +69,80 @@ static cpl_status count_instances(cpl_config *view, const cpl_config *c, cpl_err
     return CPL_OK;
 }
 
+/* The section's own place isn't another model's. */
+static void forget_path(cpl_config *view)
+{
+    static const cpl_config_value none = {.text = ""};
+    view->values[cpl_config_key_find("model.path", 10)] = none;
+}
+
 cpl_status cpl_config_model(cpl_config **out, const cpl_config *c, size_t i, cpl_error *err)
 {
     CPL_ASSERT(i < cpl_config_model_count(c));
     cpl_config *view = *out = calloc(1, sizeof *view);
     if (!view) return cpl_fail_memory(err, sizeof *view);
     memcpy(view->values, c->values, sizeof view->values);
-    if (c->models) put_on_top(view, &c->models[i]);
+    if (c->models) {
+        forget_path(view);
+        put_on_top(view, &c->models[i]);
+    }
     cpl_status st = count_instances(view, c, err);
+    if (!st) return CPL_OK;
+    cpl_config_close(view);
+    *out = NULL;
+    return st;
+}
+
+/* Is the key (a full name) among the given ones? */
+static bool is_given(const uint64_t *given, const char *name)
+{
+    int key = cpl_config_key_find(name, strlen(name));
+    return given[key / 64] >> (key % 64) & 1;
+}
+
+/* What c says of the model that is called `name`; NULL in *out when it knows none. */
+static cpl_status find_known(cpl_config **out, const cpl_config *c, const char *name, cpl_error *err)
+{
+    cpl_status st = CPL_OK;
+    *out = NULL;
+    for (size_t i = 0; i < cpl_config_model_count(c) && !st; i++) {
+        st = cpl_config_model(out, c, i, err);
+        if (!st && !strcmp(cpl_config_model_name(*out), name)) return CPL_OK;
+        cpl_config_close(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+/* Values of `from` where the text gave none; the name and place of a known model are its own. */
+static void fill_in(cpl_config *view, const cpl_config *from, const uint64_t *given, bool known)
+{
+    const int name = cpl_config_key_find("model.name", 10);
+    for (size_t k = 0; k < cpl_config_key_count; k++) {
+        bool said = given[k / 64] >> (k % 64) & 1;
+        if (!said || (known && (int)k == name && !is_given(given, "model.path"))) view->values[k] = from->values[k];
+    }
+    if (!known && !is_given(given, "model.path")) forget_path(view);
+}
+
+cpl_status cpl_config_model_parse(cpl_config **out, const cpl_config *c, const char *text, size_t n, cpl_error *err)
+{
+    uint64_t given[CPL_CONFIG_KEYS_MAX / 64] = {0};
+    cpl_config *known = NULL;
+    cpl_config *view = *out = calloc(1, sizeof *view);
+    if (!view) return cpl_fail_memory(err, sizeof *view);
+    cpl_arena_init(&view->arena, 4096, 0);
+    memcpy(view->values, c->values, sizeof view->values);
+    forget_path(view);
+    cpl_status st = cpl_config_read_model(view, "request", text, n, given, err);
+    if (!st && !is_given(given, "model.name"))
+        st = cpl_fail(err, CPL_INVALID, "request: 'name' is missing: the model to load");
+    if (!st) st = find_known(&known, c, cpl_config_model_name(view), err);
+    if (!st) {
+        fill_in(view, known ? known : c, given, known != NULL);
+        st = cpl_config_check_model(view, err);
+    }
+    cpl_config_close(known);
     if (!st) return CPL_OK;
     cpl_config_close(view);
     *out = NULL;

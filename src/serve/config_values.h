@@ -67,6 +67,11 @@ cpl_status cpl_config_fail(cpl_error *err, cpl_status status, const cpl_config_w
                            const char *fmt, ...) CPL_PRINTF(5, 6);
 /* Reads YAML text into c. prefix: "" for a file; for --set the key whose value the text is. */
 cpl_status cpl_config_read_yaml(cpl_config *c, const char *file, const char *yaml, size_t n, cpl_error *err);
+/* Reads YAML text (JSON is YAML) of the keys of `model` into that section; *given says which. */
+cpl_status cpl_config_read_model(cpl_config *c, const char *file, const char *yaml, size_t n,
+                                 uint64_t given[CPL_CONFIG_KEYS_MAX / 64], cpl_error *err);
+/* One model's own settings, in a view. */
+cpl_status cpl_config_check_model(const cpl_config *model, cpl_error *err);
 cpl_status cpl_config_read_set(cpl_config *c, const char *set, cpl_error *err);
 const cpl_config_value *cpl_config_value_of(const cpl_config *c, const char *key);
 

@@ -364,8 +364,11 @@ static cpl_status no_second_document(document *d, const char *file, cpl_error *e
     return cpl_fail_file(err, CPL_INVALID, file ? file : "--set", "holds more than one YAML document");
 }
 
-cpl_status cpl_config_read_yaml(cpl_config *c, const char *file, const char *yaml, size_t n, cpl_error *err)
+/* A whole document, its keys below `prefix`. */
+static cpl_status read_document(reader *in, const char *file, const char *yaml, size_t n, const char *prefix)
 {
+    cpl_config *c = in->config;
+    cpl_error *err = in->err;
     reader r = {.config = c, .err = err, .file = cpl_arena_copy(&c->arena, file, strlen(file))};
     if (!r.file) return cpl_fail_memory(err, strlen(file));
     size_t valid = cpl_utf8_valid_prefix(yaml, n);
@@ -376,11 +379,27 @@ cpl_status cpl_config_read_yaml(cpl_config *c, const char *file, const char *yam
     if (!st && root && !is_null(root)) {
         cpl_config_where where = where_of(&r, root, NULL);
         st = fy_node_is_mapping(root)
-                 ? read_mapping(&r, root, "")
+                 ? read_mapping(&r, root, prefix)
                  : cpl_config_fail(err, CPL_INVALID, &where, NULL, "a configuration is a map of keys");
     }
     if (!st && d.doc) st = no_second_document(&d, file, err);
     document_close(&d);
+    memcpy(in->seen, r.seen, sizeof r.seen);
+    return st;
+}
+
+cpl_status cpl_config_read_yaml(cpl_config *c, const char *file, const char *yaml, size_t n, cpl_error *err)
+{
+    reader r = {.config = c, .err = err};
+    return read_document(&r, file, yaml, n, "");
+}
+
+cpl_status cpl_config_read_model(cpl_config *c, const char *file, const char *yaml, size_t n,
+                                 uint64_t given[CPL_CONFIG_KEYS_MAX / 64], cpl_error *err)
+{
+    reader r = {.config = c, .err = err};
+    cpl_status st = read_document(&r, file, yaml, n, "model");
+    memcpy(given, r.seen, sizeof r.seen);
     return st;
 }
 

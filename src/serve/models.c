@@ -25,14 +25,12 @@ static cpl_status read_settings(cpl_serve_model *m, cpl_error *err)
     return CPL_OK;
 }
 
-cpl_status cpl_serve_model_init(cpl_serve_model *m, const cpl_config *c, size_t i, bool allow_seeded,
-                                const cpl_log *log, cpl_error *err)
+/* From m->config. */
+static cpl_status fill(cpl_serve_model *m, bool allow_seeded, const cpl_log *log, cpl_error *err)
 {
     const char *precision;
     bool seeded = false;
-    memset(m, 0, sizeof *m);
-    cpl_status st = cpl_config_model(&m->config, c, i, err);
-    if (!st) st = read_settings(m, err);
+    cpl_status st = read_settings(m, err);
     if (!st) st = cpl_config_precision(m->config, &precision, err);
     if (!st) st = cpl_precision_parse(&m->options.precision, precision, err);
     if (st) return st;
@@ -54,6 +52,22 @@ cpl_status cpl_serve_model_init(cpl_serve_model *m, const cpl_config *c, size_t 
     m->options.weight_milli = (uint32_t)(cpl_config_float(m->config, "model.weight") * 1000 + 0.5);
     m->options.score_label = cpl_config_text(m->config, "model.score_label");
     return CPL_OK;
+}
+
+cpl_status cpl_serve_model_init(cpl_serve_model *m, const cpl_config *c, size_t i, bool allow_seeded,
+                                const cpl_log *log, cpl_error *err)
+{
+    memset(m, 0, sizeof *m);
+    cpl_status st = cpl_config_model(&m->config, c, i, err);
+    return st ? st : fill(m, allow_seeded, log, err);
+}
+
+cpl_status cpl_serve_model_parse(cpl_serve_model *m, const cpl_config *c, const char *text, size_t n, bool allow_seeded,
+                                 const cpl_log *log, cpl_error *err)
+{
+    memset(m, 0, sizeof *m);
+    cpl_status st = cpl_config_model_parse(&m->config, c, text, n, err);
+    return st ? st : fill(m, allow_seeded, log, err);
 }
 
 void cpl_serve_model_deinit(cpl_serve_model *m)

@@ -21,6 +21,9 @@ typedef struct cpl_serve_model {
  * a stand-in is logged). Release it with deinit in either case; it must not move before. */
 cpl_status cpl_serve_model_init(cpl_serve_model *out, const cpl_config *c, size_t i, bool allow_seeded,
                                 const cpl_log *log, cpl_error *err);
+/* The same from a request's text (cpl_config_model_parse). */
+cpl_status cpl_serve_model_parse(cpl_serve_model *out, const cpl_config *c, const char *text, size_t n,
+                                 bool allow_seeded, const cpl_log *log, cpl_error *err);
 void cpl_serve_model_deinit(cpl_serve_model *m);
 
 #endif

@@ -25,6 +25,8 @@ struct cpl_service {
     cpl_server *server;
     const cpl_log *log;
     uint32_t drain_ms;
+    const cpl_config *config;
+    bool allow_seeded;
 };
 
 /* ---- engine ---- */
@@ -100,6 +102,18 @@ static cpl_status open_engine(cpl_service *s, const cpl_config *c, bool allow_se
 
 /* ---- dialects ---- */
 
+/* A request's model, on the wire's thread for that. */
+static cpl_status load_model(void *user, const char *body, size_t n, char *name, size_t name_cap, cpl_error *err)
+{
+    cpl_service *s = user;
+    cpl_serve_model m;
+    cpl_status st = cpl_serve_model_parse(&m, s->config, body, n, s->allow_seeded, s->log, err);
+    if (!st) snprintf(name, name_cap, "%s", m.options.name);
+    if (!st) st = cpl_engine_model_load(s->engine, &m.options, err);
+    cpl_serve_model_deinit(&m);
+    return st;
+}
+
 static cpl_status open_wire(cpl_service *s, const cpl_config *c, uint32_t net_threads, cpl_error *err)
 {
     cpl_buf text = {0};
@@ -109,6 +123,8 @@ static cpl_status open_wire(cpl_service *s, const cpl_config *c, uint32_t net_th
         .limits = {.pairs_max = (uint32_t)cpl_config_int(c, "server.limits.max_pairs"),
                    .text_bytes_max = (uint32_t)cpl_config_int(c, "server.limits.max_text_bytes")},
         .mode = mode_of(c),
+        .load_model = strcmp(cpl_config_text(c, "server.admin"), "off") ? load_model : NULL,
+        .load_user = s,
         .config = text.data,
         .net_threads = net_threads,
         .log = s->log,
@@ -176,6 +192,8 @@ cpl_status cpl_service_open(cpl_service **out, const cpl_config *config, bool al
     cpl_service *s = calloc(1, sizeof *s);
     if (!s) return cpl_fail_memory(err, sizeof *s);
     s->log = log;
+    s->config = config;
+    s->allow_seeded = allow_seeded;
     uint32_t net_threads = (uint32_t)cpl_config_int(config, "net_threads");
     if (!net_threads) net_threads = cpl_cpu_count() / 8;
     if (!net_threads) net_threads = 1;

@@ -10,8 +10,8 @@
 typedef struct cpl_service cpl_service;
 
 /* Checks the configuration, finds and loads the model, scores a canary pair, then listens: when this returns CPL_OK
- * requests are answered. allow_seeded: see model/locate.h. log is borrowed for the service's life. On failure *out is
- * NULL. */
+ * requests are answered. allow_seeded: see model/locate.h. log and config are borrowed for the service's life. On
+ * failure *out is NULL. */
 cpl_status cpl_service_open(cpl_service **out, const cpl_config *config, bool allow_seeded, const cpl_log *log,
                             cpl_error *err);
 /* The i-th bound address; NULL past the last. */

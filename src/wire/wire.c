@@ -54,6 +54,16 @@ static void fill_methods(cpl_wire *w)
         {.path = "/", .verb = CPL_VERB_GET, .message = cpl_live_page},
         {.path = "/live", .verb = CPL_VERB_GET, .message = cpl_live_events, .cancelled = cpl_stream_cancelled},
         {.path = "/metrics", .verb = CPL_VERB_GET, .message = cpl_prometheus_message},
+        {.path = "/models/load",
+         .verb = CPL_VERB_POST,
+         .message = cpl_admin_load,
+         .cancelled = cpl_admin_cancelled,
+         .error_body = cpl_admin_error_body},
+        {.path = "/models/unload",
+         .verb = CPL_VERB_POST,
+         .message = cpl_admin_unload,
+         .cancelled = cpl_admin_cancelled,
+         .error_body = cpl_admin_error_body},
     };
     for (int i = 0; i < CPL_WIRE_METHODS; i++) {
         w->methods[i] = methods[i];
@@ -76,6 +86,11 @@ cpl_status cpl_wire_open(cpl_wire **out, const cpl_wire_options *options, cpl_er
     w->descriptors = cpl_descriptors_own();
     pthread_mutex_init(&w->lock, NULL);
     fill_methods(w);
+    cpl_status st = cpl_wire_admin_open(w, err);
+    if (st) {
+        cpl_wire_close(w);
+        return st;
+    }
     *out = w;
     return CPL_OK;
 }
@@ -84,6 +99,7 @@ void cpl_wire_close(cpl_wire *w)
 {
     if (!w) return;
     CPL_ASSERT(!w->loops);
+    cpl_wire_admin_close(w);
     pthread_mutex_destroy(&w->lock);
     free(w->config);
     free(w);

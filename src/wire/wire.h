@@ -27,6 +27,10 @@ typedef struct cpl_wire_options {
     cpl_engine *engine; /* borrowed for the wire's life */
     cpl_infer_limits limits;
     cpl_wire_mode mode;
+    /* Loads the model that a request's body describes and says what it is called; on a thread of the wire's, one at a
+     * time. NULL: nothing is loaded or unloaded. */
+    cpl_status (*load_model)(void *user, const char *body, size_t n, char *name, size_t name_cap, cpl_error *err);
+    void *load_user;
     const char *config;   /* effective configuration as YAML, for Stats; copied */
     uint32_t net_threads; /* for Stats */
     const cpl_log *log;

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "base/buf.h"
+#include "base/thread.h"
 #include "wire/descriptors.h"
 #include "wire/window.h"
 #include "wire/wire.h"
@@ -15,7 +16,18 @@ typedef struct cpl_wire_op cpl_wire_op;
 typedef struct cpl_wire_loop cpl_wire_loop;
 typedef struct cpl_wire_stream cpl_wire_stream;
 
-enum { CPL_WIRE_METHODS = 15 };
+enum { CPL_WIRE_METHODS = 17 };
+
+typedef struct cpl_wire_job cpl_wire_job;
+
+/* The thread that loads and unloads models (admin.c). */
+typedef struct cpl_wire_admin {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    cpl_wire_job *first;
+    bool stopping;
+    cpl_thread thread;
+} cpl_wire_admin;
 
 struct cpl_wire {
     cpl_wire_options options;
@@ -25,6 +37,7 @@ struct cpl_wire {
     atomic_bool serving, draining;
     pthread_mutex_t lock; /* of `loops` */
     cpl_wire_loop *loops;
+    cpl_wire_admin admin;
 };
 
 /* One a network thread; all but `window` and `told` is that thread's own. */
@@ -75,6 +88,13 @@ void cpl_health_watch_message(cpl_call *call, const uint8_t *data, size_t n, voi
 void cpl_reflection_message(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 void cpl_reflection_half_closed(cpl_call *call, void *wire);
 void cpl_stream_cancelled(cpl_call *call, void *wire);
+/* admin.c */
+cpl_status cpl_wire_admin_open(cpl_wire *w, cpl_error *err);
+void cpl_wire_admin_close(cpl_wire *w);
+void cpl_admin_load(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_admin_unload(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_admin_cancelled(cpl_call *call, void *wire);
+void cpl_admin_error_body(cpl_buf *out, int http_status, const char *message);
 /* TEI's dialect (tei.c, tei_info.c) and Prometheus's (prometheus.c). */
 void cpl_tei_rerank(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 void cpl_tei_embed(cpl_call *call, const uint8_t *data, size_t n, void *wire);

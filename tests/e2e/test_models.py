@@ -4,6 +4,7 @@
 
 import os
 import sys
+import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -94,6 +95,97 @@ class Figures(unittest.TestCase):
                     self.assertEqual((done[(name, "0", "done")], done[(name, "1", "done")]), (6, 6))
                     info = web.ask("GET", "/info")[2]["models"]
                     self.assertEqual([(m["replica"], m["replicas"]) for m in info], [(0, 2), (1, 2)])
+
+
+class LoadAndUnload(unittest.TestCase):
+    def test_models_come_and_go(self):
+        with Server("--set", TWO) as server, Client(server.address) as client, Http(server.address) as web:
+            with Server("--model", model("cross-encoder"), "--precision", "int8") as other, \
+                    Client(other.address) as alone:
+                int8 = list(alone.score([("one two", "three")]).scores)
+            fp32 = list(client.score([("one two", "three")], metadata=[("model", "ce")]).scores)
+            self.assertNotEqual(int8, fp32)
+            new = {"name": "new", "path": model("cross-encoder"), "precision": "int8"}
+            status, _, body = web.post("/models/load", new)
+            self.assertEqual((status, body), (200, {"name": "new", "state": "served"}))
+            self.assertEqual(list(client.score([("one two", "three")], metadata=[("model", "new")]).scores), int8)
+            # What the configuration says of a model holds when it is loaded again by its name; the rest changes.
+            self.assertEqual(web.post("/models/load", {"name": "ce", "precision": "int8"})[0], 200)
+            self.assertEqual(list(client.score([("one two", "three")], metadata=[("model", "ce")]).scores), int8)
+            self.assertEqual(web.post("/models/load", {"name": "ce"})[0], 200)
+            self.assertEqual(list(client.score([("one two", "three")], metadata=[("model", "ce")]).scores), fp32)
+            for name in ("new", "ce"):
+                status, _, body = web.post("/models/unload", {"name": name})
+                self.assertEqual((status, body["state"]), (200, "unloaded"))
+                code, details = code_and_details(client.infer, request([("a", "b")]), metadata=[("model", name)],
+                                                 timeout=60)
+                self.assertEqual(code, Code.NOT_FOUND)
+            client.score([("a", "b")])  # one is left
+            for path, body, status, part in (("unload", {"name": "org/emb"}, 412, "the only one"),
+                                             ("unload", {"name": "x"}, 404, "'x' is not served here: 'org/emb' is"),
+                                             ("unload", {}, 400, "'name' is missing"),
+                                             ("load", {"name": "x"}, 404, "x"),
+                                             ("load", {"nam": "x"}, 400, "did you mean 'model.name'"),
+                                             ("load", {"name": "x", "path": ["y"]}, 400, "takes one value"),
+                                             ("load", {"name": "x", "path": model("embedder-mean"), "precision": "fp8"},
+                                              501, "fp8")):
+                with self.subTest(body=body):
+                    got, _, error = web.post("/models/" + path, body)
+                    self.assertEqual(got, status, error)
+                    self.assertIn(part, error["error"])
+
+    def test_only_clients_on_this_machine_may(self):
+        body = {"name": "x", "path": model("cross-encoder")}
+        json_type = {"Content-Type": "application/json"}
+        with Server("--set", TWO) as server, Http(server.address) as web:
+            for headers in ({"Content-Type": "text/plain"}, {}, {**json_type, "Origin": "http://127.0.0.1"},
+                            {**json_type, "X-Forwarded-For": "10.0.0.1"}, {**json_type, "Forwarded": "for=10.0.0.1"}):
+                self.assertEqual(web.ask("POST", "/models/load", body, headers or {"A": "b"})[0], 403)
+            self.assertEqual(web.ask("OPTIONS", "/models/load")[0], 405)
+            self.assertEqual(len(web.ask("GET", "/info")[2]["models"]), 2)
+        with Server("--set", TWO, "--set", "server.admin=off") as server, Http(server.address) as web:
+            status, _, error = web.post("/models/load", body)
+            self.assertEqual(status, 403)
+            self.assertIn("server.admin", error["error"])
+
+    def test_nothing_fails_while_a_model_is_replaced_again_and_again(self):
+        pairs = [("one two", "three"), ("four", "five six")]
+        with Server("--set", TWO, "--threads", "2") as server:
+            errors, done, stop = [], [0], threading.Event()
+
+            def ask(name, metadata):
+                with Client(server.address) as client:
+                    wanted = None
+                    while not stop.is_set():
+                        try:
+                            got = list(client.score(pairs, metadata=metadata).scores)
+                        except grpc.RpcError as error:
+                            errors.append((name, error.code(), error.details()))
+                            return
+                        wanted = wanted or got
+                        if got != wanted:
+                            errors.append((name, got, wanted))
+                        done[0] += 1
+
+            threads = [threading.Thread(target=ask, args=(n, [("model", n)])) for n in ("ce", "org/emb", "ce", "org/emb")]
+            for t in threads:
+                t.start()
+            with Http(server.address) as web:
+                for i in range(15):
+                    # max_length changes the scratch, not these scores
+                    body = {"name": ("ce", "emb")[i % 2], "max_length": (0, 20, 40)[i % 3], "replicas": 1 + i % 2}
+                    if i % 2:
+                        body["path"] = model("embedder-mean")
+                        body["name"] = "org/emb"
+                    status, _, answer = web.post("/models/load", body)
+                    self.assertEqual(status, 200, answer)
+                    self.assertEqual(web.post("/models/load", {"name": "extra", "path": model("embedder-cls")})[0], 200)
+                    self.assertEqual(web.post("/models/unload", {"name": "extra"})[0], 200)
+            stop.set()
+            for t in threads:
+                t.join()
+            self.assertEqual(errors, [])
+            self.assertGreater(done[0], 20)
 
 
 class Modes(unittest.TestCase):

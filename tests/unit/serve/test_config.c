@@ -380,6 +380,52 @@ static void test_several_models(void **state)
     cpl_config_close(none);
 }
 
+/* A model that is loaded while serving: one that is known changes by what is said, another is the section with that. */
+static void test_model_of_a_request(void **state)
+{
+    (void)state;
+    cpl_config *c = load_good("model: {backend: fake, path: section, max_length: 32}\n"
+                              "models:\n- {name: a, path: x/y, precision: int8, replicas: 2}\n- {name: org/b}\n");
+    static const struct {
+        const char *text, *name, *place, *precision;
+        int64_t replicas;
+    } good[] = {{"{\"name\": \"a\"}", "a", "x/y", "int8", 2},
+                {"{\"name\": \"a\", \"path\": \"z\", \"replicas\": 3}", "a", "z", "int8", 3},
+                {"{\"name\": \"b\"}", "b", "org/b", "fp32", 1},
+                {"name: org/b\nprecision: bf16\n", "b", "org/b", "bf16", 1},
+                {"{name: new/one}", "one", "new/one", "fp32", 1},
+                {"{name: new/one, path: p}", "new/one", "p", "fp32", 1}};
+    static const struct {
+        const char *text, *part;
+    } bad[] = {{"", "'name' is missing"},
+               {"{\"path\": \"x\"}", "'name' is missing"},
+               {"[1]", "a map of keys"},
+               {"{name: a, weigth: 2}", "request:1:11: unknown key 'model.weigth': did you mean 'model.weight'"},
+               {"{name: a, quantized: true, quantization_mode: int4}", "asks for"},
+               {"{name: a", "not YAML"}};
+    cpl_config *m;
+    cpl_error err = {0};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        const char *precision;
+        if (cpl_config_model_parse(&m, c, good[i].text, strlen(good[i].text), &err)) fail_msg("%s", err.what);
+        assert_string_equal(cpl_config_model_name(m), good[i].name);
+        assert_string_equal(cpl_config_model_place(m), good[i].place);
+        assert_string_equal(cpl_config_text(m, "model.backend"), "fake");
+        assert_int_equal(cpl_config_int(m, "model.max_length"), 32);
+        assert_int_equal(cpl_config_int(m, "model.replicas"), good[i].replicas);
+        assert_int_equal(cpl_config_precision(m, &precision, &err), CPL_OK);
+        assert_string_equal(precision, good[i].precision);
+        cpl_config_close(m);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(cpl_config_model_parse(&m, c, bad[i].text, strlen(bad[i].text), &err), CPL_INVALID);
+        assert_null(m);
+        if (!strstr(err.what, bad[i].part)) print_error("got: %s\n", err.what);
+        assert_non_null(strstr(err.what, bad[i].part));
+    }
+    cpl_config_close(c);
+}
+
 static void test_wrong_sets(void **state)
 {
     (void)state;
@@ -478,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_backend_settings),
         cmocka_unit_test(test_layers),
         cmocka_unit_test(test_several_models),
+        cmocka_unit_test(test_model_of_a_request),
         cmocka_unit_test(test_wrong_sets),
         cmocka_unit_test(test_print_loads_back),
         cmocka_unit_test(test_every_key_is_used),
