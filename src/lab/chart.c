@@ -59,6 +59,7 @@ typedef struct axis {
     double from, to; /* of the values */
     double at0, at1; /* of the box; at1 < at0 for y */
     bool log;
+    int digits; /* behind the point, the same at every tick; -1: as each number has it */
     double ticks[TICKS_MAX];
     size_t count;
 } axis;
@@ -84,6 +85,7 @@ static void ticks_linear(axis *a)
     if (span / step > 25) step *= 5;
     if (span / step > 12) step *= 2;
     if (span / step > 6) step *= 2;
+    a->digits = step < 1 ? (int)ceil(-log10(step) - 1e-9) : -1;
     if (a->from > 0 || a->from < 0) a->from = floor(a->from / step + 1e-9) * step;
     a->to = ceil(a->to / step - 1e-9) * step;
     for (double v = a->from; a->count < TICKS_MAX && v <= a->to + step / 2; v += step)
@@ -163,20 +165,28 @@ static void ticks_given(const cpl_chart *c, axis *a)
     a->count = kept;
 }
 
+static void put_tick(const axis *a, double v, cpl_buf *out)
+{
+    if (a->digits > 0 && fabs(v) < 1000)
+        cpl_buf_print(out, "%.*f", a->digits, v);
+    else
+        cpl_chart_number(out, v);
+}
+
 static void draw_axes(const cpl_chart *c, const axis *x, const axis *y, cpl_buf *out)
 {
     for (size_t i = 0; i < y->count; i++) {
         const double at = map(y, y->ticks[i]);
         cpl_buf_print(out, "<path class=\"grid\" d=\"M%.1f %.1fH%.1f\"/><text class=\"e\" x=\"%.1f\" y=\"%.1f\">", LEFT,
                       at, x->at1, LEFT - 6, at + 4);
-        cpl_chart_number(out, y->ticks[i]);
+        put_tick(y, y->ticks[i], out);
         cpl_buf_text(out, "</text>");
     }
     for (size_t i = 0; i < x->count; i++) {
         const double at = map(x, x->ticks[i]);
         cpl_buf_print(out, "<path class=\"tick\" d=\"M%.1f %.1fv4\"/><text class=\"m\" x=\"%.1f\" y=\"%.1f\">", at,
                       y->at0, at, y->at0 + 17);
-        cpl_chart_number(out, x->ticks[i]);
+        put_tick(x, x->ticks[i], out);
         cpl_buf_text(out, "</text>");
     }
     cpl_buf_print(out, "<path class=\"axis\" d=\"M%.1f %.1fH%.1f\"/><text class=\"t\" x=\"%.1f\" y=\"14\">", LEFT,
@@ -306,11 +316,12 @@ void cpl_chart_svg(const cpl_chart *c, cpl_buf *out)
     for (size_t s = 0; c->count > 1 && s < c->count; s++)
         if (c->series[s].name && strlen(c->series[s].name) > longest) longest = strlen(c->series[s].name);
     const double right = longest ? 14 + 7.0 * (double)longest : 14;
-    axis x = {.from = INFINITY, .to = -INFINITY, .at0 = LEFT + 8, .at1 = WIDTH - right, .log = c->x_log};
-    axis y = {.from = INFINITY, .to = -INFINITY, .at0 = HEIGHT - BOTTOM, .at1 = TOP, .log = c->y_log};
+    axis x = {.from = INFINITY, .to = -INFINITY, .at0 = LEFT + 8, .at1 = WIDTH - right, .log = c->x_log, .digits = -1};
+    axis y = {.from = INFINITY, .to = -INFINITY, .at0 = HEIGHT - BOTTOM, .at1 = TOP, .log = c->y_log, .digits = -1};
     if (!range(c, &x, &y)) return;
     widen(&x, c->x_as_given ? 0.02 : 0.04);
     widen(&y, 0.06);
+    if (c->y_top > 0 && y.to > c->y_top) y.to = c->y_top;
     if (c->x_as_given)
         ticks_given(c, &x);
     else if (x.log)

@@ -29,6 +29,7 @@ typedef struct cpl_chart {
     const char *alt; /* what a reader who can't see it is told */
     const char *x_title, *y_title;
     bool x_log, y_log, y_zero;
+    double y_top;          /* no tick above it; 0: none such */
     bool x_as_given;       /* ticks at the points' own x */
     double x_mark, y_mark; /* a line across with its text; NAN: none */
     const char *x_mark_text, *y_mark_text;
@@ -55,7 +56,8 @@ typedef struct cpl_chart_bar {
     const char *label;
     double parts[CPL_CHART_PARTS_MAX];
 } cpl_chart_bar;
-void cpl_chart_bars(const char *alt, const char *unit, const char *const *parts, size_t part_count,
+/* shares: every bar full width, its sum written. */
+void cpl_chart_bars(const char *alt, const char *unit, bool shares, const char *const *parts, size_t part_count,
                     const cpl_chart_bar *bars, size_t n, cpl_buf *out);
 
 /* Columns: how often each value came. */

@@ -34,20 +34,20 @@ static double ratio_at(double v, double from, double to) { return 16 + (WIDTH - 
 static const double ratio_ticks[] = {0.02, 0.05, 0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 5, 10, 20, 50};
 enum { RATIO_TICKS = sizeof ratio_ticks / sizeof *ratio_ticks };
 
-static void ratio_scale(const cpl_chart_ratio *rows, size_t n, double from, double to, cpl_buf *out)
+/* Rules only beside the marks, so that none crosses a label. */
+static void ratio_scale(size_t n, double from, double to, cpl_buf *out)
 {
     double last = -100;
     const double bottom = RATIO_TOP + RATIO_LINE * (double)n;
-    (void)rows;
     for (size_t i = 0; i < RATIO_TICKS; i++) {
         const double v = ratio_ticks[i];
         if (v < from || v > to) continue;
         const double at = ratio_at(v, from, to);
         if (v != 1 && (at - last < 34 || fabs(at - ratio_at(1, from, to)) < 34)) continue;
         last = at;
-        cpl_buf_print(
-            out, "<path class=\"%s\" d=\"M%.1f %.1fV%.1f\"/><text class=\"m\" x=\"%.1f\" y=\"%.1f\">&#215;%g</text>",
-            v == 1 ? "mark" : "grid", at, RATIO_TOP - 4, bottom, at, bottom + 16, v);
+        cpl_buf_print(out, "<path class=\"%s\" d=\"", v == 1 ? "one" : "grid");
+        for (size_t k = 0; k < n; k++) cpl_buf_print(out, "M%.1f %.1fv16", at, RATIO_TOP + RATIO_LINE * (double)k + 17);
+        cpl_buf_print(out, "\"/><text class=\"m\" x=\"%.1f\" y=\"%.1f\">&#215;%g</text>", at, bottom + 16, v);
     }
 }
 
@@ -63,13 +63,13 @@ void cpl_chart_ratios(const char *alt, const char *less, const char *more, const
     low = fmax(low / 1.03, 0.02);
     high = fmin(high * 1.03, 50);
     begin(alt, RATIO_TOP + RATIO_LINE * (double)n + 24, out);
-    ratio_scale(rows, n, low, high, out);
+    ratio_scale(n, low, high, out);
     const double one = ratio_at(1, low, high);
     if (one > 70) label("k e", one - 6, 14, less, out);
     if (one < WIDTH - 70) label("k", one + 6, 14, more, out);
     for (size_t i = 0; i < n; i++) {
         const cpl_chart_ratio *r = &rows[i];
-        const double y = RATIO_TOP + RATIO_LINE * (double)i + 24;
+        const double y = RATIO_TOP + RATIO_LINE * (double)i + 25;
         const double at = ratio_at(fmin(fmax(r->mean, low), high), low, high);
         label("w", 16, y - 11, r->label, out);
         cpl_buf_print(out, "<g class=\"c%d\">", r->colour % CPL_CHART_COLOURS);
@@ -90,7 +90,7 @@ void cpl_chart_ratios(const char *alt, const char *less, const char *more, const
 #define BAR_LINE 38.0
 #define BAR_TOP  28.0
 
-void cpl_chart_bars(const char *alt, const char *unit, const char *const *parts, size_t part_count,
+void cpl_chart_bars(const char *alt, const char *unit, bool shares, const char *const *parts, size_t part_count,
                     const cpl_chart_bar *bars, size_t n, cpl_buf *out)
 {
     double longest = 0, at = 16;
@@ -108,10 +108,11 @@ void cpl_chart_bars(const char *alt, const char *unit, const char *const *parts,
     }
     for (size_t i = 0; i < n; i++) {
         const double y = BAR_TOP + BAR_LINE * (double)i;
-        double from = 16, sum = 0;
+        double from = 16, sum = 0, all = 0;
+        for (size_t k = 0; k < part_count; k++) all += bars[i].parts[k];
         label("w", 16, y + 10, bars[i].label, out);
         for (size_t k = 0; k < part_count; k++) {
-            const double wide = (WIDTH - 32) * bars[i].parts[k] / longest;
+            const double wide = (WIDTH - 32) * bars[i].parts[k] / (shares && all > 0 ? all : longest);
             sum += bars[i].parts[k];
             if (!(wide > 0)) continue;
             cpl_buf_print(out, "<path class=\"f c%zu\" d=\"M%.2f %.1fh%.2fv13h-%.2fz\"><title>", k % CPL_CHART_COLOURS,

@@ -126,27 +126,33 @@ static void say_lines(const cpl_lab_result *r, bool along_concurrency, cpl_buf *
     }
 }
 
-/* Latency against load at one server and batch: the rows in the order of what was offered. */
-static void say_load(const cpl_lab_result *r, const cpl_lab_point *line, cpl_buf *out)
+cpl_lab_knee cpl_lab_knee_of(const cpl_lab_result *r, const cpl_lab_point *line)
 {
-    const cpl_lab_point *least = NULL, *knee = NULL, *kept = NULL, *in_time = NULL;
+    cpl_lab_knee k = {0};
     for (size_t i = 0; i < r->point_count; i++) {
         const cpl_lab_point *p = &r->points[i];
-        if (p->requests && on_line(p, line, true) && (!least || p->offered < least->offered)) least = p;
+        if (p->requests && on_line(p, line, true) && (!k.least || p->offered < k.least->offered)) k.least = p;
     }
     for (size_t i = 0; i < r->point_count; i++) {
         const cpl_lab_point *p = &r->points[i];
         if (!p->requests || !on_line(p, line, true)) continue;
-        const bool bent = p->latency_p95_ms > 2 * least->latency_p95_ms;
-        if (bent && (!knee || p->offered < knee->offered)) knee = p;
-        if (p->slo_ms > 0 && p->within_slo >= 0.99 && (!in_time || p->offered > in_time->offered)) in_time = p;
+        const bool bent = p->latency_p95_ms > 2 * k.least->latency_p95_ms;
+        if (bent && (!k.knee || p->offered < k.knee->offered)) k.knee = p;
+        if (p->slo_ms > 0 && p->within_slo >= 0.99 && (!k.in_time || p->offered > k.in_time->offered)) k.in_time = p;
     }
     for (size_t i = 0; i < r->point_count; i++) {
         const cpl_lab_point *p = &r->points[i];
-        if (p->requests && on_line(p, line, true) && (!knee || p->offered < knee->offered) &&
-            (!kept || p->offered > kept->offered))
-            kept = p;
+        if (p->requests && on_line(p, line, true) && (!k.knee || p->offered < k.knee->offered) &&
+            (!k.kept || p->offered > k.kept->offered))
+            k.kept = p;
     }
+    return k;
+}
+
+static void say_load(const cpl_lab_result *r, const cpl_lab_point *line, cpl_buf *out)
+{
+    const cpl_lab_knee k = cpl_lab_knee_of(r, line);
+    const cpl_lab_point *least = k.least, *knee = k.knee, *kept = k.kept, *in_time = k.in_time;
     cpl_buf_text(out, "- At ");
     cpl_md_point(out, least);
     cpl_buf_text(out, " the p95 is ");
@@ -250,6 +256,45 @@ static void say_time(const cpl_lab_result *r, cpl_buf *out)
                   (unsigned long long)r->machine.cores, p->server_cores, p->client_cores);
 }
 
+bool cpl_lab_pass_cost_of(const cpl_lab_result *r, cpl_lab_pass_cost *out)
+{
+    double n = 0, x = 0, y = 0, xx = 0, xy = 0, low = 0, high = 0;
+    *out = (cpl_lab_pass_cost){0};
+    for (size_t i = 0; i < r->point_count; i++) {
+        const cpl_lab_point *p = &r->points[i];
+        if (!p->passes || *p->server || p->pass_mean_ms <= 0) continue;
+        const double w = (double)p->passes, t = p->pass_tokens_mean;
+        low = out->rows && low < t ? low : t;
+        high = high > t ? high : t;
+        out->rows++;
+        n += w, x += w * t, y += w * p->pass_mean_ms, xx += w * t * t, xy += w * t * p->pass_mean_ms;
+    }
+    const double spread = n * xx - x * x;
+    if (out->rows < 3 || high < 1.5 * low || spread <= 0) return false;
+    const double slope = (n * xy - x * y) / spread;
+    out->per_token_us = slope * 1e3;
+    out->fixed_ms = (y - slope * x) / n;
+    for (size_t i = 0; i < r->point_count; i++) {
+        const cpl_lab_point *p = &r->points[i];
+        if (!p->passes || *p->server || p->pass_mean_ms <= 0) continue;
+        const double miss = (out->fixed_ms + slope * p->pass_tokens_mean) / p->pass_mean_ms - 1;
+        if (miss > out->miss) out->miss = miss;
+        if (-miss > out->miss) out->miss = -miss;
+    }
+    return true;
+}
+
+static void say_pass_cost(const cpl_lab_result *r, cpl_buf *out)
+{
+    cpl_lab_pass_cost c;
+    if (!cpl_lab_pass_cost_of(r, &c)) return;
+    cpl_buf_print(
+        out,
+        "- Cost of a pass over %zu rows: %.2f ms fixed and %.2f us a token; the line misses no row by more than "
+        "%.1f %%.\n",
+        c.rows, c.fixed_ms, c.per_token_us, c.miss * 100);
+}
+
 static void say_trouble(const cpl_lab_result *r, cpl_buf *out)
 {
     size_t failed = 0, invalid = 0, cut = 0, repeated = 0, shallow = 0;
@@ -290,5 +335,6 @@ void cpl_lab_findings(const cpl_lab_result *r, bool brief, cpl_buf *out)
     if (brief) return;
     say_batches(r, out);
     say_time(r, out);
+    say_pass_cost(r, out);
     say_trouble(r, out);
 }

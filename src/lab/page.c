@@ -192,11 +192,12 @@ static void origin(const cpl_lab_result *r, cpl_buf *out)
                   r->config);
 }
 
-void cpl_lab_page(const cpl_lab_result *r, cpl_buf *out)
+void cpl_lab_page(const cpl_lab_result *r, const char *plot, cpl_buf *out)
 {
     head(r, out);
     if (r->point_count) {
         rates(r, out);
+        if (*plot) cpl_buf_print(out, "![%s](%s)\n\n", r->name, plot);
         cpl_buf_text(out, "## Key findings\n\n");
         cpl_lab_findings(r, false, out);
         cpl_buf_text(out, "\n");

@@ -9,6 +9,7 @@
 #include "lab/findings.h"
 #include "lab/markdown.h"
 #include "lab/page.h"
+#include "lab/plot.h"
 #include "lab/summary.h"
 
 static const char *phase_of(const cpl_lab_result *r) { return *r->phase ? r->phase : "other"; }
@@ -100,27 +101,54 @@ static void way(char *out, size_t cap, const char *from, const char *to)
     snprintf(out + used, cap - used, "%s", to);
 }
 
-cpl_status cpl_lab_report(const char *dir, const char *experiments_dir, size_t *count, cpl_error *err)
+/* NAME.md for each, with its figure where gnuplot made one. */
+static cpl_status write_results(const cpl_lab_results *all, const char *dir, bool *gnuplot, cpl_error *err)
+{
+    cpl_status st = CPL_OK;
+    *gnuplot = cpl_lab_plot_available();
+    for (size_t i = 0; !st && i < all->count; i++) {
+        char name[300], plot[300] = "";
+        cpl_buf text = {0};
+        if (*gnuplot) st = cpl_lab_plot(all->at[i], dir, plot, sizeof plot, err);
+        if (st) return st;
+        cpl_lab_page(all->at[i], plot, &text);
+        snprintf(name, sizeof name, "%.250s.md", all->at[i]->name);
+        st = write_page(dir, name, &text, err);
+    }
+    return st;
+}
+
+cpl_status cpl_lab_report(const cpl_lab_report_options *o, size_t *count, const char **plots, cpl_error *err)
 {
     cpl_lab_results all = {0};
     cpl_buf text = {0};
-    char links[1024], name[300];
-    cpl_status st = cpl_lab_results_load(&all, dir, err);
-    for (size_t i = 0; !st && i < all.count; i++) {
-        cpl_lab_page(all.at[i], &text);
-        snprintf(name, sizeof name, "%.250s.md", all.at[i]->name);
-        st = write_page(dir, name, &text, err);
-    }
+    char links[1024];
+    bool gnuplot = false;
+    cpl_status st = cpl_lab_results_load(&all, o->dir, err);
+    if (!st) st = write_results(&all, o->dir, &gnuplot, err);
     if (!st) {
         cpl_lab_summary(&all, &text);
-        st = write_page(dir, "summary.md", &text, err);
+        st = write_page(o->dir, "summary.md", &text, err);
     }
     if (!st) {
-        way(links, sizeof links, experiments_dir, dir);
+        cpl_lab_index(&all, &o->index, &text);
+        st = write_page(o->dir, "index.html", &text, err);
+    }
+    if (!st) {
+        cpl_lab_rows_csv(&all, &text);
+        st = write_page(o->dir, "rows.csv", &text, err);
+    }
+    if (!st) {
+        cpl_lab_rows_json(&all, &text);
+        st = write_page(o->dir, "rows.json", &text, err);
+    }
+    if (!st) {
+        way(links, sizeof links, o->experiments_dir, o->dir);
         cpl_lab_progression(&all, links, &text);
-        st = write_page(experiments_dir, "README.md", &text, err);
+        st = write_page(o->experiments_dir, "README.md", &text, err);
     }
     *count = all.count;
+    *plots = gnuplot ? "" : "gnuplot is not installed: no plots for the pages in Markdown (index.html has its own)\n";
     cpl_buf_deinit(&text);
     cpl_lab_results_deinit(&all);
     return st;

@@ -384,8 +384,11 @@ void cpl_lab_results_deinit(cpl_lab_results *r)
 const cpl_lab_point *cpl_lab_best(const cpl_lab_result *r)
 {
     const cpl_lab_point *best = NULL;
-    for (size_t i = 0; i < r->point_count; i++)
-        if (r->points[i].requests && (!best || r->points[i].throughput > best->throughput)) best = &r->points[i];
+    for (size_t i = 0; i < r->point_count; i++) {
+        const cpl_lab_point *p = &r->points[i];
+        if (!p->requests || (best && best->valid && !p->valid)) continue;
+        if (!best || (p->valid && !best->valid) || p->throughput > best->throughput) best = p;
+    }
     return best;
 }
 

@@ -119,7 +119,8 @@ cpl_status cpl_lab_results_add(cpl_lab_results *out, cpl_lab_result *take,
                                cpl_error *err); /* takes it, also on failure */
 void cpl_lab_results_deinit(cpl_lab_results *r);
 
-/* The row with the highest throughput; NULL when there is none with an answer. */
+/* The row with the highest throughput among the VALID ones, or where there is none among the others; NULL when none has
+ * an answer. */
 const cpl_lab_point *cpl_lab_best(const cpl_lab_result *r);
 cpl_interval cpl_lab_interval(const cpl_lab_point *p);
 

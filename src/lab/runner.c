@@ -356,7 +356,7 @@ static cpl_status write_result(lab_job *job, const char *dir, cpl_error *err)
     cpl_status st = cpl_buf_status(&json, err);
     /* The page is made from the document, as `couplet report` would, not from what is in memory. */
     if (!st) st = cpl_lab_result_parse(&again, job->plan->name, json.data, json.size, err);
-    if (!st) cpl_lab_page(again, &page);
+    if (!st) cpl_lab_page(again, "", &page);
     if (!st) st = cpl_buf_status(&page, err);
     const char *const suffix[] = {".json", ".md"};
     for (int i = 0; !st && i < 2; i++) {

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "lab/compare.h"
 #include "lab/findings.h"
 #include "lab/markdown.h"
 #include "lab/plan.h"
@@ -29,7 +30,8 @@ const cpl_lab_result *cpl_lab_fastest(const cpl_lab_results *all)
     const cpl_lab_result *best = NULL;
     for (size_t i = 0; i < all->count; i++) {
         if (!cpl_lab_ran(all->at[i])) continue;
-        if (!best || cpl_lab_best(all->at[i])->throughput > cpl_lab_best(best)->throughput) best = all->at[i];
+        const cpl_lab_point *p = cpl_lab_best(all->at[i]), *q = best ? cpl_lab_best(best) : NULL;
+        if (!q || p->valid > q->valid || (p->valid == q->valid && p->throughput > q->throughput)) best = all->at[i];
     }
     return best;
 }
@@ -51,7 +53,7 @@ const cpl_lab_point *cpl_lab_same_row(const cpl_lab_result *r, const cpl_lab_poi
 {
     for (size_t i = 0; i < r->point_count; i++) {
         const cpl_lab_point *q = &r->points[i];
-        if (q->requests && q->batch == p->batch && q->concurrency == p->concurrency) return q;
+        if (q->requests && q->batch == p->batch && q->concurrency == p->concurrency && q->rate == p->rate) return q;
     }
     return NULL;
 }
@@ -111,6 +113,12 @@ static void compare_rows(const cpl_lab_result *base, const cpl_lab_result *r, cp
         cpl_buf_print(out, ", %s", cpl_lab_ratio_word(&ratio));
         if (p->server_known && q->server_known)
             cpl_buf_print(out, "; sequences a pass %.1f against %.1f", p->pass_sequences_mean, q->pass_sequences_mean);
+        const cpl_interval p95 = cpl_lab_latency_ratio(q, p, 0.95, paired);
+        if (p95.known) {
+            cpl_buf_text(out, "; p95 times ");
+            cpl_md_ratio(out, &p95);
+            cpl_buf_print(out, ", %s", cpl_lab_change_name(cpl_lab_change_of(&p95, false)));
+        }
         cpl_buf_text(out, "; mean latency ");
         cpl_md_number(out, p->latency_mean_ms);
         cpl_buf_text(out, " against ");

@@ -4,6 +4,7 @@
 #define CPL_LAB_SUMMARY_H
 
 #include "base/buf.h"
+#include "lab/index.h"
 #include "lab/result.h"
 
 /* docs/experiments/summary.md. A failed append stays in out. */
@@ -24,8 +25,15 @@ const cpl_lab_result *cpl_lab_counterpart(const cpl_lab_results *all, const cpl_
 /* The row of `r` with the settings of `p` but for swept ones; NULL when there is none. */
 const cpl_lab_point *cpl_lab_same_row(const cpl_lab_result *r, const cpl_lab_point *p);
 
-/* Writes NAME.md for every result in dir, dir/summary.md and experiments_dir/README.md. Returns how many results there
- * were in *count. */
-cpl_status cpl_lab_report(const char *dir, const char *experiments_dir, size_t *count, cpl_error *err);
+typedef struct cpl_lab_report_options {
+    const char *dir;             /* of NAME.json */
+    const char *experiments_dir; /* whose README.md is written */
+    cpl_lab_index_options index;
+} cpl_lab_report_options;
+
+/* Writes NAME.md for every result in dir, dir/summary.md, index.html, rows.csv, rows.json, the plots (plot.h) and
+ * experiments_dir/README.md. Returns how many results there were in *count, and in *plots a line on why there are no
+ * plots, "" when there are. */
+cpl_status cpl_lab_report(const cpl_lab_report_options *options, size_t *count, const char **plots, cpl_error *err);
 
 #endif

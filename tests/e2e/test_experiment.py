@@ -157,8 +157,8 @@ class Experiments(unittest.TestCase):
             self.assertIn("verdict", printed)
             printed, _ = run("load", "--target", address, "--requests", "5", "--pairs-per-request", "1001", status=1)
             self.assertIn("INVALID_ARGUMENT x", printed)
-            _, error = run("load", "--target", address, "--dialect", "tei", status=1)
-            self.assertIn("'tei' is not in this version", error)
+            printed, _ = run("load", "--target", address, "--dialect", "tei", "--requests", "20", "--json")
+            self.assertEqual(json.loads(printed)["failed"], 0)
             _, error = run("load", "--target", address, "--scenario", "poisson", status=2)
             self.assertIn("'poisson' needs --rate", error)
             out, _ = run("load", "--target", address, "--scenario", "poisson", "--rate", "200", "--requests", "60", "--slo",
@@ -174,6 +174,60 @@ class Experiments(unittest.TestCase):
             server.send_signal(SIGTERM)
             self.assertEqual(server.wait(60), 0)
             server.stdout.close()
+
+    def test_a_run_goes_on_where_it_stopped(self):
+        os.mkdir(os.path.join(self.dir, "experiments"))
+        os.rename(os.path.join(self.dir, "base_config.yaml"), os.path.join(self.dir, "experiments", "base_config.yaml"))
+        first = self.write("experiments/01_first", "model: {backend: fake, fake: {fixed_us: 3000}}\nexperiment: {repeats: 5}\n")
+        self.write("experiments/02_second", "model: {backend: fake}\nexperiment: {sweep: {workers: [1, 4096]}}\n")
+
+        def all_of_them(*more):
+            done = subprocess.run([PROGRAM, "experiment", "run", "all", *more], capture_output=True, timeout=300,
+                                  cwd=self.dir, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stdout
+
+        def file(name):
+            return os.path.join(self.dir, "docs", "experiments", name)
+
+        self.assertNotIn("kept", all_of_them("--quick"))
+        self.assertEqual(all_of_them("--quick").count("kept: measured"), 2)
+        self.assertNotIn("kept", all_of_them())  # a quick result doesn't stand for a full one
+        with open(file("02_second.json")) as f:
+            rows = json.load(f)["points"]
+        self.assertEqual([r["requests"] > 0 for r in rows], [True, False])
+        self.assertIn("cores for 4096 workers", rows[1]["not_run"])
+        self.assertEqual(all_of_them().count("kept: measured"), 2)
+        self.assertEqual(all_of_them("--quick").count("kept: measured"), 2)
+        os.remove(file("02_second.json"))
+        printed = all_of_them()
+        self.assertIn("01_first: kept", printed)
+        self.assertNotIn("02_second: kept", printed)
+        with open(first, "a") as f:
+            f.write("batching: {enabled: false}\n")
+        self.assertNotIn("01_first: kept", all_of_them())
+        self.assertNotIn("kept", all_of_them("--force"))
+
+        def compare(*args, status=0):
+            return run("experiment", "compare", *args, status=status)[0]
+
+        one = file("01_first.json")
+        self.assertIn("0 regressions", compare(one, one))
+        self.assertIn("no difference", compare(one, one))
+        with open(one) as f:
+            slow = json.load(f)
+        for p in slow["points"]:
+            p["round_throughput"] = [v / 2 for v in p["round_throughput"]]
+        worse = os.path.join(self.dir, "worse.json")
+        with open(worse, "w") as f:
+            json.dump(slow, f)
+        self.assertIn("REGRESSION", compare(one, worse, status=1))
+        self.assertIn("better", compare(worse, one))
+        told = json.loads(compare(one, worse, "--json", status=1))
+        self.assertAlmostEqual(told["rows"][0]["throughput"]["ratio"], 0.5)
+        self.assertEqual(told["rows"][0]["throughput"]["verdict"], "worse")
+        self.assertEqual(json.loads(compare(one, worse, "--json", "--threshold", "60"))["regressions"], 0)
+        compare(one, file("02_second.json"), status=1)  # no row in common: a gate that compared nothing doesn't pass
 
     def test_own_pairs(self):
         data = os.path.join(self.dir, "pairs.jsonl")
