@@ -97,10 +97,10 @@ def check(path, text):
             yield i, "trailing space"
         if "\t" in line:
             yield i, "tab"
-    if path.endswith(".c") and in_src and not generated:
+    if path.endswith((".c", ".cpp")) and in_src and not generated:
         head = "\n".join(lines[1:3])
         if not head.lstrip().startswith("/*"):
-            yield 2, "a .c file opens with a comment that says what it is for"
+            yield 2, "a .c or .cpp file opens with a comment that says what it is for"
     if path.endswith(".h"):
         guard = re.sub(r"\W", "_", path.removeprefix("src/").removeprefix("include/")).upper()
         guard = guard if path.startswith("include/") else "CPL_" + guard
@@ -143,7 +143,7 @@ def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     bad = 0
     for folder in ("include", "src", "tests"):
-        for f in sorted((root / folder).rglob("*.[ch]")):
+        for f in sorted(f for kind in ("*.[ch]", "*.[ch]pp") for f in (root / folder).rglob(kind)):
             path = f.relative_to(root).as_posix()
             for line, complaint in check(path, f.read_text(encoding="utf-8")):
                 print("%s:%d: %s" % (path, line, complaint))

@@ -4,7 +4,8 @@
 # nothing when nothing is missing, which takes a few milliseconds to find out.
 #
 #   tools/setup.sh [build|demo|check|tidy|fuzz|cuda]...      default: build
-#   tools/setup.sh onnx|openvino...                          the runtime of a plug-in, into .venv
+#   tools/setup.sh onnx|openvino|pytorch|pytorch-cuda|mlx... the runtime of a plug-in, into .venv
+#   tools/setup.sh compiled-export                           what tools/export_compiled.py needs, into .export-venv
 #
 # Debian 12 and later: apt (as root, or through sudo). Any other system: names what is missing and stops.
 # Python packages go into .venv in this folder, never into the system; pip's own configuration is honoured.
@@ -57,7 +58,14 @@ want() {
         want build
         packages="$packages python3 python3-venv" programs="$programs python3" runtimes="$runtimes $1"
         ;;
-    *) die "unknown set '$1': build, demo, check, tidy, fuzz, cuda, onnx or openvino" ;;
+    pytorch | pytorch-cuda | mlx) # C++: the plug-in is built against what is installed here
+        want build
+        packages="$packages g++ python3 python3-venv" programs="$programs g++ python3" runtimes="$runtimes $1"
+        ;;
+    compiled-export) # backend compiled runs on what `pytorch` installs; making its packages takes all of torch
+        packages="$packages g++ python3 python3-dev python3-venv" programs="$programs g++ python3" runtimes="$runtimes $1"
+        ;;
+    *) die "unknown set '$1': build, demo, check, tidy, fuzz, cuda, onnx, openvino, pytorch, pytorch-cuda, compiled-export or mlx" ;;
     esac
 }
 
@@ -139,17 +147,17 @@ make_cuda() {
     cp tools/requirements-cuda.txt "$stamp"
 }
 
-# make_runtime NAME [pip option...]: tools/requirements-NAME.txt into .venv, with a stamp of its own.
+# make_runtime VENV NAME [pip option...]: tools/requirements-NAME.txt into VENV, with a stamp of its own.
 make_runtime() {
-    file=tools/requirements-$1.txt stamp=.venv/installed-$1
+    into=$1 file=tools/requirements-$2.txt stamp=$1/installed-$2
     if [ -r "$stamp" ] && cmp -s "$file" "$stamp"; then return 0; fi
-    [ -x .venv/bin/pip ] || {
-        say "making .venv"
-        python3 -m venv .venv
+    [ -x "$into/bin/pip" ] || {
+        say "making $into"
+        python3 -m venv "$into"
     }
-    say "installing into .venv: $file"
-    shift
-    .venv/bin/pip install --quiet --no-input "$@" -r "$file" || die "pip could not install $file"
+    say "installing into $into: $file"
+    shift 2
+    "$into/bin/pip" install --quiet --no-input "$@" -r "$file" || die "pip could not install $file"
     cp "$file" "$stamp"
 }
 
@@ -166,5 +174,9 @@ fi
 [ $venv = no ] || make_venv
 [ $cuda = no ] || make_cuda
 for r in $runtimes; do
-    make_runtime "$r" --no-deps # of their Python parts only numpy would be needed, and nothing here is Python
+    case $r in
+    pytorch-cuda) make_runtime .venv "$r" ;;
+    compiled-export) make_runtime .export-venv "$r" ;;
+    *) make_runtime .venv "$r" --no-deps ;; # of their Python parts only numpy would be needed, and nothing here is Python
+    esac
 done

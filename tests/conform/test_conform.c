@@ -43,13 +43,14 @@ static const char *const models[] = {"cross-encoder", "cross-encoder-3-labels", 
 
 /* How far a row may lie from PyTorch's in fp32: an element (logits, or a pooled vector's), the vector's cosine, and for
  * the real model the cosine alone. `company`: how far, where a backend is inexact, from the same sequence alone. The
- * tiny models are random and shaped to be hard: bounds are some twice the worst seen of any backend. */
+ * tiny models are random and shaped to be hard: bounds are some twice the worst seen of any backend (bf16: of libtorch,
+ * which keeps the residual stream in it too). */
 typedef struct bound {
     double element, cosine, real_cosine, company, company_cosine;
 } bound;
 static const bound bounds[CPL_PRECISION_COUNT] = {
     [CPL_PRECISION_FP32] = {1e-4, 0.999999, 0.999999, 2e-5, 0.999999},
-    [CPL_PRECISION_BF16] = {0.1, 0.999, 0.999, 0.1, 0.999},
+    [CPL_PRECISION_BF16] = {0.25, 0.999, 0.999, 0.25, 0.999},
     [CPL_PRECISION_FP16] = {0.02, 0.99999, 0.99999, 0.02, 0.99999},
     [CPL_PRECISION_FP8] = {0.6, 0.97, 0.99, 0.6, 0.97},
     [CPL_PRECISION_INT8] = {0.7, 0.95, 0.97, 0.7, 0.95},

@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A plug-in of couplet against its own runtime used directly from Python: the same model, the same batches of token ids,
+one thread each.
+
+    tools/bench_runtimes.py --backend pytorch --precision fp32 --build build [--model DIR] [--shapes 16x17,16x128,ragged]
+
+Two processes, ours and theirs, run in turn (A B A B). A sample is one batch run `--repeat` times; what counts is CPU time
+of the process (other processes' load falls out of it) and, beside it, wall time. The ratio of a round is theirs / ours of
+the least of its samples; printed are the median of the rounds and their range, so 1.00 is the same speed and more is
+couplet's faster. "ragged": lengths as of real pairs; Python pads them to the longest as its users do, couplet groups.
+Rows are compared first. Run with a Python that has the runtime (the versions of tools/requirements-*.txt).
+"""
+import argparse
+import ctypes
+import json
+import multiprocessing
+import pathlib
+import statistics
+import sys
+import time
+import warnings
+
+SEED = 11
+
+
+# ---- ours: libcouplet ------------------------------------------------------------------------------------------------
+
+class OpenOptions(ctypes.Structure):
+    _fields_ = [("struct_size", ctypes.c_size_t), ("backend", ctypes.c_char_p), ("precision", ctypes.c_char_p),
+                ("fallback", ctypes.c_int), ("threads", ctypes.c_uint32), ("batch_tokens_max", ctypes.c_uint32),
+                ("max_length", ctypes.c_uint32), ("plugin_dir", ctypes.c_char_p), ("log", ctypes.c_void_p),
+                ("count_stages", ctypes.c_int), ("team_max", ctypes.c_uint32)]
+
+
+class Ids(ctypes.Structure):
+    _fields_ = [("ids", ctypes.c_void_p), ("type_ids", ctypes.c_void_p), ("cu_seqlens", ctypes.c_void_p),
+                ("n", ctypes.c_size_t)]
+
+
+class Failure(ctypes.Structure):
+    _fields_ = [("status", ctypes.c_int), ("what", ctypes.c_char * 512), ("file", ctypes.c_char * 256),
+                ("key", ctypes.c_char * 128), ("byte", ctypes.c_int64), ("line", ctypes.c_int), ("column", ctypes.c_int)]
+
+
+class StageTimes(ctypes.Structure):
+    _fields_ = [(n, ctypes.c_uint64) for n in ("queue_ns", "compute_ns", "passes", "tokens")]
+
+
+class Ours:
+    def __init__(self, o):
+        import numpy
+
+        self.numpy = numpy
+        build = pathlib.Path(o.build).resolve()
+        self.lib = ctypes.CDLL(str(build / "libcouplet.so"))
+        self.failure, self.scorer = Failure(), ctypes.c_void_p()
+        self.width = o.width
+        options = OpenOptions(ctypes.sizeof(OpenOptions), o.backend.encode(), o.precision.encode(), 0, 1, 16384, 0,
+                              str(build / "plugins").encode(), None, 0, 1)
+        self.check(self.lib.cpl_scorer_open(ctypes.byref(self.scorer), o.model.encode(), ctypes.byref(options),
+                                            ctypes.byref(self.failure)))
+
+    def check(self, status):
+        if status:
+            raise RuntimeError(self.failure.what.decode())
+
+    def prepare(self, rows):
+        np = self.numpy
+        self.ids = np.array([i for r in rows for i in r], np.int32)
+        self.types = np.zeros(len(self.ids), np.uint8)
+        self.cu = np.cumsum([0] + [len(r) for r in rows]).astype(np.uint32)
+        self.out = np.empty((len(rows), self.width), np.float32)
+        self.given = Ids(self.ids.ctypes.data, self.types.ctypes.data, self.cu.ctypes.data, len(rows))
+
+    def run(self):
+        stages = StageTimes()
+        self.check(self.lib.cpl_scorer_run_ids(self.scorer, ctypes.byref(self.given),
+                                               self.out.ctypes.data_as(ctypes.c_void_p), ctypes.byref(stages),
+                                               ctypes.byref(self.failure)))
+        if stages.passes != 1:
+            raise RuntimeError("the batch ran in %d passes" % stages.passes)
+        return self.out
+
+
+# ---- theirs ----------------------------------------------------------------------------------------------------------
+
+class Padded:
+    """Subclasses give rows(ids, types, mask), int64 arrays of one shape: logits, or vectors pooled by mean."""
+
+    def prepare(self, rows):
+        import numpy as np
+
+        width = max(len(r) for r in rows)
+        self.ids, self.types, self.mask = (np.zeros((len(rows), width), np.int64) for _ in range(3))
+        for i, r in enumerate(rows):
+            self.ids[i, :len(r)] = r
+            self.mask[i, :len(r)] = 1
+
+    def run(self):
+        return self.rows(self.ids, self.types, self.mask)
+
+
+class Torch(Padded):
+    """transformers' model, eager, as most people run it."""
+
+    def __init__(self, o):
+        import torch
+        import transformers
+
+        self.torch, self.logits = torch, o.cross
+        transformers.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        torch.set_num_threads(1)
+        kind = transformers.BertForSequenceClassification if o.cross else transformers.BertModel
+        more = {} if o.cross else {"add_pooling_layer": False}
+        self.model = kind.from_pretrained(o.model, attn_implementation="sdpa", dtype=torch.float32, **more).eval()
+        if o.precision == "int8":
+            setting = {torch.nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
+            self.model = torch.ao.quantization.quantize_dynamic(self.model, setting)
+        else:
+            self.model = self.model.to({"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[o.precision])
+
+    def rows(self, ids, types, mask):
+        t = self.torch
+        with t.inference_mode():
+            mask = t.from_numpy(mask)
+            out = self.model(input_ids=t.from_numpy(ids), attention_mask=mask, token_type_ids=t.from_numpy(types))
+            if self.logits:
+                return out.logits.float().numpy()
+            hidden, mask = out.last_hidden_state.float(), mask.unsqueeze(2).float()
+            return ((hidden * mask).sum(1) / mask.sum(1)).numpy()
+
+
+RUNTIMES = {"pytorch": Torch}
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+
+def serve(pipe, options, mine):
+    """Answers (verb, argument) until None."""
+    warnings.filterwarnings("ignore")
+    try:
+        engine = Ours(options) if mine else RUNTIMES[options.backend](options)
+        pipe.send(("ok", None))
+        while True:
+            asked = pipe.recv()
+            if asked is None:
+                return
+            if asked[0] == "prepare":
+                engine.prepare(asked[1])
+                pipe.send(("ok", engine.run().tolist()))
+            else:
+                pipe.send(("ok", sample(engine, asked[1])))
+    except Exception as failure:  # whatever a foreign engine throws is one line
+        pipe.send(("failed", "%s: %s" % (type(failure).__name__, str(failure).strip().split("\n")[0][:300])))
+
+
+def sample(engine, repeat):
+    """The least CPU and wall seconds of one batch."""
+    cpu, wall = [], []
+    for _ in range(repeat):
+        c, w = time.process_time(), time.perf_counter()
+        engine.run()
+        cpu.append(time.process_time() - c)
+        wall.append(time.perf_counter() - w)
+    return min(cpu), min(wall)
+
+
+class Side:
+    def __init__(self, options, mine):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, there = context.Pipe()
+        self.process = context.Process(target=serve, args=(there, options, mine), daemon=True)
+        self.process.start()
+        there.close()
+        self.answer()
+
+    def answer(self):
+        try:
+            kind, value = self.pipe.recv()
+        except EOFError:
+            kind, value = "failed", "the process died"
+        if kind != "ok":
+            sys.exit("bench_runtimes: " + value)
+        return value
+
+    def ask(self, *what):
+        self.pipe.send(what)
+        return self.answer()
+
+
+def batch(shape, vocab, longest):
+    import random
+
+    draw = random.Random(SEED)
+    if shape == "ragged":
+        lengths = [max(8, min(longest, round(draw.lognormvariate(4.6, 0.33)))) for _ in range(16)]
+    else:
+        count, length = (int(x) for x in shape.split("x"))
+        lengths = [length] * count
+    return [[draw.randrange(vocab) for _ in range(n)] for n in lengths]
+
+
+def spread(values):
+    return "%.3f (%.3f to %.3f)" % (statistics.median(values), min(values), max(values))
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--backend", required=True, choices=sorted(RUNTIMES))
+    p.add_argument("--precision", default="fp32")
+    p.add_argument("--build", default="build", help="folder with libcouplet.so and plugins/")
+    p.add_argument("--model", default="models/all-MiniLM-L6-v2")
+    p.add_argument("--shapes", default="1x32,16x17,16x128,ragged")
+    p.add_argument("--rounds", type=int, default=9)
+    p.add_argument("--repeat", type=int, default=7)
+    p.add_argument("--json", action="store_true")
+    o = p.parse_args()
+    config = json.loads(pathlib.Path(o.model, "config.json").read_text())
+    o.cross = "SequenceClassification" in config["architectures"][0]
+    o.width = len(config.get("id2label", {"0": ""})) if o.cross else config["hidden_size"]
+    ours, theirs = Side(o, True), Side(o, False)
+    results = []
+    for shape in o.shapes.split(","):
+        rows = batch(shape, config["vocab_size"], min(config["max_position_embeddings"], 256))
+        a, b = ours.ask("prepare", rows), theirs.ask("prepare", rows)
+        apart = max(abs(x - y) for r, s in zip(a, b) for x, y in zip(r, s))
+        pairs = []
+        for _ in range(o.rounds):
+            pairs.append((ours.ask("sample", o.repeat), theirs.ask("sample", o.repeat)))
+        cpu, wall = ([y[k] / x[k] for x, y in pairs] for k in (0, 1))
+        best = 1e3 * min(x[0] for x, _ in pairs)
+        results.append({"shape": shape, "cpu_ratio": cpu, "wall_ratio": wall, "couplet_cpu_ms": best, "max_abs": apart})
+        if not o.json:
+            print("%s %s %-8s theirs / ours: CPU %s, wall %s; ours %.2f ms of CPU; rows differ by %.2g" % (
+                o.backend, o.precision, shape, spread(cpu), spread(wall), best, apart), flush=True)
+    for side in (ours, theirs):
+        side.pipe.send(None)
+        side.process.join(10)
+    if o.json:
+        print(json.dumps({"backend": o.backend, "precision": o.precision, "model": o.model, "results": results}))
+
+
+if __name__ == "__main__":
+    main()
