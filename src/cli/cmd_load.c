@@ -11,6 +11,7 @@
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "load/load.h"
+#include "load/selftest.h"
 #include "load/verdict.h"
 
 static const cpl_flag flags[] = {
@@ -91,6 +92,20 @@ static void write_server(cpl_json_writer *w, const cpl_server_totals *s)
     cpl_json_close(w, '}');
 }
 
+static void write_selftest(cpl_json_writer *w, const cpl_selftest *t)
+{
+    if (!t->ran) return;
+    cpl_json_open(w, "selftest", '{');
+    cpl_json_double(w, "requests_per_s", t->requests_per_s);
+    cpl_json_double(w, "cpu_us_per_request", t->cpu_us);
+    if (t->open) {
+        cpl_json_double(w, "schedule_kept", t->achieved);
+        cpl_json_double(w, "lag_ms_p50", t->lag_p50_ms);
+        cpl_json_double(w, "lag_ms_p99", t->lag_p99_ms);
+    }
+    cpl_json_close(w, '}');
+}
+
 static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict *v, const char *source)
 {
     const cpl_measure *m = &r->measure;
@@ -129,6 +144,8 @@ static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict
     cpl_json_double(&w, "in_flight_mean", m->in_flight_mean);
     cpl_json_int(&w, "in_flight_max", m->in_flight_max);
     cpl_json_double(&w, "client_cpu_cores", r->client_cpu_cores);
+    cpl_json_text(&w, "client_priority", r->priority);
+    write_selftest(&w, &r->selftest);
     cpl_json_open(&w, "errors", '[');
     for (uint32_t i = 0; i < r->error_kinds; i++) {
         cpl_json_open(&w, NULL, '{');
@@ -198,8 +215,13 @@ static void print_table(const cpl_load_result *r, const cpl_verdict *v, const ch
     if (r->slo_ms > 0)
         printf("goodput      %.1f pairs/s within %g ms, %.2f %% of the requests\n", r->goodput, r->slo_ms,
                r->within_slo * 100);
-    printf("in flight    %.2f on average, %u at most; generator used %.3f cores\n", m->in_flight_mean, m->in_flight_max,
-           r->client_cpu_cores);
+    printf("in flight    %.2f on average, %u at most; generator used %.3f cores at %s priority\n", m->in_flight_mean,
+           m->in_flight_max, r->client_cpu_cores, r->priority);
+    if (r->selftest.ran)
+        printf("self-test    against a null server %.0f requests/s, %.2f us of CPU each", r->selftest.requests_per_s,
+               r->selftest.cpu_us);
+    if (r->selftest.open) printf("; sent late p50 %.3f p99 %.3f ms", r->selftest.lag_p50_ms, r->selftest.lag_p99_ms);
+    if (r->selftest.ran) printf("\n");
     print_server(&r->server);
     for (uint32_t i = 0; i < r->error_kinds; i++)
         printf("error        %s x %llu, first: %s\n", cpl_load_error_name(&r->errors[i], name),
@@ -315,6 +337,9 @@ static int run(const cpl_args *args)
     o.user = &bar;
     if (!st) st = open_workload(&w, &pool, &o, dialect, args, &err);
     cpl_progress_init(&bar, "requests", o.requests);
+    cpl_selftest selftest;
+    if (!st) st = cpl_selftest_run(&selftest, &o, w, &err);
+    o.selftest = &selftest;
     if (!st) st = cpl_load_run(&r, &o, w, &err);
     cpl_progress_finish(&bar);
     bool answered = false;

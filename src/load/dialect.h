@@ -20,6 +20,8 @@ typedef struct cpl_dialect {
     /* CPL_OK when `data` is a well-formed reply with one finite score (embeddings: one vector for each text) for each
      * of n pairs; else CPL_CORRUPT. */
     cpl_status (*check)(const uint8_t *data, size_t size, size_t n, cpl_error *err);
+    /* Appends a whole reply to n pairs: what a server that does nothing answers (selftest.h). */
+    void (*answer)(size_t n, cpl_buf *out);
 } cpl_dialect;
 
 extern const cpl_dialect cpl_dialect_couplet_grpc, cpl_dialect_tei, cpl_dialect_tei_grpc, cpl_dialect_cohere,

@@ -32,12 +32,23 @@ static cpl_status couplet_check(const uint8_t *data, size_t size, size_t n, cpl_
     return CPL_OK;
 }
 
+static void couplet_answer(size_t n, cpl_buf *out)
+{
+    cpl_buf scores = {0};
+    const float half = 0.5f;
+    for (size_t i = 0; i < n; i++) cpl_buf_add(&scores, &half, 4);
+    cpl_pb_put_bytes(out, 1, scores.data ? scores.data : "", scores.size);
+    cpl_pb_put_varint(out, 2, n);
+    cpl_buf_deinit(&scores);
+}
+
 const cpl_dialect cpl_dialect_couplet_grpc = {.name = "couplet-grpc",
                                               .path = CPL_INFER_PATH,
                                               .speaks = "couplet's and the reference's inference.InferenceService",
                                               .model_metadata = true,
                                               .encode = couplet_encode,
-                                              .check = couplet_check};
+                                              .check = couplet_check,
+                                              .answer = couplet_answer};
 
 /* ---- tei.v1.Rerank/Rerank ---------------------------------------------------------------------------------------- */
 
@@ -89,9 +100,23 @@ static cpl_status tei_check(const uint8_t *data, size_t size, size_t n, cpl_erro
     return st;
 }
 
+static void tei_answer(size_t n, cpl_buf *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        cpl_buf rank = {0};
+        const float half = 0.5f;
+        if (i) cpl_pb_put_varint(&rank, 1, i);
+        cpl_buf_add(&rank, "\x1d", 1); /* field 3, fixed32 */
+        cpl_buf_add(&rank, &half, 4);
+        cpl_pb_put_bytes(out, 1, rank.data ? rank.data : "", rank.size);
+        cpl_buf_deinit(&rank);
+    }
+}
+
 const cpl_dialect cpl_dialect_tei_grpc = {.name = "tei-grpc",
                                           .path = "/tei.v1.Rerank/Rerank",
                                           .speaks = "text-embeddings-inference's tei.v1.Rerank",
                                           .one_query = true,
                                           .encode = tei_encode,
-                                          .check = tei_check};
+                                          .check = tei_check,
+                                          .answer = tei_answer};

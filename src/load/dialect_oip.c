@@ -88,13 +88,21 @@ static cpl_status rest_check(const uint8_t *data, size_t size, size_t n, cpl_err
     return cpl_fail(err, CPL_CORRUPT, "the reply has no tensor SCORE");
 }
 
+static void rest_answer(size_t n, cpl_buf *out)
+{
+    cpl_buf_print(out, "{\"outputs\":[{\"name\":\"SCORE\",\"shape\":[%zu,1],\"datatype\":\"FP32\",\"data\":", n);
+    for (size_t i = 0; i < n; i++) cpl_buf_text(out, i ? ",0.5" : "[0.5");
+    cpl_buf_text(out, "]}]}");
+}
+
 const cpl_dialect cpl_dialect_oip = {.name = "oip",
                                      .path = "/v2/models/%s/infer",
                                      .speaks = "the Open Inference Protocol, JSON",
                                      .http1 = true,
                                      .model = "",
                                      .encode = rest_encode,
-                                     .check = rest_check};
+                                     .check = rest_check,
+                                     .answer = rest_answer};
 
 /* ---- gRPC ------------------------------------------------------------------------------------------------------ */
 
@@ -199,9 +207,23 @@ static cpl_status grpc_check(const uint8_t *data, size_t size, size_t n, cpl_err
     return good ? CPL_OK : cpl_fail(err, CPL_CORRUPT, "tensor SCORE doesn't hold %zu finite numbers", n);
 }
 
+static void grpc_answer(size_t n, cpl_buf *out)
+{
+    cpl_buf tensor = {0}, raw = {0};
+    const float half = 0.5f;
+    cpl_pb_put_text(&tensor, 1, "SCORE");
+    cpl_pb_put_text(&tensor, 2, "FP32");
+    for (size_t i = 0; i < n; i++) cpl_buf_add(&raw, &half, 4);
+    cpl_pb_put_bytes(out, 5, tensor.data, tensor.size);
+    cpl_pb_put_bytes(out, 6, raw.data ? raw.data : "", raw.size);
+    cpl_buf_deinit(&tensor);
+    cpl_buf_deinit(&raw);
+}
+
 const cpl_dialect cpl_dialect_oip_grpc = {.name = "oip-grpc",
                                           .path = "/inference.GRPCInferenceService/ModelInfer",
                                           .speaks = "the Open Inference Protocol, gRPC",
                                           .model = "",
                                           .encode = grpc_encode,
-                                          .check = grpc_check};
+                                          .check = grpc_check,
+                                          .answer = grpc_answer};

@@ -104,6 +104,13 @@ void cpl_json_documents(cpl_json_writer *w, const char *key, const cpl_pair *pai
     cpl_json_close(w, ']');
 }
 
+void cpl_json_ranks(cpl_buf *out, size_t n, const char *score)
+{
+    for (size_t i = 0; i < n; i++)
+        cpl_buf_print(out, "%s{\"index\":%zu,\"%s\":0.%zu}", i ? "," : "[", i, score, 1 + i % 9);
+    cpl_buf_text(out, "]");
+}
+
 bool cpl_pairs_share_query(const cpl_pair *pairs, size_t n)
 {
     for (size_t i = 1; i < n; i++)

@@ -27,6 +27,8 @@ bool cpl_scan_find(cpl_scan *s, const char *key);
 cpl_status cpl_reply_broken(const cpl_scan *s, const uint8_t *data, const char *dialect, cpl_error *err);
 /* "texts": [documents of the pairs]. */
 void cpl_json_documents(cpl_json_writer *w, const char *key, const cpl_pair *pairs, size_t n);
+/* [{"index":0,SCORE:0.5}, ...] */
+void cpl_json_ranks(cpl_buf *out, size_t n, const char *score);
 bool cpl_pairs_share_query(const cpl_pair *pairs, size_t n);
 
 #endif

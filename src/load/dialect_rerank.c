@@ -24,13 +24,16 @@ static cpl_status tei_check(const uint8_t *data, size_t size, size_t n, cpl_erro
     return st || cpl_scan_whole(&s) ? st : cpl_reply_broken(&s, data, "tei", err);
 }
 
+static void tei_answer(size_t n, cpl_buf *out) { cpl_json_ranks(out, n, "score"); }
+
 const cpl_dialect cpl_dialect_tei = {.name = "tei",
                                      .path = "/rerank",
                                      .speaks = "text-embeddings-inference's /rerank",
                                      .http1 = true,
                                      .one_query = true,
                                      .encode = tei_encode,
-                                     .check = tei_check};
+                                     .check = tei_check,
+                                     .answer = tei_answer};
 
 /* ---- Cohere, Jina, Infinity: {"results": [{"index", "relevance_score"}]} --------------------------------------- */
 
@@ -65,6 +68,13 @@ static cpl_status results_check(const uint8_t *data, size_t size, size_t n, cpl_
     return cpl_ranks_check(&s, n, "relevance_score", "a reranker", err);
 }
 
+static void results_answer(size_t n, cpl_buf *out)
+{
+    cpl_buf_text(out, "{\"results\":");
+    cpl_json_ranks(out, n, "relevance_score");
+    cpl_buf_text(out, "}");
+}
+
 const cpl_dialect cpl_dialect_cohere = {.name = "cohere",
                                         .path = "/v2/rerank",
                                         .speaks = "Cohere's /v2/rerank",
@@ -72,7 +82,8 @@ const cpl_dialect cpl_dialect_cohere = {.name = "cohere",
                                         .one_query = true,
                                         .model = "rerank",
                                         .encode = cohere_encode,
-                                        .check = results_check};
+                                        .check = results_check,
+                                        .answer = results_answer};
 const cpl_dialect cpl_dialect_jina = {.name = "jina",
                                       .path = "/v1/rerank",
                                       .speaks = "Jina's /v1/rerank",
@@ -80,7 +91,8 @@ const cpl_dialect cpl_dialect_jina = {.name = "jina",
                                       .one_query = true,
                                       .model = "rerank",
                                       .encode = jina_encode,
-                                      .check = results_check};
+                                      .check = results_check,
+                                      .answer = results_answer};
 const cpl_dialect cpl_dialect_infinity = {.name = "infinity",
                                           .path = "/rerank",
                                           .speaks = "Infinity's /rerank",
@@ -88,4 +100,5 @@ const cpl_dialect cpl_dialect_infinity = {.name = "infinity",
                                           .one_query = true,
                                           .model = "default/not-specified",
                                           .encode = jina_encode,
-                                          .check = results_check};
+                                          .check = results_check,
+                                          .answer = results_answer};

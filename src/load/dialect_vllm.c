@@ -28,13 +28,21 @@ static cpl_status vllm_check(const uint8_t *data, size_t size, size_t n, cpl_err
     return cpl_ranks_check(&s, n, "score", "vllm", err);
 }
 
+static void vllm_answer(size_t n, cpl_buf *out)
+{
+    cpl_buf_text(out, "{\"data\":");
+    cpl_json_ranks(out, n, "score");
+    cpl_buf_text(out, "}");
+}
+
 const cpl_dialect cpl_dialect_vllm = {.name = "vllm",
                                       .path = "/score",
                                       .speaks = "vLLM's /score",
                                       .http1 = true,
                                       .model = "",
                                       .encode = vllm_encode,
-                                      .check = vllm_check};
+                                      .check = vllm_check,
+                                      .answer = vllm_answer};
 
 /* ---- OpenAI ---------------------------------------------------------------------------------------------------- */
 
@@ -111,10 +119,21 @@ static cpl_status openai_check(const uint8_t *data, size_t size, size_t n, cpl_e
     return st;
 }
 
+static void openai_answer(size_t n, cpl_buf *out)
+{
+    for (size_t i = 0; i < 2 * n; i++) {
+        cpl_buf_print(out, "%s{\"index\":%zu,\"embedding\":[", i ? "," : "{\"data\":[", i);
+        for (int k = 0; k < 384; k++) cpl_buf_text(out, k ? ",0.03125" : "0.03125"); /* as wide as MiniLM's */
+        cpl_buf_text(out, "]}");
+    }
+    cpl_buf_text(out, "]}");
+}
+
 const cpl_dialect cpl_dialect_openai = {.name = "openai",
                                         .path = "/v1/embeddings",
                                         .speaks = "OpenAI's /v1/embeddings",
                                         .http1 = true,
                                         .model = "",
                                         .encode = openai_encode,
-                                        .check = openai_check};
+                                        .check = openai_check,
+                                        .answer = openai_answer};

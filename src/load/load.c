@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "load/priority.h"
 #include "load/scenario.h"
 #include "net/client.h"
 
@@ -312,6 +313,7 @@ static cpl_status open_run(cpl_load *run, cpl_error *err)
     r->open = run->scenario->open;
     r->scenario = run->scenario->name;
     r->slo_ms = o->slo_ms;
+    if (o->selftest) r->selftest = *o->selftest;
     const bool http1 = run->dialect->http1;
     r->connections = o->connections ? o->connections : o->concurrency < 8 && !r->open ? o->concurrency : 8;
     if (http1 && !r->open) r->connections = o->concurrency; /* one request each at a time */
@@ -388,8 +390,12 @@ cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_options *options, 
     run->path = options->path ? options->path : cpl_workload_path(workload);
     st = gather_headers(run, err);
     if (!st) st = open_run(run, err);
+    cpl_priority priority = {.name = "normal"};
+    if (!st && run->scenario->open) cpl_priority_raise(&priority);
+    r->priority = priority.name;
     if (!st) st = run->scenario->begin(run, err);
     if (!st) cpl_client_run(run->client, UINT64_MAX, !run->scenario->open);
+    cpl_priority_restore(&priority);
     if (run->scenario->end) run->scenario->end(run);
     if (!st && run->status) {
         st = run->status;

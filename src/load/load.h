@@ -26,6 +26,15 @@ typedef struct cpl_scenario {
 /* One that is still to come is CPL_UNSUPPORTED by name; a wrong name lists the right ones. */
 cpl_status cpl_scenario_find(const cpl_scenario **out, const char *name, cpl_error *err);
 
+/* What the generator did against a server that answers at once (selftest.h). */
+typedef struct cpl_selftest {
+    bool ran, open;
+    double requests_per_s;         /* closed loop */
+    double cpu_us;                 /* of the generator's thread, a request */
+    double lag_p50_ms, lag_p99_ms; /* open: from due to sent */
+    double achieved;               /* open: answered over due */
+} cpl_selftest;
+
 typedef struct cpl_load_options {
     const char *target;           /* client.h */
     const cpl_scenario *scenario; /* NULL: closed */
@@ -40,6 +49,7 @@ typedef struct cpl_load_options {
     const char *trace;            /* replay: file of arrivals (schedule.h) */
     const char *const *headers;   /* sent with every request: {name, value, ..., NULL}; may be NULL */
     const char *path;             /* of the requests, instead of the dialect's; NULL: the dialect's */
+    const cpl_selftest *selftest; /* kept in the result and judged with it; NULL: none was made */
     double slo_ms;                /* goodput counts requests answered within; 0: not counted */
     void (*progress)(void *user, uint64_t measured, uint64_t asked); /* asked 0: limited by time only; may be NULL */
     void *user;
@@ -73,6 +83,8 @@ typedef struct cpl_load_result {
     double within_slo;       /* part of the measured requests that were */
     cpl_histogram lag_ns;    /* open loop, measured requests: from due to sent, the generator's own delay */
     double client_cpu_cores; /* of the generator's thread, over the window */
+    const char *priority;    /* of that thread: "real-time", "nice -15" or "normal" */
+    cpl_selftest selftest;   /* ran: false when none was made */
     cpl_load_errors errors[CPL_LOAD_ERROR_KINDS];
     uint32_t error_kinds;
     cpl_server_totals server; /* over the window */

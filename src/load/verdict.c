@@ -15,6 +15,8 @@
 #define LAG_NS_MAX         1e6
 #define LAG_PART_MAX       0.10
 #define LATENCY_DRIFT_MAX  1.5
+#define NULL_PART_MAX      0.50
+#define ACHIEVED_MIN       0.95
 
 static void add(char *out, size_t cap, const char *fmt, ...) CPL_PRINTF(3, 4);
 static void add(char *out, size_t cap, const char *fmt, ...)
@@ -63,6 +65,20 @@ static void judge_open(char *why, size_t cap, const cpl_load_result *r)
             m->latency_drift_ratio);
 }
 
+/* What the self-test says of the generator, held against what the run needed of it. */
+static void judge_generator(char *why, size_t cap, const cpl_load_result *r)
+{
+    const cpl_selftest *t = &r->selftest;
+    const double rate = r->measure.seconds > 0 ? (double)r->measure.requests / r->measure.seconds : 0;
+    if (!t->ran) return;
+    if (rate > NULL_PART_MAX * t->requests_per_s)
+        add(why, cap, "self-test: %.0f requests/s is %.0f %% of what the generator does against a null server", rate,
+            rate / t->requests_per_s * 100);
+    if (t->open && t->achieved < ACHIEVED_MIN)
+        add(why, cap, "self-test: the generator kept only %.0f %% of its schedule against a null server",
+            t->achieved * 100);
+}
+
 void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r)
 {
     const cpl_measure *m = &r->measure;
@@ -86,6 +102,7 @@ void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r)
     if (s->known && !strcmp(s->backend, "native") && (double)s->cpu_ns < BUSY_PART_MIN * (double)s->busy_ns)
         add(why, cap, "other work had the machine: workers needed %.1f s of CPU time and the server got %.1f",
             (double)s->busy_ns / 1e9, (double)s->cpu_ns / 1e9);
+    judge_generator(why, cap, r);
     if (r->client_cpu_cores > CLIENT_CORES_MAX)
         add(why, cap, "the load generator used %.0f %% of its core", r->client_cpu_cores * 100);
     out->valid = !*why;
