@@ -4,7 +4,7 @@
 
     tools/bench.py [--only PART,..] [--seconds S] [--write] [--json FILE]
 
-Parts: engine, isa, scaling, quality, tokenizer, kernels, memory, served. Everything this machine can run is run: each
+Parts: engine, isa, scaling, quality, tokenizer, kernels, memory, served, generator. Everything this machine can run is run: each
 precision that `doctor` lists, each instruction set below the best. --write puts all tables into docs/BENCH.md, every
 figure into docs/bench.json, and the short ones between the bench markers of README.md. Real pairs come from COUPLET_DATA;
 without it the seeded generator's are used and the tables say so. Needs Python's standard library, a release build and
@@ -255,8 +255,30 @@ def bench_served(a, results):
     return ["## Served, fp32", "", "Load generator and server share the cores.", "", *rows]
 
 
+def bench_generator(a, results):
+    """What the load generator costs, and whether it tells of a server that stands still (the fake backend's stall)."""
+    rows = ["| dialect | in flight | null server, requests/s | CPU a request, us |", "|---|--:|--:|--:|"]
+    with Server("tests/golden/models/cross-encoder", "--backend", "fake") as server:
+        for dialect in ("couplet-grpc", "tei"):
+            got = [load(server.target, 1, 64, "--requests", 500, "--dialect", dialect)["selftest"] for _ in range(ROUNDS)]
+            results["generator"][dialect] = got
+            rows.append("| %s | 64 | %s | %s |" % (dialect, spread([g["requests_per_s"] for g in got]),
+                                                   spread([g["cpu_us_per_request"] for g in got], 2)))
+    # 1,000 passes a second, one in 1,000 of them 50 ms late: 1 request in 20 was due while it stood still.
+    stall = ["--backend", "fake", "--threads", 1, "--set", "model.fake.stall_every=1000", "--set", "model.fake.stall_us=50000"]
+    with Server("tests/golden/models/cross-encoder", *stall) as server:
+        r = couplet("load", "--target", server.target, "--scenario", "constant", "--rate", 1000, "--requests", 4000)
+    results["generator"]["stall"] = r
+    ms = r["latency_ms"]
+    return ["## The load generator", "", *rows, "",
+            "A server that stands still for 50 ms once a second, at 1,000 requests a second: p50 %.2f, p95 %.1f, p99 %.1f, "
+            "max %.1f ms (about 1 request in 20 was due in the stall: p99 is 40 ms when nothing is hidden); sent late "
+            "p99 %.3f ms." % (ms["p50"], ms["p95"], ms["p99"], ms["max"], r["lag_ms_p99"])]
+
+
 PARTS = [("engine", bench_engine), ("isa", bench_isa), ("scaling", bench_scaling), ("quality", bench_quality),
-         ("tokenizer", bench_tokenizer), ("kernels", bench_kernels), ("memory", bench_memory), ("served", bench_served)]
+         ("tokenizer", bench_tokenizer), ("kernels", bench_kernels), ("memory", bench_memory), ("served", bench_served),
+         ("generator", bench_generator)]
 
 
 # ---- the page ----------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@
 #include "lab/plan.h"
 #include "lab/resume.h"
 #include "lab/row.h"
+#include "load/selftest.h"
 #include "model/locate.h"
 
 enum { START_TIMEOUT_MS = 60000, STOP_GRACE_MS = 40000, ARGS_MAX = 64 };
@@ -40,8 +41,9 @@ typedef struct lab_job {
     cpl_energy *energy; /* of the whole run */
     const char *pairs;  /* file of texts; NULL: generated */
     cpl_lab_result *result;
-    cpl_lab_row *rows; /* server by batch by level */
-    bool seeded;       /* the seeded cross-encoder stands in for the model */
+    cpl_lab_row *rows;       /* server by batch by level */
+    cpl_selftest *selftests; /* by level */
+    bool seeded;             /* the seeded cross-encoder stands in for the model */
     char model_dir[1024];
     size_t rows_done; /* for progress, over all rounds */
     bool skip;        /* not run, or failed */
@@ -82,6 +84,15 @@ static uint64_t warmup_of(const cpl_lab_plan *plan, uint32_t level)
     return plan->warmup > level ? plan->warmup : level; /* below one a client the window would open on the ramp */
 }
 
+/* The generator against a server that does nothing: once for each level of load, before the first row at it. */
+static cpl_status selftest(lab_job *job, cpl_load_options *o, const cpl_workload *w, cpl_error *err)
+{
+    size_t l = 0;
+    while (job->plan->levels[l] != (uint32_t)(job->plan->scenario->open ? o->rate : o->concurrency)) l++;
+    o->selftest = &job->selftests[l];
+    return job->selftests[l].ran ? CPL_OK : cpl_selftest_run(&job->selftests[l], o, w, err);
+}
+
 static cpl_status run_row(lab_job *job, cpl_lab_row *row, const char *target, uint32_t batch, uint32_t level,
                           cpl_error *err)
 {
@@ -105,6 +116,7 @@ static cpl_status run_row(lab_job *job, cpl_lab_row *row, const char *target, ui
     cpl_load_result *r = NULL;
     cpl_status st = cpl_workload_open(&w, job->pool, &cpl_dialect_couplet_grpc, batch,
                                       o.requests + o.warmup + 4 * (uint64_t)level, err);
+    if (!st) st = selftest(job, &o, w, err);
     cpl_energy_take(job->energy);
     const uint64_t start_ns = cpl_clock_ns();
     if (!st) st = cpl_load_run(&r, &o, w, err);
@@ -236,6 +248,7 @@ static void job_deinit(lab_job *job)
     cpl_pool_close(job->pool);
     cpl_lab_result_close(job->result);
     free(job->rows);
+    free(job->selftests);
 }
 
 static cpl_status check_target(const lab_job *job, cpl_error *err)
@@ -259,7 +272,8 @@ static cpl_status job_init(lab_job *job, const cpl_lab_options *o, const char *f
     if (!st) st = cpl_lab_result_open(&job->result, err);
     if (st) return st;
     job->rows = calloc(cpl_lab_plan_rows(job->plan), sizeof *job->rows);
-    if (!job->rows) return cpl_fail_memory(err, cpl_lab_plan_rows(job->plan) * sizeof *job->rows);
+    job->selftests = calloc(job->plan->level_count, sizeof *job->selftests);
+    if (!job->rows || !job->selftests) return cpl_fail_memory(err, cpl_lab_plan_rows(job->plan) * sizeof *job->rows);
     const char *model = cpl_config_text(job->config, "model.name");
     cpl_error missing; /* reported when the job's turn comes: the others go on */
     if (cpl_model_locate(job->model_dir, sizeof job->model_dir, model, true, &job->seeded, &missing))

@@ -24,7 +24,7 @@ enum { BATCH_TOKENS = 512 };
 
 typedef struct settings {
     unsigned long long fixed_us, per_token_ns, spin, fail_every, fail_load, fail_open, rectangles, wants, batch_tokens,
-        team_stages;
+        team_stages, stall_every, stall_us, int8_percent, int8_noise;
 } settings;
 
 struct cpl_weights {
@@ -88,7 +88,11 @@ static cpl_status parse_setting(settings *s, const char *text, const cpl_host *h
                 {"rectangles", &s->rectangles},
                 {"wants", &s->wants},
                 {"batch_tokens", &s->batch_tokens},
-                {"team_stages", &s->team_stages}};
+                {"team_stages", &s->team_stages},
+                {"stall_every", &s->stall_every},
+                {"stall_us", &s->stall_us},
+                {"int8_percent", &s->int8_percent},
+                {"int8_noise", &s->int8_noise}};
     size_t n = strcspn(text, "=");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         if (strlen(keys[i].key) != n || strncmp(text, keys[i].key, n) != 0) continue;
@@ -101,7 +105,8 @@ static cpl_status parse_setting(settings *s, const char *text, const cpl_host *h
     }
     return host->fail(err, CPL_INVALID,
                       "fake: unknown setting '%s': fixed_us, per_token_ns, spin, fail_every, fail_load, fail_open, "
-                      "rectangles, wants, batch_tokens and team_stages are known",
+                      "rectangles, wants, batch_tokens, team_stages, stall_every, stall_us, int8_percent and "
+                      "int8_noise are known",
                       text);
 }
 
@@ -117,7 +122,8 @@ static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load
                        const cpl_host *host, cpl_error *err)
 {
     *out = NULL;
-    settings set = {.wants = 1u << CPL_WANT_LOGITS | 1u << CPL_WANT_POOLED | 1u << CPL_WANT_TOKENS};
+    settings set = {.int8_percent = 100,
+                    .wants = 1u << CPL_WANT_LOGITS | 1u << CPL_WANT_POOLED | 1u << CPL_WANT_TOKENS};
     for (const char *const *s = o->settings; s && *s; s++) {
         cpl_status st = parse_setting(&set, *s, host, err);
         if (st) return st;
@@ -128,6 +134,12 @@ static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load
     cpl_weights *w = host->allocate(sizeof *w, 64);
     if (!w) return host->fail(err, CPL_NO_MEMORY, "out of memory: fake needs %zu bytes", sizeof *w);
     w->host = *host;
+    if (o->precision == CPL_PRECISION_INT8) {
+        set.fixed_us = set.fixed_us * set.int8_percent / 100;
+        set.per_token_ns = set.per_token_ns * set.int8_percent / 100;
+    } else {
+        set.int8_noise = 0;
+    }
     w->set = set;
     w->batch_tokens = set.batch_tokens ? (uint32_t)set.batch_tokens : BATCH_TOKENS;
     w->labels = model->arch.labels;
@@ -188,9 +200,8 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void spend(const settings *s, uint64_t tokens)
+static void spend_ns(const settings *s, uint64_t ns)
 {
-    uint64_t ns = s->fixed_us * 1000 + s->per_token_ns * tokens;
     if (!ns) return;
     if (s->spin) {
         for (uint64_t end = now_ns() + ns; now_ns() < end;) {
@@ -201,6 +212,8 @@ static void spend(const settings *s, uint64_t tokens)
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &t, &t) == EINTR) {
     }
 }
+
+static void spend(const settings *s, uint64_t tokens) { spend_ns(s, s->fixed_us * 1000 + s->per_token_ns * tokens); }
 
 /* The contract's side of the engine: what it promised about batches holds. */
 static cpl_status check_batch(const cpl_weights *w, const cpl_batch *b, cpl_error *err)
@@ -231,7 +244,10 @@ static void write_rows(const cpl_weights *w, const int32_t *ids, const uint8_t *
     uint32_t width = want == CPL_WANT_LOGITS ? w->labels : w->hidden;
     for (uint32_t k = want == CPL_WANT_TOKENS ? 1 : n; k <= n; k++, rows += width) {
         uint64_t digest = cpl_fake_digest(ids, types, k);
-        for (uint32_t c = 0; c < width; c++) rows[c] = cpl_fake_value(digest, c);
+        for (uint32_t c = 0; c < width; c++) {
+            rows[c] = cpl_fake_value(digest, c);
+            if (w->set.int8_noise) rows[c] += cpl_fake_value(digest, c + width) * (float)w->set.int8_noise / 1000;
+        }
     }
 }
 
@@ -312,6 +328,7 @@ static cpl_status run(cpl_session *s, const cpl_batch *b, cpl_team *team, float 
     cpl_status st = check_batch(w, b, err);
     if (st) return st;
     uint64_t pass = atomic_fetch_add(&w->passes, 1) + 1;
+    if (w->set.stall_every && pass % w->set.stall_every == 0) spend_ns(&w->set, w->set.stall_us * 1000);
     bool shared = team && w->set.team_stages && !w->set.rectangles;
     if (!shared) spend(&w->set, b->cu_seqlens[b->n]);
     if (w->set.fail_every && pass % w->set.fail_every == 0)

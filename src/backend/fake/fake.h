@@ -10,6 +10,8 @@
  *     wants=N          bit mask of 1 << CPL_WANT_...: others are refused
  *     batch_tokens=N   recommends that many tokens a pass for what it loaded, 512 at most
  *     team_stages=N    a team shares out the rows in each of N stages, each at the cost above; 0: teams stay unused
+ *     stall_every=N    every Nth pass takes                stall_us=N       so long besides
+ *     int8_percent=N   cost in int8, of that in fp32       int8_noise=N     thousandths of another hash added in int8
  * Anything else is an error. */
 #ifndef CPL_BACKEND_FAKE_FAKE_H
 #define CPL_BACKEND_FAKE_FAKE_H
