@@ -157,8 +157,11 @@ class Experiments(unittest.TestCase):
             self.assertIn("verdict", printed)
             printed, _ = run("load", "--target", address, "--requests", "5", "--pairs-per-request", "1001", status=1)
             self.assertIn("INVALID_ARGUMENT x", printed)
-            printed, _ = run("load", "--target", address, "--dialect", "tei", "--requests", "20", "--json")
-            self.assertEqual(json.loads(printed)["failed"], 0)
+            printed, _ = run("load", "--target", address, "--dialect", "tei", "--requests", "40", "--pairs-per-request", "3",
+                             "--concurrency", "4", "--json")
+            r = json.loads(printed)
+            self.assertEqual((r["requests"], r["failed"], r["server"]["known"]), (40, 0, False))
+            self.assertGreater(r["selftest"]["requests_per_s"], 0)
             _, error = run("load", "--target", address, "--scenario", "poisson", status=2)
             self.assertIn("'poisson' needs --rate", error)
             out, _ = run("load", "--target", address, "--scenario", "poisson", "--rate", "200", "--requests", "60", "--slo",
