@@ -134,6 +134,7 @@ cpl_status cpl_dispatch_add(cpl_engine *e, cpl_task *t, cpl_error *err)
     cpl_status st = cpl_batcher_add(&m->batcher, t->flow->queues[t->spec.model], &t->batch, now, err);
     if (st) return st;
     t->phase = CPL_TASK_DISPATCHED;
+    t->result.queued_at_ns = now;
     wake_workers(e, m, now);
     wake_timer(e, m, now);
     return CPL_OK;

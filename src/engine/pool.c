@@ -40,6 +40,7 @@ static void hand_over(cpl_engine *e, cpl_task *t)
     if (t->token_error.status) cpl_dispatch_fail(t, &t->token_error);
     bool last = t->spec.tokenize_only; /* that was all */
     if (t->result.status == CPL_OK && !last && cpl_dispatch_add(e, t, &err)) cpl_dispatch_fail(t, &err);
+    if (t->result.status == CPL_OK && last) t->result.queued_at_ns = cpl_clock_ns();
     if (t->result.status || last) cpl_dispatch_end(e, t, &ended);
     pthread_mutex_unlock(&e->lock);
     cpl_dispatch_finish(e, ended);

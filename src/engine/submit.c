@@ -142,6 +142,7 @@ static cpl_status prepare_inline(cpl_engine *e, cpl_task *t, cpl_tokenizer_scrat
     cpl_status st = CPL_OK;
     if (t->result.status || t->spec.tokenize_only) { /* cancelled meanwhile: accepted, and ends by done */
         e->preparing--;
+        t->result.queued_at_ns = t->result.status ? 0 : cpl_clock_ns();
         cpl_dispatch_end(e, t, &ended);
     } else if ((st = cpl_dispatch_add(e, t, err)) == CPL_OK) {
         e->preparing--;
@@ -162,6 +163,7 @@ static void reset(cpl_engine *e, cpl_task *t, const cpl_task_spec *spec)
     t->result.rows = NULL;
     t->result.n = t->result.width = 0;
     t->result.tokens = t->result.tokenize_ns = t->result.queue_ns = t->result.compute_ns = t->result.passes = 0;
+    t->result.queued_at_ns = 0;
     t->token_error.status = CPL_OK;
     t->slices = NULL;
     t->slice_count = t->in_flight = 0;

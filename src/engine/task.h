@@ -50,14 +50,15 @@ typedef struct cpl_task_spec {
 /* What came of it; read after done. Memory is the task's, until its next submit or close. */
 typedef struct cpl_task_result {
     cpl_status status;
-    cpl_error error;      /* when status isn't CPL_OK */
-    const float *rows;    /* n x width */
-    size_t n, width;      /* SCORE: 1, or labels with label -1; EMBED: hidden; IDS: labels or hidden */
-    uint64_t tokens;      /* really run; tokenize_only: made */
-    uint64_t tokenize_ns; /* CPU time of tokenizing */
-    uint64_t queue_ns;    /* from enqueue to the first dispatch */
-    uint64_t compute_ns;  /* from the first dispatch to the last pass's end */
-    uint64_t passes;      /* forward passes that carried a sequence of it */
+    cpl_error error;       /* when status isn't CPL_OK */
+    const float *rows;     /* n x width */
+    size_t n, width;       /* SCORE: 1, or labels with label -1; EMBED: hidden; IDS: labels or hidden */
+    uint64_t tokens;       /* really run; tokenize_only: made */
+    uint64_t queued_at_ns; /* monotonic: it was whole, and waits for a worker; 0: it never came to that */
+    uint64_t tokenize_ns;  /* CPU time of tokenizing */
+    uint64_t queue_ns;     /* from enqueue to the first dispatch */
+    uint64_t compute_ns;   /* from the first dispatch to the last pass's end */
+    uint64_t passes;       /* forward passes that carried a sequence of it */
 } cpl_task_result;
 
 cpl_status cpl_task_open(cpl_task **out, cpl_error *err);

@@ -397,6 +397,9 @@ cpl_text cpl_call_metadata(const cpl_call *call, const char *name)
 uint64_t cpl_call_deadline_ns(const cpl_call *call) { return call->deadline.when_ns; }
 uint64_t cpl_call_received_ns(const cpl_call *call) { return call->received_ns; }
 cpl_loop *cpl_call_loop(const cpl_call *call) { return &call->conn->home->loop; }
+const char *cpl_call_path(const cpl_call *call) { return call->method->path; }
+bool cpl_call_is_plain(const cpl_call *call) { return call->plain; }
+
 bool cpl_call_is_local(const cpl_call *call)
 {
     cpl_address peer = {.size = sizeof peer.storage};

@@ -68,6 +68,8 @@ cpl_text cpl_call_metadata(const cpl_call *call, const char *name);
 uint64_t cpl_call_deadline_ns(const cpl_call *call);
 /* When the request's last byte was there. */
 uint64_t cpl_call_received_ns(const cpl_call *call);
+const char *cpl_call_path(const cpl_call *call); /* its method's */
+bool cpl_call_is_plain(const cpl_call *call);    /* plain HTTP, not gRPC */
 /* Does the client run on this machine: does it come over the loopback interface or a unix socket? */
 bool cpl_call_is_local(const cpl_call *call);
 cpl_loop *cpl_call_loop(const cpl_call *call);

@@ -21,6 +21,7 @@ enum { ID_CACHE_BYTES = 256 << 20 }; /* a million pairs of a hundred tokens; tak
 
 struct cpl_service {
     cpl_engine *engine;
+    cpl_otlp *otlp;
     cpl_wire *wire;
     cpl_server *server;
     const cpl_log *log;
@@ -114,6 +115,25 @@ static cpl_status load_model(void *user, const char *body, size_t n, char *name,
     return st;
 }
 
+static cpl_status open_otlp(cpl_service *s, const cpl_config *c, cpl_error *err)
+{
+    cpl_otlp_options o = {.endpoint = cpl_config_text(c, "server.otlp.endpoint"),
+                          .service = cpl_config_text(c, "server.otlp.service"),
+                          .queue_max = (uint32_t)cpl_config_int(c, "server.otlp.queue"),
+                          .batch_max = (uint32_t)cpl_config_int(c, "server.otlp.batch"),
+                          .interval_ms = (uint32_t)cpl_config_int(c, "server.otlp.interval_ms"),
+                          .log = s->log};
+    if (!*o.endpoint) return CPL_OK;
+    cpl_status st = cpl_otlp_open(&s->otlp, &o, err);
+    if (st) cpl_error_prefix(err, "server.otlp.endpoint");
+    return st;
+}
+
+static cpl_wire_timing timing_of(const char *name)
+{
+    return !strcmp(name, "always") ? CPL_TIMING_ALWAYS : !strcmp(name, "never") ? CPL_TIMING_NEVER : CPL_TIMING_ASKED;
+}
+
 static cpl_status open_wire(cpl_service *s, const cpl_config *c, uint32_t net_threads, cpl_error *err)
 {
     cpl_buf text = {0};
@@ -123,6 +143,9 @@ static cpl_status open_wire(cpl_service *s, const cpl_config *c, uint32_t net_th
         .limits = {.pairs_max = (uint32_t)cpl_config_int(c, "server.limits.max_pairs"),
                    .text_bytes_max = (uint32_t)cpl_config_int(c, "server.limits.max_text_bytes")},
         .mode = mode_of(c),
+        .timing = timing_of(cpl_config_text(c, "server.stage_times")),
+        .otlp = s->otlp,
+        .sample = cpl_config_float(c, "server.otlp.sample"),
         .load_model = strcmp(cpl_config_text(c, "server.admin"), "off") ? load_model : NULL,
         .load_user = s,
         .config = text.data,
@@ -200,6 +223,7 @@ cpl_status cpl_service_open(cpl_service **out, const cpl_config *config, bool al
     cpl_status st = cpl_config_check(config, err);
     if (!st) st = open_engine(s, config, allow_seeded, err);
     if (!st) st = cpl_engine_canary(s->engine, err);
+    if (!st) st = open_otlp(s, config, err);
     if (!st) st = open_wire(s, config, net_threads, err);
     if (!st) {
         s->drain_ms = (uint32_t)cpl_config_int(config, "server.limits.drain_ms");
@@ -231,6 +255,7 @@ uint32_t cpl_service_close(cpl_service *s)
     cpl_server_close(s->server);
     cpl_wire_close(s->wire);
     cpl_engine_close(s->engine);
+    cpl_otlp_close(s->otlp);
     free(s);
     return cut;
 }

@@ -40,6 +40,7 @@ static void finished(cpl_post *post)
 {
     cpl_wire_op *op = (cpl_wire_op *)((char *)post - offsetof(cpl_wire_op, post));
     const cpl_task_result *r = cpl_task_get(op->task);
+    cpl_wire_op_trace_end(op, r);
     if (op->cancelled)
         cpl_call_release(op->call);
     else if (r->status == CPL_OK)
@@ -141,6 +142,8 @@ cpl_status cpl_wire_op_submit(cpl_wire_op *op, cpl_call *call, cpl_task_spec *sp
     spec->deadline_ns = cpl_call_deadline_ns(call);
     spec->done = done;
     spec->user = op;
+    op->items = spec->n;
+    cpl_wire_op_trace_begin(op, call);
     op->call = call;
     *cpl_call_user(call) = op;
     st = cpl_engine_submit(engine, op->task, spec, op->home->scratch, err);

@@ -26,6 +26,12 @@ struct cpl_wire_op {
     uint32_t dimensions; /* of a vector, to reply; 0: all */
     bool return_text, normalize;
     bool cancelled;
+    /* Stage times and traces. */
+    bool timed, answers_trace, recorded;
+    uint64_t submitted_ns;
+    size_t items;
+    cpl_trace_context trace; /* span: the one that is this request's */
+    uint8_t parent[8];
     bool holds; /* the model number `model`, from cpl_wire_op_hold until the op is given back */
     uint32_t model;
 };
@@ -43,6 +49,9 @@ cpl_status cpl_wire_op_submit(cpl_wire_op *op, cpl_call *call, cpl_task_spec *sp
 /* A method's `cancelled`, for calls whose user pointer is their op. */
 void cpl_wire_op_cancelled(cpl_call *call, void *wire);
 
+/* op_trace.c: at its submit, and when its result is there, before the reply begins. */
+void cpl_wire_op_trace_begin(cpl_wire_op *op, const cpl_call *call);
+void cpl_wire_op_trace_end(const cpl_wire_op *op, const cpl_task_result *r);
 /* The server only tokenizes: the result has no rows, and the reply must say so. */
 bool cpl_wire_op_tokenized(const cpl_wire_op *op);
 /* Which label of a cross-encoder is its score; CPL_PRECONDITION where nobody said. */

@@ -193,6 +193,21 @@ static void recent(cpl_buf *out, const cpl_window_sum *sum)
                       (double)cpl_histogram_at(&sum->latency_ns, quantiles[i]) * 1e-9);
 }
 
+static void traces(cpl_buf *out, cpl_otlp *otlp)
+{
+    cpl_otlp_counts c;
+    if (!otlp) return;
+    cpl_otlp_count(otlp, &c);
+    head(out, "traced_requests_total", "counter", "Requests whose spans were sent, lost or refused by the collector.");
+    cpl_buf_print(out,
+                  "couplet_traced_requests_total{outcome=\"sent\"} %llu\n"
+                  "couplet_traced_requests_total{outcome=\"dropped\"} %llu\n"
+                  "couplet_traced_requests_total{outcome=\"refused\"} %llu\n",
+                  (unsigned long long)c.sent, (unsigned long long)c.dropped, (unsigned long long)c.refused);
+    number(out, "trace_export_failures_total", "counter", "Messages to the collector that had to be sent again.",
+           (double)c.failures);
+}
+
 void cpl_prometheus_message(cpl_call *call, const uint8_t *data, size_t n, void *wire)
 {
     (void)data, (void)n;
@@ -209,6 +224,7 @@ void cpl_prometheus_message(cpl_call *call, const uint8_t *data, size_t n, void 
     put_models(out, &b->models);
     requests(out, &b->engine);
     recent(out, &b->window);
+    traces(out, w->options.otlp);
     cpl_buf_print(out,
                   "# HELP process_resident_memory_bytes Resident memory size in bytes.\n"
                   "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %llu\n"

@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "net/server.h"
 #include "wire/infer_decode.h"
+#include "wire/otlp.h"
 
 typedef struct cpl_wire cpl_wire;
 
@@ -23,10 +24,16 @@ typedef enum cpl_wire_mode {
 } cpl_wire_mode;
 const char *cpl_wire_mode_name(cpl_wire_mode mode);
 
+/* When replies carry their request's stage times. */
+typedef enum cpl_wire_timing { CPL_TIMING_ASKED, CPL_TIMING_ALWAYS, CPL_TIMING_NEVER } cpl_wire_timing;
+
 typedef struct cpl_wire_options {
     cpl_engine *engine; /* borrowed for the wire's life */
     cpl_infer_limits limits;
     cpl_wire_mode mode;
+    cpl_wire_timing timing;
+    cpl_otlp *otlp; /* borrowed; NULL: requests are not traced */
+    double sample;  /* share of the requests without a traceparent that are */
     /* Loads the model that a request's body describes and says what it is called; on a thread of the wire's, one at a
      * time. NULL: nothing is loaded or unloaded. */
     cpl_status (*load_model)(void *user, const char *body, size_t n, char *name, size_t name_cap, cpl_error *err);

@@ -52,6 +52,7 @@ struct cpl_wire_loop {
     size_t free_bytes;        /* what those hold */
     cpl_wire_stream *streams; /* open streaming calls */
     cpl_post told;            /* health has changed */
+    uint64_t dice;            /* for ids of spans and traces */
     cpl_deadline live;        /* the next event of /live, while somebody looks */
     atomic_bool told_pending;
 };
