@@ -77,6 +77,10 @@ cpl_status cpl_lab_describe_plan(cpl_lab_result *r, const cpl_config *c, const c
     cpl_lab_batching_text(c, batching, sizeof batching);
     r->batching = o->target ? "as the server that was up has it" : cpl_lab_text(r, "%s", batching);
     r->seed = plan->seed;
+    r->mode = cpl_lab_text(r, "%s", cpl_config_text(c, "experiment.mode"));
+    r->models = plan->model_count;
+    for (size_t i = 0; plan->model_count > 1 && i < plan->model_count; i++)
+        r->model = cpl_lab_text(r, "%s%s%s", i ? r->model : "", i ? " and " : "", plan->models[i]);
     r->scenario = plan->scenario->name;
     r->duration_s = plan->duration_s;
     r->requests_asked = plan->requests;
@@ -97,7 +101,7 @@ void cpl_lab_describe_server(cpl_lab_result *r, const cpl_load_result *load)
     r->precision_requested = cpl_lab_text(r, "%s", s->precision_requested);
     r->precision_effective = cpl_lab_text(r, "%s", s->precision_effective);
     r->precision_reason = cpl_lab_text(r, "%s", s->precision_reason);
-    r->model = cpl_lab_text(r, "%s", s->model);
+    if (r->models < 2) r->model = cpl_lab_text(r, "%s", s->model);
     if (*s->model_note && !r->model_note) r->model_note = cpl_lab_text(r, "%s", s->model_note);
     r->weight_bytes = s->weight_bytes;
     r->workers = s->workers;

@@ -187,7 +187,7 @@ static void say_sweep(const cpl_lab_result *r, cpl_buf *out)
     const cpl_lab_point *best = NULL, *worst = NULL;
     for (size_t i = 0; i < r->point_count; i++) {
         const cpl_lab_point *p = &r->points[i];
-        if (!*p->server || !p->requests) continue;
+        if (!*p->server || !p->requests || strstr(p->server, "model=")) continue;
         if (!best) best = worst = p;
         if (p->batch != best->batch || p->concurrency != best->concurrency) continue;
         if (p->throughput > best->throughput) best = p;

@@ -124,8 +124,6 @@ static void tile_ratio(cpl_buf *out, const cpl_interval *v, const char *what, co
     cpl_buf_text(out, "</em></div>\n");
 }
 
-static bool real(const cpl_lab_result *r) { return cpl_lab_ran(r) && strcmp(r->backend, "fake") != 0; }
-
 /* Greedy over off: at one pair a request in int8, the most in flight up to 16, the shortest texts; at more pairs the
  * longest texts, as the reference has them. */
 static void gain_tile(const cpl_lab_results *all, uint64_t batch, cpl_buf *out)
@@ -172,12 +170,12 @@ static void tiles(const cpl_lab_results *all, cpl_buf *out)
             rows += r->points[k].requests > 0;
             valid += r->points[k].requests && r->points[k].valid;
             const cpl_lab_point *q = &r->points[k];
-            if (!real(r) || !q->requests || (least && least->valid && !q->valid)) continue;
+            if (!cpl_lab_scored(r) || !q->requests || (least && least->valid && !q->valid)) continue;
             if (least && least->valid == q->valid && q->latency_p50_ms >= least->latency_p50_ms) continue;
             least = &r->points[k];
             quick = r;
         }
-        const cpl_lab_point *mine = real(r) ? cpl_lab_best(r) : NULL, *top = fast ? cpl_lab_best(fast) : NULL;
+        const cpl_lab_point *mine = cpl_lab_scored(r) ? cpl_lab_best(r) : NULL, *top = fast ? cpl_lab_best(fast) : NULL;
         if (mine &&
             (!top || mine->valid > top->valid || (mine->valid == top->valid && mine->throughput > top->throughput)))
             fast = r;

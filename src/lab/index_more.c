@@ -21,15 +21,16 @@ void cpl_index_stages(const cpl_lab_results *all, cpl_buf *out)
     size_t n = 0;
     for (size_t i = 0; i < all->count && n < BARS_MAX; i++) {
         const cpl_lab_result *r = all->at[i];
-        const cpl_lab_point *p = cpl_lab_ran(r) ? cpl_lab_best(r) : NULL;
+        const cpl_lab_point *p = cpl_lab_scored(r) ? cpl_lab_best(r) : NULL;
         bool first =
             p && p->server_known && p->concurrency && p->latency_mean_ms > 0 && strcmp(r->backend, "fake") != 0;
         for (size_t k = 0; first && k < i; k++)
-            first = !cpl_lab_ran(all->at[k]) || strcmp(all->at[k]->phase, r->phase) != 0;
+            first = !cpl_lab_scored(all->at[k]) || strcmp(all->at[k]->phase, r->phase) != 0;
         if (!first) continue;
         for (size_t k = i + 1; k < all->count; k++) { /* the phase's fastest */
             const cpl_lab_result *other = all->at[k];
-            const cpl_lab_point *q = cpl_lab_ran(other) && !strcmp(other->phase, r->phase) ? cpl_lab_best(other) : NULL;
+            const cpl_lab_point *q =
+                cpl_lab_scored(other) && !strcmp(other->phase, r->phase) ? cpl_lab_best(other) : NULL;
             if (q && q->server_known && q->concurrency && q->throughput > p->throughput) {
                 p = q;
                 r = other;

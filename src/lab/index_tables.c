@@ -142,7 +142,7 @@ static size_t cost_rows(const cpl_lab_results *all, const cpl_lab_result **out)
     size_t n = 0;
     for (size_t i = 0; i < all->count; i++) {
         const cpl_lab_result *r = all->at[i];
-        if (!cpl_lab_ran(r) || !strcmp(r->backend, "fake")) continue;
+        if (!cpl_lab_scored(r) || r->models > 1) continue;
         size_t k = 0;
         while (k < n && !same_work(out[k], r)) k++;
         if (k < n) {

@@ -69,6 +69,11 @@ void cpl_md_precision(cpl_buf *out, const cpl_lab_result *r)
 
 bool cpl_lab_ran(const cpl_lab_result *r) { return !strcmp(r->status, "ran") && cpl_lab_best(r); }
 
+bool cpl_lab_scored(const cpl_lab_result *r)
+{
+    return cpl_lab_ran(r) && strcmp(r->backend, "fake") != 0 && (!r->mode || !*r->mode || !strcmp(r->mode, "full"));
+}
+
 void cpl_md_status(cpl_buf *out, const cpl_lab_result *r, bool brief)
 {
     cpl_md_cell(out, r->status);

@@ -22,6 +22,8 @@ void cpl_md_point(cpl_buf *out, const cpl_lab_point *p);
 void cpl_md_precision(cpl_buf *out, const cpl_lab_result *r);
 /* "ran", "ran with an override: `--set model.backend=native`", "not run: WHY". brief: WHY up to its first colon. */
 void cpl_md_status(cpl_buf *out, const cpl_lab_result *r, bool brief);
+/* Ran and really scored: no test backend, and not only a part of the work. */
+bool cpl_lab_scored(const cpl_lab_result *r);
 bool cpl_lab_ran(const cpl_lab_result *r); /* status "ran" and a row with an answer */
 
 #endif

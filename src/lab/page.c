@@ -37,6 +37,10 @@ static void head(const cpl_lab_result *r, cpl_buf *out)
     cpl_md_status(out, r, false);
     cpl_buf_print(out, ". %s.\n\n", r->date);
     if (*r->model_note) cpl_buf_print(out, "**Model:** %s.\n\n", r->model_note);
+    if (*r->mode && strcmp(r->mode, "full") != 0)
+        cpl_buf_print(
+            out, "**Mode:** %s, a part of the work only; see \"Measuring a part of the work\" in docs/SERVING.md.\n\n",
+            r->mode);
     if (!r->point_count) return;
     cpl_buf_print(out, "Model `%s`, backend `%s`%s%s, precision ", r->model, r->backend, *r->isa ? " on " : "", r->isa);
     cpl_md_precision(out, r);

@@ -41,6 +41,24 @@ static cpl_status copy_levels(cpl_lab_plan *p, const cpl_config *c, cpl_error *e
     return p->trace && p->levels ? CPL_OK : cpl_fail_memory(err, 256);
 }
 
+static cpl_status name_models(cpl_lab_plan *p, const cpl_config *c, cpl_error *err)
+{
+    p->model_count = cpl_config_model_count(c);
+    p->models = CPL_ARENA_NEW(&p->arena, const char *, p->model_count);
+    if (!p->models) return cpl_fail_memory(err, p->model_count * sizeof *p->models);
+    cpl_status st = CPL_OK;
+    for (size_t i = 0; !st && p->model_count > 1 && i < p->model_count; i++) {
+        cpl_config *one;
+        st = cpl_config_model(&one, c, i, err);
+        if (st) return st;
+        const char *name = cpl_config_model_name(one);
+        p->models[i] = cpl_arena_copy(&p->arena, name, strlen(name));
+        if (!p->models[i]) st = cpl_fail_memory(err, strlen(name));
+        cpl_config_close(one);
+    }
+    return st;
+}
+
 static const char *plan_name(cpl_lab_plan *p, const cpl_config *c, const char *file)
 {
     const char *given = cpl_config_text(c, "experiment.name");
@@ -152,6 +170,8 @@ cpl_status cpl_lab_plan_open(cpl_lab_plan **out, const cpl_config *c, const char
                             : cpl_fail_memory(err, 256);
     if (!st) st = copy_list(p, c, "experiment.batch_sizes", &p->batches, &p->batch_count, err);
     if (!st) st = copy_levels(p, c, err);
+    if (!st) st = name_models(p, c, err);
+    p->inference_only = !strcmp(cpl_config_text(c, "experiment.mode"), "inference");
     if (!st) st = make_servers(p, c, err);
     if (!st && quick) cut_lists_to_quick(p);
     if (st) {
@@ -169,7 +189,10 @@ void cpl_lab_plan_close(cpl_lab_plan *p)
     free(p);
 }
 
-size_t cpl_lab_plan_rows(const cpl_lab_plan *p) { return p->server_count * p->batch_count * p->level_count; }
+size_t cpl_lab_plan_rows(const cpl_lab_plan *p)
+{
+    return p->server_count * p->batch_count * p->level_count * p->model_count;
+}
 
 bool cpl_lab_plan_related(const char *name, const char *other)
 {

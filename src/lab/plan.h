@@ -13,7 +13,7 @@ typedef struct cpl_lab_server {
     const char *const *sets; /* the same as "key=value", NULL-terminated */
 } cpl_lab_server;
 
-/* Each server is driven with every batch size at every concurrency, `rounds` times. */
+/* Each server is driven with every batch size at every concurrency, `rounds` times; of several models each is a row. */
 typedef struct cpl_lab_plan {
     const char *name; /* experiment.name, else the file's name without folder and suffix */
     cpl_lab_server *servers;
@@ -27,7 +27,10 @@ typedef struct cpl_lab_plan {
     uint32_t rounds, connections;
     uint64_t seed;
     const cpl_scenario *scenario;
-    const char *trace; /* NULL unless replay */
+    const char **models; /* what requests call them, all driven at once; one NULL where there is only one */
+    size_t model_count;
+    bool inference_only; /* experiment.mode */
+    const char *trace;   /* NULL unless replay */
     double slo_ms;
     cpl_arena arena;
 } cpl_lab_plan;

@@ -81,6 +81,8 @@ typedef struct cpl_lab_result {
     const char *target; /* server that was up already; "" when started by the runner */
     const char *backend_asked, *backend, *device, *isa;
     const char *precision_requested, *precision_effective, *precision_reason;
+    const char *mode;     /* of the server: "full" or "" everything; tokenize, inference: a part of the work */
+    uint64_t models;      /* driven at once, a row each; 0 in results from before that could be */
     const char *scenario; /* "" in results from before there was more than the closed loop */
     const char *model_asked, *model, *model_note, *batching;
     const char *pairs_source, *config;

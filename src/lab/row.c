@@ -43,7 +43,7 @@ void cpl_lab_row_add(cpl_lab_row *row, const cpl_load_result *r, cpl_lab_result 
     cpl_verdict_of(&verdict, r);
     if (!verdict.valid && !row->invalid_rounds++) memcpy(row->reasons, verdict.reasons, sizeof row->reasons);
     cpl_histogram_merge(&row->latency_ns, &m->latency_ns);
-    cpl_server_totals_merge(&row->server, &r->server);
+    if (!row->shared_server) cpl_server_totals_merge(&row->server, &r->server);
     for (uint32_t i = 0; i < m->windows && row->windows < CPL_WINDOWS_MAX; i++)
         row->window_rate[row->windows++] = m->window_rate[i];
     cpl_histogram_merge(&row->lag_ns, &r->lag_ns);
@@ -103,6 +103,8 @@ static void finish_server(const cpl_lab_row *row, uint64_t batch, cpl_lab_point 
     double seconds = (double)s->monotonic_ns / 1e9;
     out->pass_sequences_mean = s->passes ? (double)s->sequences / (double)s->passes : 0;
     out->passes = s->passes;
+    out->padding_known = true;
+    out->pass_padding = s->padding_tokens ? (double)s->padding_tokens / (double)(s->padding_tokens + s->tokens) : 0;
     out->pass_mean_ms = s->passes ? ms((double)s->busy_ns / (double)s->passes) : 0;
     out->pass_sequences_counts = histogram_text(&s->pass_sequences, r);
     out->pass_sequences_p95 = (double)cpl_histogram_at(&s->pass_sequences, 0.95);
@@ -169,5 +171,8 @@ void cpl_lab_row_finish(const cpl_lab_row *row, uint64_t batch, cpl_lab_point *o
                                     v.percentiles);
     else
         out->reasons = cpl_lab_text(r, "%s%s%s", row->reasons, sep, v.percentiles);
+    if (row->server.known && row->server.ids_made && !strcmp(row->server.mode, "inference"))
+        out->reasons = cpl_lab_text(r, "%s%s%llu sequences were tokenized inside the measured time", out->reasons,
+                                    *out->reasons ? "; " : "", (unsigned long long)row->server.ids_made);
     out->errors = errors_text(row, r);
 }

@@ -26,6 +26,7 @@ typedef struct cpl_lab_row {
     uint32_t error_kinds;
     const char *round_latency[CPL_LAB_ROUNDS_MAX];
     double joules, energy_seconds; /* seconds 0: not metered */
+    bool shared_server;            /* its totals are of other rows too: not kept */
     const char *not_run;           /* why its server can't be; NULL when it can */
 } cpl_lab_row;
 

@@ -7,6 +7,7 @@
  * what production has). */
 #include "lab/runner.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,46 +94,93 @@ static cpl_status selftest(lab_job *job, cpl_load_options *o, const cpl_workload
     return job->selftests[l].ran ? CPL_OK : cpl_selftest_run(&job->selftests[l], o, w, err);
 }
 
-static cpl_status run_row(lab_job *job, cpl_lab_row *row, const char *target, uint32_t batch, uint32_t level,
+/* One model of a row, on a thread of its own where there are several. */
+typedef struct lab_load {
+    cpl_load_options options;
+    cpl_workload *workload;
+    cpl_load_result *result;
+    cpl_status status;
+    cpl_error error;
+    pthread_t thread;
+    bool started;
+} lab_load;
+
+static void *load_thread(void *arg)
+{
+    lab_load *l = arg;
+    l->status = cpl_load_run(&l->result, &l->options, l->workload, &l->error);
+    return NULL;
+}
+
+static cpl_status take_result(lab_job *job, cpl_lab_row *row, const lab_load *l, cpl_error *err)
+{
+    const cpl_load_result *r = l->result;
+    if (l->status) {
+        if (err) *err = l->error;
+        return l->status;
+    }
+    row->shared_server = job->plan->model_count > 1;
+    cpl_lab_row_add(row, r, job->result);
+    cpl_lab_describe_server(job->result, r);
+    if (!r->gave_up || r->measure.requests) return CPL_OK;
+    return cpl_fail(err, CPL_UNAVAILABLE, "no request was answered: %s", r->errors[0].message);
+}
+
+/* All models at once: the rest on threads, the first on this one. */
+static cpl_status run_loads(lab_load *loads, size_t n, cpl_error *err)
+{
+    cpl_status st = CPL_OK;
+    for (size_t i = 1; !st && i < n; i++) {
+        loads[i].started = !pthread_create(&loads[i].thread, NULL, load_thread, &loads[i]);
+        if (!loads[i].started) st = cpl_fail(err, CPL_NO_MEMORY, "can't start a thread for the load of a model");
+    }
+    if (!st) load_thread(&loads[0]);
+    for (size_t i = 1; i < n; i++)
+        if (loads[i].started) pthread_join(loads[i].thread, NULL);
+    return st;
+}
+
+/* `rows`: one for each model. */
+static cpl_status run_row(lab_job *job, cpl_lab_row *rows, const char *target, uint32_t batch, uint32_t level,
                           cpl_error *err)
 {
     const cpl_lab_plan *plan = job->plan;
     lab_progress progress = {job, plan->duration_s, cpl_clock_ns()};
-    cpl_load_options o = {.target = target,
-                          .scenario = plan->scenario,
-                          .concurrency = plan->scenario->open ? 0 : level,
-                          .rate = level,
-                          .seed = plan->seed,
-                          .trace = plan->trace,
-                          .slo_ms = plan->slo_ms,
-                          .connections = plan->connections,
-                          .requests = plan->requests,
-                          .warmup = warmup_of(plan, level),
-                          .duration_s = plan->duration_s,
-                          .progress = job->options->progress ? on_progress : NULL,
-                          .user = &progress,
-                          .log = job->options->log};
-    cpl_workload *w = NULL;
-    cpl_load_result *r = NULL;
-    cpl_status st = cpl_workload_open(&w, job->pool, &cpl_dialect_couplet_grpc, batch,
-                                      o.requests + o.warmup + 4 * (uint64_t)level, err);
-    if (!st) st = selftest(job, &o, w, err);
+    lab_load *loads = calloc(plan->model_count, sizeof *loads);
+    cpl_status st = loads ? CPL_OK : cpl_fail_memory(err, plan->model_count * sizeof *loads);
+    for (size_t i = 0; !st && i < plan->model_count; i++) {
+        loads[i].options = (cpl_load_options){.target = target,
+                                              .scenario = plan->scenario,
+                                              .concurrency = plan->scenario->open ? 0 : level,
+                                              .rate = level,
+                                              .seed = plan->seed + i,
+                                              .trace = plan->trace,
+                                              .slo_ms = plan->slo_ms,
+                                              .connections = plan->connections,
+                                              .requests = plan->requests,
+                                              .warmup = warmup_of(plan, level),
+                                              .duration_s = plan->duration_s,
+                                              .progress = job->options->progress && !i ? on_progress : NULL,
+                                              .user = &progress,
+                                              .log = job->options->log};
+        st = cpl_workload_open_model(&loads[i].workload, job->pool, &cpl_dialect_couplet_grpc, plan->models[i], batch,
+                                     plan->requests + loads[i].options.warmup + 4 * (uint64_t)level, err);
+        if (!st) st = selftest(job, &loads[i].options, loads[i].workload, err);
+    }
     cpl_energy_take(job->energy);
     const uint64_t start_ns = cpl_clock_ns();
-    if (!st) st = cpl_load_run(&r, &o, w, err);
-    if (!st) {
-        if (cpl_energy_available(job->energy)) {
-            row->joules += cpl_energy_take(job->energy);
-            row->energy_seconds += (double)(cpl_clock_ns() - start_ns) / 1e9;
-        }
-        cpl_lab_row_add(row, r, job->result);
-        cpl_lab_describe_server(job->result, r);
-        if (r->gave_up && !r->measure.requests)
-            st = cpl_fail(err, CPL_UNAVAILABLE, "no request was answered: %s", r->errors[0].message);
+    if (!st) st = run_loads(loads, plan->model_count, err);
+    if (!st && cpl_energy_available(job->energy)) {
+        rows->joules += cpl_energy_take(job->energy);
+        rows->energy_seconds += (double)(cpl_clock_ns() - start_ns) / 1e9;
     }
-    cpl_load_result_close(r);
-    cpl_workload_close(w);
-    job->rows_done++;
+    for (size_t i = 0; !st && i < plan->model_count; i++) st = take_result(job, &rows[i], &loads[i], err);
+    for (size_t i = 0; loads && i < plan->model_count; i++) {
+        cpl_load_result_close(loads[i].result);
+        cpl_workload_close(loads[i].workload);
+    }
+    free(loads);
+    job->rows_done += plan->model_count;
     return st;
 }
 
@@ -143,8 +191,9 @@ static cpl_status run_rows(lab_job *job, size_t server, const char *target, cpl_
     cpl_status st = CPL_OK;
     for (size_t b = 0; !st && b < plan->batch_count; b++)
         for (size_t l = 0; !st && l < plan->level_count; l++)
-            st = run_row(job, &job->rows[(server * plan->batch_count + b) * plan->level_count + l], target,
-                         plan->batches[b], plan->levels[l], err);
+            st =
+                run_row(job, &job->rows[((server * plan->batch_count + b) * plan->level_count + l) * plan->model_count],
+                        target, plan->batches[b], plan->levels[l], err);
     return st;
 }
 
@@ -197,7 +246,7 @@ static cpl_status check_server(const lab_job *job, size_t server, cpl_error *err
 static cpl_status leave_server_out(lab_job *job, size_t server, const cpl_error *why, cpl_error *err)
 {
     const cpl_lab_plan *plan = job->plan;
-    const size_t rows = plan->batch_count * plan->level_count;
+    const size_t rows = cpl_lab_plan_rows(plan) / plan->server_count;
     bool any = false;
     for (size_t i = 0; i < rows; i++) job->rows[server * rows + i].not_run = cpl_lab_text(job->result, "%s", why->what);
     job->rows_done += rows;
@@ -212,7 +261,7 @@ static cpl_status leave_server_out(lab_job *job, size_t server, const cpl_error 
 static cpl_status run_server(lab_job *job, size_t server, cpl_error *err)
 {
     if (job->options->target) return run_rows(job, server, job->options->target, err);
-    if (job->rows[server * job->plan->batch_count * job->plan->level_count].not_run) return CPL_OK;
+    if (job->rows[server * (cpl_lab_plan_rows(job->plan) / job->plan->server_count)].not_run) return CPL_OK;
     const char *argv[ARGS_MAX];
     char program[1024];
     cpl_error why;
@@ -292,6 +341,13 @@ static cpl_status open_pool(lab_job *job, cpl_error *err)
             uint64_t n = plan->requests + warmup_of(plan, plan->levels[l]) + 4 * (uint64_t)plan->levels[l];
             if (n * plan->batches[b] > most) most = n * plan->batches[b];
         }
+    /* Inference only: the warm-up must have sent every text, in each of its rows. */
+    if (plan->inference_only) {
+        most = plan->warmup ? plan->warmup : 1;
+        most *= plan->batches[0];
+        for (size_t b = 1; b < plan->batch_count; b++)
+            if (plan->warmup * plan->batches[b] < most) most = plan->warmup * plan->batches[b];
+    }
     cpl_shape shape;
     const char *path = cpl_config_text(job->config, "experiment.pairs");
     cpl_status st = cpl_shape_parse(&shape, cpl_config_text(job->config, "experiment.lengths"),
@@ -351,9 +407,12 @@ static cpl_status make_points(lab_job *job, cpl_error *err)
     for (size_t i = 0; i < rows; i++) {
         if (!job->rows[i].rounds && !job->rows[i].not_run) continue;
         cpl_lab_point *p = &r->points[r->point_count++];
-        p->server = plan->servers[i / (plan->batch_count * plan->level_count)].label;
-        p->batch = plan->batches[i / plan->level_count % plan->batch_count];
-        const uint32_t level = plan->levels[i % plan->level_count];
+        const size_t k = i / plan->model_count;
+        const char *setting = plan->servers[k / (plan->batch_count * plan->level_count)].label;
+        const char *model = plan->models[i % plan->model_count];
+        p->server = model ? cpl_lab_text(r, "%s%smodel=%s", setting, *setting ? ", " : "", model) : setting;
+        p->batch = plan->batches[k / plan->level_count % plan->batch_count];
+        const uint32_t level = plan->levels[k % plan->level_count];
         p->concurrency = plan->scenario->open ? 0 : level;
         p->rate = plan->scenario->open ? level : 0;
         cpl_lab_row_finish(&job->rows[i], p->batch, p, r);

@@ -29,7 +29,7 @@ const cpl_lab_result *cpl_lab_fastest(const cpl_lab_results *all)
 {
     const cpl_lab_result *best = NULL;
     for (size_t i = 0; i < all->count; i++) {
-        if (!cpl_lab_ran(all->at[i])) continue;
+        if (!cpl_lab_scored(all->at[i])) continue;
         const cpl_lab_point *p = cpl_lab_best(all->at[i]), *q = best ? cpl_lab_best(best) : NULL;
         if (!q || p->valid > q->valid || (p->valid == q->valid && p->throughput > q->throughput)) best = all->at[i];
     }

@@ -96,7 +96,7 @@ static void recommendations(const cpl_lab_results *all, cpl_buf *out)
     if (!fast) return;
     for (size_t i = 0; i < all->count; i++) {
         const cpl_lab_result *r = all->at[i];
-        for (size_t k = 0; cpl_lab_ran(r) && k < r->point_count; k++) {
+        for (size_t k = 0; cpl_lab_scored(r) && k < r->point_count; k++) {
             const cpl_lab_point *p = &r->points[k];
             if (!p->requests || (least && p->latency_mean_ms >= least->latency_mean_ms)) continue;
             least = p;

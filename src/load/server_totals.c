@@ -59,6 +59,9 @@ static void decode_counters(cpl_server_totals *out, const Couplet__V1__StatsRepl
     out->tokens = r->tokens;
     out->passes = r->passes;
     out->busy_ns = r->busy_ns;
+    out->padding_tokens = r->padding_tokens;
+    copy_text(out->mode, sizeof out->mode, r->mode);
+    for (size_t i = 0; i < r->n_models; i++) out->ids_made += r->models[i]->ids_made;
 }
 
 cpl_status cpl_server_totals_decode(cpl_server_totals *out, const uint8_t *data, size_t size, cpl_error *err)
@@ -119,6 +122,8 @@ void cpl_server_totals_between(cpl_server_totals *out, const cpl_server_totals *
     out->tokens = after->tokens - before->tokens;
     out->passes = after->passes - before->passes;
     out->busy_ns = after->busy_ns - before->busy_ns;
+    out->padding_tokens = after->padding_tokens - before->padding_tokens;
+    out->ids_made = after->ids_made - before->ids_made;
     histogram_between(&out->pass_sequences, &before->pass_sequences, &after->pass_sequences);
     histogram_between(&out->pass_tokens, &before->pass_tokens, &after->pass_tokens);
     histogram_between(&out->queue_ns, &before->queue_ns, &after->queue_ns);
@@ -142,6 +147,8 @@ void cpl_server_totals_merge(cpl_server_totals *into, const cpl_server_totals *f
     into->tokens += from->tokens;
     into->passes += from->passes;
     into->busy_ns += from->busy_ns;
+    into->padding_tokens += from->padding_tokens;
+    into->ids_made += from->ids_made;
     if (from->rss_bytes > into->rss_bytes) into->rss_bytes = from->rss_bytes;
     cpl_histogram_merge(&into->pass_sequences, &from->pass_sequences);
     cpl_histogram_merge(&into->pass_tokens, &from->pass_tokens);

@@ -16,6 +16,9 @@ typedef struct cpl_server_totals {
     char version[32];
     uint64_t pid, monotonic_ns, rss_bytes, cpu_ns;
     uint64_t tasks_done, tasks_failed, sequences, tokens, passes, busy_ns;
+    uint64_t padding_tokens; /* computed beside tokens by backends that pad */
+    uint64_t ids_made;       /* mode inference: sequences that had to be tokenized after all */
+    char mode[16];           /* full, tokenize, inference */
     cpl_histogram pass_sequences, pass_tokens, queue_ns, compute_ns, tokenize_ns;
     char model[256] /* folder, or name where that isn't told */, model_note[256], architecture[64], backend[64],
         isa[64];

@@ -232,6 +232,32 @@ class Experiments(unittest.TestCase):
         self.assertEqual(json.loads(compare(one, worse, "--json", "--threshold", "60"))["regressions"], 0)
         compare(one, file("02_second.json"), status=1)  # no row in common: a gate that compared nothing doesn't pass
 
+    def test_several_models_and_parts_of_the_work(self):
+        path = os.path.join(MODELS, MODEL)
+        two = self.write("07c_two", f"models: [{{name: one, path: {path}}}, {{name: other, path: {path}}}]\n"
+                                    "experiment: {batch_sizes: [2], concurrency_levels: [1, 2]}\n")
+        ids = self.write("15a_ids", "experiment: {mode: tokenize, batch_sizes: [3]}\n")
+        passes = self.write("15b_passes", "experiment: {mode: inference, batch_sizes: [2], warmup_iterations: 10}\n")
+        padded = self.write("12_padded", "model: {backend: fake, fake: {rectangles: 1, fixed_us: 500}}\n"
+                                         "batching: {policy: greedy}\n"
+                                         "experiment: {batch_sizes: [8], concurrency_levels: [2]}\n")
+        run("experiment", "run", two, ids, passes, padded, *self.out())
+        rows = self.result("07c_two")["points"]
+        self.assertEqual([(r["server"], r["concurrency"]) for r in rows],
+                         [("model=one", 1), ("model=other", 1), ("model=one", 2), ("model=other", 2)])
+        for r in rows:
+            self.assertEqual((r["requests"], r["failed"], r["server_known"]), (40, 0, False))
+        r = self.result("15a_ids")
+        self.assertEqual((r["mode"], r["points"][0]["failed"], r["points"][0]["requests"]), ("tokenize", 0, 40))
+        self.assertEqual(r["points"][0]["passes"], 0)
+        self.assertIn("a part of the work only", self.page("15a_ids"))
+        r = self.result("15b_passes")["points"][0]
+        self.assertEqual((r["failed"], r["requests"]), (0, 40))
+        self.assertNotIn("were tokenized", r["reasons"])
+        r = self.result("12_padded")["points"][0]
+        self.assertTrue(r["padding_known"])
+        self.assertTrue(0 < r["pass_padding"] < 0.9)
+
     def test_own_pairs(self):
         data = os.path.join(self.dir, "pairs.jsonl")
         with open(data, "w") as f:
