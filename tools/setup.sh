@@ -6,6 +6,7 @@
 #   tools/setup.sh [build|demo|check|tidy|fuzz|cuda]...      default: build
 #   tools/setup.sh onnx|openvino|pytorch|pytorch-cuda|mlx... the runtime of a plug-in, into .venv
 #   tools/setup.sh compiled-export                           what tools/export_compiled.py needs, into .export-venv
+#   tools/setup.sh openvino-export                           what tools/export_openvino.py needs, into .openvino-venv
 #
 # Debian 12 and later: apt (as root, or through sudo). Any other system: names what is missing and stops.
 # Python packages go into .venv in this folder, never into the system; pip's own configuration is honoured.
@@ -65,7 +66,10 @@ want() {
     compiled-export) # backend compiled runs on what `pytorch` installs; making its packages takes all of torch
         packages="$packages g++ python3 python3-dev python3-venv" programs="$programs g++ python3" runtimes="$runtimes $1"
         ;;
-    *) die "unknown set '$1': build, demo, check, tidy, fuzz, cuda, onnx, openvino, pytorch, pytorch-cuda, compiled-export or mlx" ;;
+    openvino-export) # NNCF brings much along: an environment of its own
+        packages="$packages python3 python3-venv" programs="$programs python3" runtimes="$runtimes $1"
+        ;;
+    *) die "unknown set '$1': build, demo, check, tidy, fuzz, cuda, onnx, openvino, pytorch, pytorch-cuda, compiled-export, mlx or openvino-export" ;;
     esac
 }
 
@@ -177,6 +181,7 @@ for r in $runtimes; do
     case $r in
     pytorch-cuda) make_runtime .venv "$r" ;;
     compiled-export) make_runtime .export-venv "$r" ;;
+    openvino-export) make_runtime .openvino-venv "$r" ;;
     *) make_runtime .venv "$r" --no-deps ;; # of their Python parts only numpy would be needed, and nothing here is Python
     esac
 done

@@ -43,17 +43,17 @@ static const char *const models[] = {"cross-encoder", "cross-encoder-3-labels", 
 
 /* How far a row may lie from PyTorch's in fp32: an element (logits, or a pooled vector's), the vector's cosine, and for
  * the real model the cosine alone. `company`: how far, where a backend is inexact, from the same sequence alone. The
- * tiny models are random and shaped to be hard: bounds are some twice the worst seen of any backend (bf16: of libtorch,
- * which keeps the residual stream in it too). */
+ * tiny models are random and shaped to be hard: bounds are some twice the worst seen of any backend (bf16: libtorch and
+ * OpenVINO keep the residual stream in it too). */
 typedef struct bound {
     double element, cosine, real_cosine, company, company_cosine;
 } bound;
 static const bound bounds[CPL_PRECISION_COUNT] = {
     [CPL_PRECISION_FP32] = {1e-4, 0.999999, 0.999999, 2e-5, 0.999999},
-    [CPL_PRECISION_BF16] = {0.25, 0.999, 0.999, 0.25, 0.999},
+    [CPL_PRECISION_BF16] = {0.3, 0.999, 0.999, 0.3, 0.999},
     [CPL_PRECISION_FP16] = {0.02, 0.99999, 0.99999, 0.02, 0.99999},
     [CPL_PRECISION_FP8] = {0.6, 0.97, 0.99, 0.6, 0.97},
-    [CPL_PRECISION_INT8] = {0.7, 0.95, 0.97, 0.7, 0.95},
+    [CPL_PRECISION_INT8] = {0.7, 0.95, 0.94, 0.7, 0.95},
     [CPL_PRECISION_INT4] = {1.5, 0.5, 0.5, 1.5, 0.5},
 };
 enum { MODELS = sizeof models / sizeof *models };
@@ -97,18 +97,26 @@ static cpl_load_options options_of(const bench *b, const char *const *settings)
                               .settings = settings};
 }
 
-static void load(bench *b)
+/* False: the model lacks a file that this precision needs, which the backend said. */
+static bool load(bench *b)
 {
     const char *settings[] = {b->subject->setting, NULL};
     const cpl_load_options o = options_of(b, settings);
     cpl_load_report report = {0};
     cpl_error err;
-    check(b, b->ref.backend->load(&b->weights, b->model, &o, &report, &host, &err), &err);
+    cpl_status st = b->ref.backend->load(&b->weights, b->model, &o, &report, &host, &err);
+    if (st == CPL_NOT_FOUND) {
+        print_message("%-9s %-4s not run: %s\n", b->ref.backend->name, cpl_precision_name(b->precision), err.what);
+        assert_null(b->weights);
+        return false;
+    }
+    check(b, st, &err);
     assert_non_null(b->weights);
     assert_int_equal(report.precision, b->precision);
     assert_true(report.weight_bytes > 0);
     assert_true(report.kernels[0] != 0);
     assert_true(report.batch_tokens > 0 && report.batch_tokens <= b->caps.batch_tokens);
+    return true;
 }
 
 static void unload(bench *b)
@@ -257,6 +265,11 @@ static void check_batches(const bench *b)
     check(b, b->ref.backend->open(&s, b->weights, &err), &err);
     for (int want = CPL_WANT_LOGITS; want <= CPL_WANT_TOKENS; want++) {
         if (!(b->caps.wants >> want & 1) || (want == CPL_WANT_LOGITS && !b->model->arch.labels)) continue;
+        if (want != (int)b->want && b->caps.inexact) { /* a graph made for scoring may give nothing else */
+            begin(&r, (cpl_want)want);
+            add(b, &r, 3, &state);
+            if (b->ref.backend->run(s, &r.batch, NULL, r.rows, &err) == CPL_UNSUPPORTED) continue;
+        }
         for (int pass = 0; pass < (b->real ? 2 : 12); pass++) {
             fill(b, &r, (cpl_want)want, &state);
             check_alone(b, s, &r);
@@ -457,9 +470,9 @@ static void check_full(const bench *b)
         uint64_t before = b->ref.backend->padding(s), tokens = r.cu[r.batch.n];
         run(b, s, &r.batch, r.rows);
         uint64_t paid = b->ref.backend->padding(s) - before;
-        assert_true(paid <= (uint64_t)SEQUENCES_MAX * r.batch.max_len - tokens);
-        begin(&r, b->want); /* equal lengths: nothing to pad */
-        for (uint32_t i = 0; i < 4; i++) add(b, &r, 8, &state);
+        assert_true(paid <= (uint64_t)SEQUENCES_MAX * ((r.batch.max_len + 15) / 16 * 16) - tokens);
+        begin(&r, b->want); /* equal lengths that nobody rounds up: nothing to pad */
+        for (uint32_t i = 0; i < 4; i++) add(b, &r, 16, &state);
         before = b->ref.backend->padding(s);
         run(b, s, &r.batch, r.rows);
         assert_true(b->ref.backend->padding(s) == before);
@@ -485,7 +498,7 @@ static void conform(bench *b, const char *model)
     for (int p = 0; p < CPL_PRECISION_COUNT; p++) {
         if (!(b->caps.precisions >> p & 1)) continue;
         b->precision = (cpl_precision)p;
-        load(b);
+        if (!load(b)) continue;
         check_golden(b);
         check_batches(b);
         check_full(b);
