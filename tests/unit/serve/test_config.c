@@ -500,7 +500,8 @@ static void test_every_key_is_used(void **state)
         if (k->later || k->only || k->type >= CPL_CONFIG_SWEEP) continue;
         if (!strncmp(k->name, "model.onnx.", 11) || !strncmp(k->name, "model.mlx.", 10) ||
             !strncmp(k->name, "model.compiled.", 15) || !strncmp(k->name, "model.mps.", 10) ||
-            !strncmp(k->name, "model.fake.", 11) || !strncmp(k->name, "model.native.", 13))
+            !strncmp(k->name, "model.fake.", 11) || !strncmp(k->name, "model.native.", 13) ||
+            !strncmp(k->name, "model.openvino.", 15))
             continue;
         char quoted[128];
         snprintf(quoted, sizeof quoted, "\"%s\"", k->name);
