@@ -4,10 +4,10 @@
 
     tools/bench.py [--only PART,..] [--seconds S] [--write] [--json FILE]
 
-Parts: engine, isa, scaling, quality, tokenizer, kernels, memory, served, generator. Everything this machine can run is run: each
-precision that `doctor` lists, each instruction set below the best. --write puts all tables into docs/BENCH.md, every
-figure into docs/bench.json, and the short ones between the bench markers of README.md. Real pairs come from COUPLET_DATA;
-without it the seeded generator's are used and the tables say so. Needs Python's standard library, a release build and
+Parts: engine, isa, scaling, quality, tokenizer, kernels, memory, served, generator, laboratory. Everything this machine
+can run is run: each precision that `doctor` lists, each instruction set below the best. --write puts all tables into
+docs/BENCH.md, every figure into docs/bench.json, and the short ones between the bench markers of README.md. Real pairs
+come from COUPLET_DATA; without it the seeded generator's are used and the tables say so. Needs Python's standard library, a release build and
 the models. Ten minutes or less on two cores.
 """
 import argparse
@@ -276,9 +276,29 @@ def bench_generator(a, results):
             "p99 %.3f ms." % (ms["p50"], ms["p95"], ms["p99"], ms["max"], r["lag_ms_p99"])]
 
 
+def bench_laboratory(a, results):
+    """A backend of known speed through server, load, result file: do its fixed and per-token cost come back?"""
+    given = {"fixed_ms": 20.0, "per_token_us": 40.0}  # experiments/19_known_costs.yaml
+    with tempfile.TemporaryDirectory() as out:
+        run = couplet("experiment", "run", "experiments/19_known_costs.yaml", "--output", out)
+    points = [(p["passes"], p["pass_tokens_mean"], p["pass_mean_ms"]) for p in run["results"][0]["points"]]
+    n, x, y = (sum(w * v for w, v in zip((p[0] for p in points), values))
+               for values in ([1] * len(points), [p[1] for p in points], [p[2] for p in points]))
+    xx, xy = sum(p[0] * p[1] ** 2 for p in points), sum(p[0] * p[1] * p[2] for p in points)
+    slope = (n * xy - x * y) / (n * xx - x * x)
+    found = {"fixed_ms": (y - slope * x) / n, "per_token_us": slope * 1e3}
+    off = {k: found[k] / given[k] - 1 for k in given}
+    results["laboratory"] = {"given": given, "found": found, "off": off}
+    return ["## The laboratory itself", "",
+            "A test backend that takes 20 ms a pass and 40 us a token; what its results say: %.2f ms (%+.2f %%) and %.2f us "
+            "(%+.2f %%). Within 2 %%: %s." % (found["fixed_ms"], off["fixed_ms"] * 100, found["per_token_us"],
+                                             off["per_token_us"] * 100,
+                                             "yes" if max(map(abs, off.values())) <= 0.02 else "NO")]
+
+
 PARTS = [("engine", bench_engine), ("isa", bench_isa), ("scaling", bench_scaling), ("quality", bench_quality),
          ("tokenizer", bench_tokenizer), ("kernels", bench_kernels), ("memory", bench_memory), ("served", bench_served),
-         ("generator", bench_generator)]
+         ("generator", bench_generator), ("laboratory", bench_laboratory)]
 
 
 # ---- the page ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "cli/options.h"
 #include "cli/progress.h"
+#include "lab/machine.h"
 #include "lab/page.h"
 #include "lab/plan.h"
 #include "lab/runner.h"
@@ -153,12 +154,16 @@ const cpl_command cpl_command_experiment_run = {
 
 /* ---- list ----------------------------------------------------------------------------------------------------- */
 
-static cpl_status list_one(const char *file, bool json, cpl_json_writer *w, cpl_error *err)
+/* *seconds: rises by the time its rows are measured at most; one without a limit doesn't count. */
+static cpl_status list_one(const char *file, bool json, cpl_json_writer *w, double *seconds, cpl_error *err)
 {
     cpl_config *c = NULL;
     cpl_lab_plan *p = NULL;
     cpl_status st = cpl_config_load(&c, file, true, NULL, err);
     if (!st) st = cpl_lab_plan_open(&p, c, file, false, err);
+    const double most = st ? 0 : (double)(cpl_lab_plan_rows(p) / p->model_count * p->rounds) * p->duration_s;
+    cpl_error why;
+    if (!st && (!cpl_lab_backend_check(cpl_config_text(c, "model.backend"), "", &why))) *seconds += most;
     if (!st && json) {
         cpl_json_open(w, NULL, '{');
         cpl_json_text(w, "name", p->name);
@@ -168,10 +173,11 @@ static cpl_status list_one(const char *file, bool json, cpl_json_writer *w, cpl_
         cpl_json_text(w, "backend", cpl_config_text(c, "model.backend"));
         cpl_json_int(w, "rows", (int64_t)cpl_lab_plan_rows(p));
         cpl_json_int(w, "rounds", p->rounds);
+        cpl_json_double(w, "seconds_max", most);
         cpl_json_close(w, '}');
     } else if (!st) {
-        printf("%-38s %-9s %3zu rows x %u  %s\n", p->name, cpl_config_text(c, "model.backend"), cpl_lab_plan_rows(p),
-               p->rounds, cpl_config_text(c, "experiment.description"));
+        printf("%-38s %-9s %3zu rows x %u %5.0f s  %s\n", p->name, cpl_config_text(c, "model.backend"),
+               cpl_lab_plan_rows(p), p->rounds, most, cpl_config_text(c, "experiment.description"));
     }
     cpl_lab_plan_close(p);
     cpl_config_close(c);
@@ -188,11 +194,15 @@ static int list(const cpl_args *args)
     cpl_status st = cpl_lab_files_list(&files, cpl_args_text(args, "dir"), &err);
     cpl_json_open(&w, NULL, '{');
     cpl_json_open(&w, "experiments", '[');
-    for (char **f = files; !st && *f; f++) st = list_one(*f, json, &w, &err);
+    double seconds = 0;
+    for (char **f = files; !st && *f; f++) st = list_one(*f, json, &w, &seconds, &err);
     cpl_json_close(&w, ']');
     cpl_json_close(&w, '}');
     if (!st && json) st = cpl_buf_status(&out, &err);
     if (!st && json) printf("%s\n", out.data);
+    if (!st && !json)
+        printf("What can run here is measured for at most %.0f minutes; warm-ups and starts come on top.\n",
+               seconds / 60);
     cpl_buf_deinit(&out);
     cpl_lab_files_close(files);
     return st ? cpl_cli_fail(&err) : 0;

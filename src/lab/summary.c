@@ -154,9 +154,46 @@ static void batching_verdict(const cpl_lab_results *all, cpl_buf *out)
         slower || unknown ? "" : " It is never below `off` beyond the interval.");
 }
 
+/* What batching gains at each request size, and what a timer costs: the same rows as the page's figures. */
+static void gains(const cpl_lab_results *all, cpl_buf *out)
+{
+    bool any = false;
+    for (size_t i = 0; i < all->count; i++) {
+        const cpl_lab_result *r = all->at[i], *base = cpl_lab_ran(r) ? cpl_lab_counterpart(all, r) : NULL;
+        if (!base || !strcmp(r->batching, "off")) continue;
+        const bool paired = cpl_lab_interleaved(base, r);
+        for (size_t k = 0; k < r->point_count; k++) {
+            const cpl_lab_point *p = &r->points[k], *q = cpl_lab_same_row(base, p);
+            if (!p->requests || !q || !p->concurrency) continue;
+            if (!any)
+                cpl_buf_text(
+                    out, "**What batching gains and what waiting costs**, against `off` at the same load (ratio, 95 % "
+                         "interval):\n\n| Pairs a request | Tokens a pair | In flight | Precision | Batching | "
+                         "Throughput | | Latency p95 | | Evidence |\n|---:|---:|---:|---|---|---|---|---|---|---|\n");
+            any = true;
+            const cpl_interval speed = cpl_lab_throughput_ratio(q, p, paired),
+                               p95 = cpl_lab_latency_ratio(q, p, 0.95, paired);
+            const double texts = p->sequences_per_pair > 1 ? p->sequences_per_pair : 1;
+            cpl_buf_print(out, "| %llu | %.0f | %llu | %s | %s%s%s | ", (unsigned long long)p->batch,
+                          p->tokens_per_sequence * texts, (unsigned long long)p->concurrency, r->precision_effective,
+                          r->batching, *p->server ? ", " : "", p->server);
+            cpl_md_ratio(out, &speed);
+            cpl_buf_print(out, " | %s | ", cpl_lab_change_name(cpl_lab_change_of(&speed, true)));
+            if (p95.mean > 0)
+                cpl_md_ratio(out, &p95);
+            else
+                cpl_buf_text(out, "-");
+            cpl_buf_print(out, " | %s | %s, %s |\n", cpl_lab_change_name(cpl_lab_change_of(&p95, false)), r->name,
+                          paired ? "rounds alternated" : "not interleaved");
+        }
+    }
+    if (any) cpl_buf_text(out, "\n");
+}
+
 static void findings(const cpl_lab_results *all, cpl_buf *out)
 {
     cpl_buf_text(out, "## Key findings\n\n");
+    gains(all, out);
     batching_verdict(all, out);
     for (size_t i = 0; i < all->count; i++) {
         const cpl_lab_result *r = all->at[i];
