@@ -137,6 +137,8 @@ void cpl_engine_close(cpl_engine *e)
 
 /* ---- questions ------------------------------------------------------------------------------------------------ */
 
+uint32_t cpl_engine_worker_count(const cpl_engine *e) { return e->worker_count; }
+
 uint32_t cpl_engine_tokenizer_threads(const cpl_engine *e) { return e->pool.threads; }
 
 void cpl_engine_stats_get(cpl_engine *e, cpl_engine_stats *out)

@@ -82,6 +82,7 @@ typedef struct cpl_engine_model {
     bool length_aware; /* passes prefer sequences of similar length */
 } cpl_engine_model;
 uint32_t cpl_engine_tokenizer_threads(const cpl_engine *e);
+uint32_t cpl_engine_worker_count(const cpl_engine *e);
 /* Numbers of models are below this; some may be nobody's. */
 uint32_t cpl_engine_model_count(const cpl_engine *e);
 /* The model of a number that is held, or that is never unloaded. */

@@ -108,6 +108,7 @@ static bool write_event(cpl_buf *out, cpl_wire *w)
     cpl_json_int(&j, "at_ns", (int64_t)cpl_clock_ns());
     cpl_json_bool(&j, "serving", atomic_load(&w->serving));
     cpl_json_text(&j, "mode", cpl_wire_mode_name(w->options.mode));
+    cpl_json_int(&j, "workers", cpl_engine_worker_count(w->options.engine));
     put_models(&j, &b->models);
     put_totals(&j, &b->engine);
     cpl_json_int(&j, "pairs", (int64_t)b->window.pairs);
