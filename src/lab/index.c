@@ -115,11 +115,10 @@ static void tile(cpl_buf *out, double value, const char *unit, const char *what,
 
 static void tile_ratio(cpl_buf *out, const cpl_interval *v, const char *what, const char *detail)
 {
-    cpl_buf_print(out, "<div class=tile><b>&#215;%.2f", v->mean);
-    if (v->known) cpl_buf_print(out, " <small>%.2f to %.2f</small>", v->low, v->high);
-    cpl_buf_text(out, "</b><span>");
+    cpl_buf_print(out, "<div class=tile><b>&#215;%.2f</b><span>", v->mean);
     cpl_chart_escape(out, what);
     cpl_buf_text(out, "</span><em>");
+    if (v->known) cpl_buf_print(out, "%.2f to %.2f (95 %%); ", v->low, v->high);
     cpl_chart_escape(out, detail);
     cpl_buf_text(out, "</em></div>\n");
 }

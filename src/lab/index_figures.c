@@ -86,6 +86,14 @@ static void add_ratio(ratios *r, const char *label, cpl_interval v, bool more_is
                                  v.high,       v.known, change == CPL_LAB_BETTER ? 2 : change == CPL_LAB_WORSE ? 1 : 5};
 }
 
+/* A percentile that either row lacks the samples for has no interval. */
+static cpl_interval p95_ratio(const cpl_lab_point *q, const cpl_lab_point *p, bool paired)
+{
+    cpl_interval v = cpl_lab_latency_ratio(q, p, 0.95, paired);
+    v.known = v.known && p->p95_enough && q->p95_enough;
+    return v;
+}
+
 static void greedy_against_off(const cpl_lab_results *all, const cpl_lab_result *r, ratios *speed, ratios *latency)
 {
     const cpl_lab_result *base = is_closed(r) ? cpl_lab_counterpart(all, r) : NULL;
@@ -99,7 +107,7 @@ static void greedy_against_off(const cpl_lab_results *all, const cpl_lab_result 
                  p->batch == 1 ? "" : "s", p->tokens_per_sequence * fmax(p->sequences_per_pair, 1),
                  (unsigned long long)p->concurrency, r->precision_effective);
         add_ratio(speed, label, cpl_lab_throughput_ratio(q, p, paired), true);
-        add_ratio(latency, label, cpl_lab_latency_ratio(q, p, 0.95, paired), false);
+        add_ratio(latency, label, p95_ratio(q, p, paired), false);
     }
 }
 
@@ -115,7 +123,7 @@ static void timers_against_off(const cpl_lab_results *all, const cpl_lab_result 
         if (!p->requests || !q || !value) continue;
         snprintf(label, sizeof label, "timer of %.*s ms", (int)strcspn(value + 11, ","), value + 11);
         add_ratio(speed, label, cpl_lab_throughput_ratio(q, p, cpl_lab_interleaved(base, r)), true);
-        add_ratio(latency, label, cpl_lab_latency_ratio(q, p, 0.95, cpl_lab_interleaved(base, r)), false);
+        add_ratio(latency, label, p95_ratio(q, p, cpl_lab_interleaved(base, r)), false);
     }
 }
 

@@ -224,8 +224,9 @@ static void experiment_row(const cpl_lab_result *r, cpl_buf *out)
         absent += *r->points[i].not_run != 0;
         cut += r->points[i].asked > r->points[i].requests + r->points[i].failed;
     }
-    cpl_buf_print(out, "<tr><td class=o><a href=\"%s.md\">%s</a><td class=s>", r->name, r->name);
+    cpl_buf_print(out, "<tr><td class=x><a href=\"%s.md\">%s</a><br><small>", r->name, r->name);
     cpl_chart_escape(out, r->description);
+    cpl_buf_text(out, "</small>");
     cpl_buf_print(out, "<td class=o>%s %s", r->backend, r->precision_effective);
     cell_number(out, p->throughput);
     cpl_buf_text(out, "<td class=\"r soft\">");
@@ -284,7 +285,7 @@ void cpl_index_experiments(const cpl_lab_results *all, cpl_buf *out)
                 cpl_buf_text(out, "<h3 style=\"margin-top:22px\">");
                 cpl_chart_escape(out, *name ? name + 1 : "other");
                 cpl_buf_text(out,
-                             "</h3><div class=\"card scroll\"><table><tr><th>Experiment<th>Purpose<th>Ran"
+                             "</h3><div class=\"card scroll\"><table><tr><th>Experiment<th>Ran"
                              "<th class=r>pairs/s<th class=r>95 % interval<th>at<th class=r>p50 ms<th class=r>p95 ms"
                              "<th class=r>p99 ms<th>rows\n");
             }

@@ -388,8 +388,9 @@ const cpl_lab_point *cpl_lab_best(const cpl_lab_result *r)
     const cpl_lab_point *best = NULL;
     for (size_t i = 0; i < r->point_count; i++) {
         const cpl_lab_point *p = &r->points[i];
-        if (!p->requests || (best && best->valid && !p->valid)) continue;
-        if (!best || (p->valid && !best->valid) || p->throughput > best->throughput) best = p;
+        const bool valid = p->valid && p->throughput > 0, old = best && best->valid && best->throughput > 0;
+        if (!p->requests || (old && !valid)) continue;
+        if (!best || (valid && !old) || p->throughput > best->throughput) best = p;
     }
     return best;
 }

@@ -171,12 +171,13 @@ static void gains(const cpl_lab_results *all, cpl_buf *out)
                          "interval):\n\n| Pairs a request | Tokens a pair | In flight | Precision | Batching | "
                          "Throughput | | Latency p95 | | Evidence |\n|---:|---:|---:|---|---|---|---|---|---|---|\n");
             any = true;
-            const cpl_interval speed = cpl_lab_throughput_ratio(q, p, paired),
-                               p95 = cpl_lab_latency_ratio(q, p, 0.95, paired);
+            const cpl_interval speed = cpl_lab_throughput_ratio(q, p, paired);
+            cpl_interval p95 = cpl_lab_latency_ratio(q, p, 0.95, paired);
+            p95.known = p95.known && p->p95_enough && q->p95_enough;
             const double texts = p->sequences_per_pair > 1 ? p->sequences_per_pair : 1;
-            cpl_buf_print(out, "| %llu | %.0f | %llu | %s | %s%s%s | ", (unsigned long long)p->batch,
+            cpl_buf_print(out, "| %llu | %.0f | %llu | %s | %s | ", (unsigned long long)p->batch,
                           p->tokens_per_sequence * texts, (unsigned long long)p->concurrency, r->precision_effective,
-                          r->batching, *p->server ? ", " : "", p->server);
+                          *p->server ? p->server : r->batching);
             cpl_md_ratio(out, &speed);
             cpl_buf_print(out, " | %s | ", cpl_lab_change_name(cpl_lab_change_of(&speed, true)));
             if (p95.mean > 0)
