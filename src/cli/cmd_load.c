@@ -11,6 +11,7 @@
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "load/load.h"
+#include "load/peak.h"
 #include "load/selftest.h"
 #include "load/verdict.h"
 
@@ -23,12 +24,17 @@ static const cpl_flag flags[] = {
     {"path", CPL_FLAG_TEXT, "PATH", NULL, "send requests to this path instead of the dialect's"},
     {"scenario", CPL_FLAG_TEXT, "NAME", "closed",
      "when requests go out: closed keeps --concurrency in flight; poisson and constant send --rate a second whatever "
-     "the server does, replay as --trace says"},
+     "the server does, replay as --trace says; offline sends all at once"},
     {"concurrency", CPL_FLAG_COUNT, "N", "1", "closed: requests in flight"},
     {"rate", CPL_FLAG_NUMBER, "N", NULL, "poisson, constant: requests a second"},
     {"trace", CPL_FLAG_TEXT, "FILE", NULL,
      "replay: arrivals, one a line, in seconds or as {\"at_s\": seconds}; its end is followed by its start"},
-    {"slo", CPL_FLAG_NUMBER, "MS", NULL, "also count what was answered within this many milliseconds (goodput)"},
+    {"slo", CPL_FLAG_TEXT, "OBJECTIVE", NULL,
+     "latency objective: 200 (milliseconds), 20ms or p99=20ms; also count what was answered within it (goodput)"},
+    {"early-stop", CPL_FLAG_SWITCH, NULL, NULL,
+     "end the measurement as soon as an --slo with a percentile holds, or fails, with 99 % confidence"},
+    {"search-peak", CPL_FLAG_SWITCH, NULL, NULL,
+     "find the highest rate (poisson or constant) at which an --slo with a percentile holds; --rate is where to begin"},
     {"connections", CPL_FLAG_COUNT, "N", NULL, "connections they share; not given: one each, at most 8"},
     {"pairs-per-request", CPL_FLAG_COUNT, "N", "1", "pairs in one request"},
     {"pairs", CPL_FLAG_TEXT, "FILE", NULL,
@@ -43,6 +49,8 @@ static const cpl_flag flags[] = {
      "part of the pairs that repeat earlier ones; with --documents-per-query, of the queries"},
     {"requests", CPL_FLAG_COUNT, "N", NULL, "requests to measure; not given with --duration: no limit, else 1000"},
     {"warmup", CPL_FLAG_COUNT, "N", NULL, "requests before them, not measured; not given: 10, at least --concurrency"},
+    {"warmup-stable", CPL_FLAG_SWITCH, NULL, NULL,
+     "warm up until latency has settled besides: three quarter seconds within 10 %, at most 10 s"},
     {"duration", CPL_FLAG_NUMBER, "SECONDS", NULL, "end the measurement after this long"},
     {"timeout", CPL_FLAG_NUMBER, "SECONDS", "120", "give a request up after this long"},
     {"seed", CPL_FLAG_COUNT, "N", "1", "seed of generated texts and of the order of those of a file"},
@@ -59,6 +67,8 @@ static void write_latency(cpl_json_writer *w, const cpl_histogram *h)
     cpl_json_double(w, "p50", ms((double)cpl_histogram_at(h, 0.5)));
     cpl_json_double(w, "p95", ms((double)cpl_histogram_at(h, 0.95)));
     cpl_json_double(w, "p99", ms((double)cpl_histogram_at(h, 0.99)));
+    if (h->count >= cpl_samples_needed(0.999)) cpl_json_double(w, "p99.9", ms((double)cpl_histogram_at(h, 0.999)));
+    if (h->count >= cpl_samples_needed(0.9999)) cpl_json_double(w, "p99.99", ms((double)cpl_histogram_at(h, 0.9999)));
     cpl_json_double(w, "max", ms(h->count ? (double)h->max : 0));
     cpl_json_close(w, '}');
 }
@@ -121,6 +131,8 @@ static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict
     cpl_json_int(&w, "requests", (int64_t)m->requests);
     cpl_json_int(&w, "failed", (int64_t)m->failed);
     cpl_json_bool(&w, "cut_by_time", r->cut_by_time);
+    cpl_json_int(&w, "warmup_requests", (int64_t)r->warmup);
+    cpl_json_double(&w, "warmup_s", r->warmup_s);
     cpl_json_int(&w, "repeated_pairs", (int64_t)r->repeats);
     cpl_json_double(&w, "seconds", m->seconds);
     cpl_json_double(&w, "pairs_per_s", m->pairs_per_s);
@@ -136,8 +148,11 @@ static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict
         cpl_json_double(&w, "lag_ms_p50", ms((double)cpl_histogram_at(&r->lag_ns, 0.5)));
         cpl_json_double(&w, "lag_ms_p99", ms((double)cpl_histogram_at(&r->lag_ns, 0.99)));
     }
-    if (r->slo_ms > 0) {
-        cpl_json_double(&w, "slo_ms", r->slo_ms);
+    if (r->slo.ms > 0) {
+        static const char *const verdicts[] = {"open", "holds", "fails"};
+        cpl_json_double(&w, "slo_ms", r->slo.ms);
+        if (r->slo.part > 0) cpl_json_double(&w, "slo_percentile", r->slo.part * 100);
+        if (r->slo.part > 0) cpl_json_text(&w, "slo_early_stop", verdicts[r->slo_verdict]);
         cpl_json_double(&w, "goodput_pairs_per_s", r->goodput);
         cpl_json_double(&w, "within_slo", r->within_slo);
     }
@@ -158,6 +173,7 @@ static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict
     cpl_json_bool(&w, "valid", v->valid);
     cpl_json_text(&w, "reasons", v->reasons);
     cpl_json_text(&w, "percentiles", v->percentiles);
+    cpl_json_double(&w, "percentile_supported", v->highest * 100);
     write_server(&w, &r->server);
     cpl_json_close(&w, '}');
     cpl_buf_text(out, "\n");
@@ -193,6 +209,9 @@ static void print_table(const cpl_load_result *r, const cpl_verdict *v, const ch
     if (r->open)
         printf("load         open loop (%s), %.1f requests/s offered over %u connections, %u pairs a request\n",
                r->scenario, r->offered, r->connections, r->pairs_per_request);
+    else if (r->at_once)
+        printf("load         offline, all at once over %u connections, %u pairs a request: latency means nothing\n",
+               r->connections, r->pairs_per_request);
     else
         printf("load         closed loop, %u in flight over %u connections, %u pairs a request\n", r->concurrency,
                r->connections, r->pairs_per_request);
@@ -209,12 +228,17 @@ static void print_table(const cpl_load_result *r, const cpl_verdict *v, const ch
            ms((double)cpl_histogram_at(h, 0.5)), v->p50 ? "" : "~", ms((double)cpl_histogram_at(h, 0.95)),
            v->p95 ? "" : "~", ms((double)cpl_histogram_at(h, 0.99)), v->p99 ? "" : "~",
            ms(h->count ? (double)h->max : 0));
+    if (v->highest > 0.99)
+        printf("             p%g %.2f\n", v->highest * 100, ms((double)cpl_histogram_at(h, v->highest)));
     if (r->open)
         printf("sent late    p50 %.3f  p99 %.3f ms by the generator, which is part of the latency\n",
                ms((double)cpl_histogram_at(&r->lag_ns, 0.5)), ms((double)cpl_histogram_at(&r->lag_ns, 0.99)));
-    if (r->slo_ms > 0)
-        printf("goodput      %.1f pairs/s within %g ms, %.2f %% of the requests\n", r->goodput, r->slo_ms,
-               r->within_slo * 100);
+    if (r->slo.ms > 0)
+        printf("goodput      %.1f pairs/s within %g ms, %.2f %% of the requests%s\n", r->goodput, r->slo.ms,
+               r->within_slo * 100,
+               r->slo_verdict == CPL_SLO_HOLDS   ? ": the objective holds"
+               : r->slo_verdict == CPL_SLO_FAILS ? ": the objective fails"
+                                                 : "");
     printf("in flight    %.2f on average, %u at most; generator used %.3f cores at %s priority\n", m->in_flight_mean,
            m->in_flight_max, r->client_cpu_cores, r->priority);
     if (r->selftest.ran)
@@ -227,7 +251,8 @@ static void print_table(const cpl_load_result *r, const cpl_verdict *v, const ch
         printf("error        %s x %llu, first: %s\n", cpl_load_error_name(&r->errors[i], name),
                (unsigned long long)r->errors[i].count, r->errors[i].message);
     printf("verdict      %s%s%s\n", v->valid ? "VALID" : "INVALID", *v->reasons ? ": " : "", v->reasons);
-    if (*v->percentiles) printf("             ~ %s\n", v->percentiles);
+    if (*v->percentiles)
+        printf("             ~ INVALID by itself: %s; highest supported: p%g\n", v->percentiles, v->highest * 100);
 }
 
 static void on_progress(void *user, uint64_t measured, uint64_t asked)
@@ -247,23 +272,34 @@ static cpl_status read_options(cpl_load_options *o, const cpl_args *args, const 
                             .timeout_s = cpl_args_number(args, "timeout"),
                             .rate = cpl_args_number(args, "rate"),
                             .trace = cpl_args_text(args, "trace"),
-                            .slo_ms = cpl_args_number(args, "slo"),
+                            .early_stop = cpl_args_switch(args, "early-stop"),
+                            .warmup_stable = cpl_args_switch(args, "warmup-stable"),
                             .seed = cpl_args_count(args, "seed"),
                             .progress = on_progress};
-    if (!o->requests && o->duration_s <= 0) o->requests = 1000;
+    const bool search = cpl_args_switch(args, "search-peak");
+    const char *slo = cpl_args_text(args, "slo");
+    if (!o->requests && o->duration_s <= 0 && !search) o->requests = 1000;
     if (!cpl_args_given(args, "warmup")) o->warmup = o->concurrency > 10 ? o->concurrency : 10;
     cpl_status st = cpl_dialect_find(dialect, cpl_args_text(args, "dialect"), err);
     if (!st) st = cpl_scenario_find(&o->scenario, cpl_args_text(args, "scenario"), err);
+    if (!st && slo) st = cpl_slo_parse(&o->slo, slo, err);
+    if (st) return st;
+    if ((o->early_stop || search) && !(o->slo.part > 0))
+        return cpl_fail(err, CPL_INVALID, "--%s needs --slo with a percentile, as p99=20ms",
+                        search ? "search-peak" : "early-stop");
+    if (search && !o->scenario->open) st = cpl_scenario_find(&o->scenario, "poisson", err);
     if (st) return st;
     const bool replay = !strcmp(o->scenario->name, "replay");
-    if (o->scenario->open && cpl_args_given(args, "concurrency"))
-        return cpl_fail(err, CPL_INVALID, "--concurrency is of the closed loop: scenario '%s' sends by its schedule",
+    const bool closed = !o->scenario->open && !o->scenario->at_once;
+    if (!closed && cpl_args_given(args, "concurrency"))
+        return cpl_fail(err, CPL_INVALID, "--concurrency is of the closed loop, not of scenario '%s'",
                         o->scenario->name);
-    if (o->scenario->open) o->concurrency = 0;
+    if (!closed) o->concurrency = 0;
+    if (search && replay) return cpl_fail(err, CPL_INVALID, "--search-peak needs a rate to vary: not scenario replay");
     if ((replay || !o->scenario->open) && cpl_args_given(args, "rate"))
         return cpl_fail(err, CPL_INVALID, "--rate is of scenarios poisson and constant");
     if (!replay && o->trace) return cpl_fail(err, CPL_INVALID, "--trace is of scenario replay");
-    if (o->scenario->open && !replay && !(o->rate > 0 && o->rate <= 1e7))
+    if (o->scenario->open && !replay && !(search && !cpl_args_given(args, "rate")) && !(o->rate > 0 && o->rate <= 1e7))
         return cpl_fail(err, CPL_INVALID, "scenario '%s' needs --rate: requests a second, up to 10 million",
                         o->scenario->name);
     return CPL_OK;
@@ -317,6 +353,71 @@ static cpl_status open_workload(cpl_workload **w, cpl_pool **pool, const cpl_loa
               : cpl_workload_open_model(w, *pool, dialect, cpl_args_text(args, "model"), (uint32_t)each, requests, err);
 }
 
+/* ---- --search-peak ------------------------------------------------------------------------------------------- */
+
+static const char *const answers[] = {"holds", "fails", "INVALID"};
+
+static void on_probe(void *user, const cpl_peak_probe *p)
+{
+    if (*(const bool *)user) return;
+    printf("%10.1f/s  %-7s  %8.2f ms  %6llu requests%s%s\n", p->rate, answers[p->answer], p->latency_ms,
+           (unsigned long long)p->requests, *p->why ? "  " : "", p->why);
+    fflush(stdout);
+}
+
+static void write_peak(cpl_buf *out, const cpl_peak *peak, const cpl_load_options *o, uint32_t pairs,
+                       const char *source)
+{
+    cpl_json_writer w = {.out = out, .pretty = true};
+    cpl_json_open(&w, NULL, '{');
+    cpl_json_text(&w, "pairs_source", source);
+    cpl_json_double(&w, "slo_ms", o->slo.ms);
+    cpl_json_double(&w, "slo_percentile", o->slo.part * 100);
+    cpl_json_double(&w, "peak_requests_per_s", peak->rate);
+    cpl_json_double(&w, "peak_pairs_per_s", peak->rate * pairs);
+    cpl_json_double(&w, "fails_at_requests_per_s", peak->next);
+    cpl_json_open(&w, "probes", '[');
+    for (uint32_t i = 0; i < peak->count; i++) {
+        const cpl_peak_probe *p = &peak->probes[i];
+        cpl_json_open(&w, NULL, '{');
+        cpl_json_double(&w, "rate", p->rate);
+        cpl_json_text(&w, "answer", answers[p->answer]);
+        cpl_json_double(&w, "latency_ms", p->latency_ms);
+        cpl_json_int(&w, "requests", (int64_t)p->requests);
+        cpl_json_text(&w, "why", p->why);
+        cpl_json_close(&w, '}');
+    }
+    cpl_json_close(&w, ']');
+    cpl_json_close(&w, '}');
+    cpl_buf_text(out, "\n");
+}
+
+/* Exit status 1 when the objective held at no rate. */
+static int search_peak(const cpl_load_options *options, const cpl_workload *w, const char *source, bool json)
+{
+    cpl_peak peak;
+    cpl_error err;
+    cpl_buf text = {0};
+    cpl_load_options o = *options;
+    const uint32_t pairs = cpl_workload_pairs_per_request(w);
+    o.progress = NULL;
+    cpl_status st = cpl_peak_run(&peak, &o, w, on_probe, &json, &err);
+    if (!st && json) {
+        write_peak(&text, &peak, &o, pairs, source);
+        st = cpl_buf_status(&text, &err);
+        if (!st) fwrite(text.data, 1, text.size, stdout);
+    } else if (!st) {
+        printf("peak       %.1f requests/s, %.1f pairs/s: p%g within %g ms", peak.rate, peak.rate * pairs,
+               o.slo.part * 100, o.slo.ms);
+        if (peak.next > 0) printf("; not at %.1f", peak.next);
+        printf("\n");
+    }
+    cpl_buf_deinit(&text);
+    return st ? cpl_cli_fail(&err) : peak.rate > 0 ? 0 : 1;
+}
+
+/* ---- the command --------------------------------------------------------------------------------------------- */
+
 static int run(const cpl_args *args)
 {
     cpl_error err;
@@ -340,6 +441,13 @@ static int run(const cpl_args *args)
     cpl_selftest selftest;
     if (!st) st = cpl_selftest_run(&selftest, &o, w, &err);
     o.selftest = &selftest;
+    if (!st && cpl_args_switch(args, "search-peak")) {
+        const int status = search_peak(&o, w, cpl_pool_source(pool), cpl_args_switch(args, "json"));
+        cpl_workload_close(w);
+        cpl_pool_close(pool);
+        cpl_buf_deinit(&header_texts);
+        return status;
+    }
     if (!st) st = cpl_load_run(&r, &o, w, &err);
     cpl_progress_finish(&bar);
     bool answered = false;

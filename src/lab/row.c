@@ -48,7 +48,7 @@ void cpl_lab_row_add(cpl_lab_row *row, const cpl_load_result *r, cpl_lab_result 
         row->window_rate[row->windows++] = m->window_rate[i];
     cpl_histogram_merge(&row->lag_ns, &r->lag_ns);
     row->open = r->open;
-    row->slo_ms = r->slo_ms;
+    row->slo_ms = r->slo.ms;
     row->due += r->offered * m->seconds;
     row->in_time_pairs += r->goodput * m->seconds;
     row->within += r->within_slo * (double)(m->requests + m->failed);

@@ -155,7 +155,7 @@ static cpl_status run_row(lab_job *job, cpl_lab_row *rows, const char *target, u
                                               .rate = level,
                                               .seed = plan->seed + i,
                                               .trace = plan->trace,
-                                              .slo_ms = plan->slo_ms,
+                                              .slo = {.ms = plan->slo_ms},
                                               .connections = plan->connections,
                                               .requests = plan->requests,
                                               .warmup = warmup_of(plan, level),

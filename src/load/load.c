@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "load/priority.h"
 #include "load/scenario.h"
+#include "load/settle.h"
 #include "net/client.h"
 
 typedef struct load_slot {
@@ -51,6 +52,9 @@ struct cpl_load {
     load_edge from, to;
     cpl_sample *samples;
     size_t sample_count, sample_cap;
+    cpl_slo_watch watch;
+    cpl_settle settle;
+    uint64_t begun_ns;
     uint64_t started, measured_started, measured_done, failures_in_a_row, timeout_ns;
     cpl_status status; /* why the run can't go on; CPL_OK while it can */
     cpl_error error;
@@ -118,18 +122,33 @@ static void reach_edge(cpl_load *run, load_edge *edge, uint64_t now)
     if (st) fatal(run, st, &e);
 }
 
+static bool warm(cpl_load *run, uint64_t now)
+{
+    run->result->warmup = run->started;
+    run->result->warmup_s = run->begun_ns && now > run->begun_ns ? (double)(now - run->begun_ns) / 1e9 : 0;
+    if (!run->options->warmup_stable || run->settle.settled) return true;
+    run->result->warmup_unstable = run->result->warmup_s >= CPL_LOAD_WARMUP_MAX_S;
+    return run->result->warmup_unstable;
+}
+
+void cpl_load_close_window(cpl_load *run)
+{
+    if (run->from.open && !run->to.open) reach_edge(run, &run->to, cpl_clock_ns());
+}
+
 /* Opens or closes the window where request number `started` says so; true when that request is a measured one. */
 static bool place_request(cpl_load *run, uint64_t now)
 {
     const cpl_load_options *o = run->options;
-    if (!run->from.open && run->started >= o->warmup) reach_edge(run, &run->from, now);
+    if (!run->from.open && run->started >= o->warmup && warm(run, now)) reach_edge(run, &run->from, now);
     if (!run->from.open) return false;
-    if (!run->to.open) {
+    if (!run->to.open && !run->scenario->at_once) {
         bool by_count = o->requests && run->measured_started >= o->requests;
         bool by_time =
             o->duration_s > 0 && (double)(now - run->from.at_ns) >= o->duration_s * 1e9 && run->measured_started > 0;
-        if (by_count || by_time) {
-            run->result->cut_by_time = !by_count && o->requests;
+        const bool decided = o->early_stop && run->watch.verdict != CPL_SLO_OPEN;
+        if (by_count || by_time || decided) {
+            run->result->cut_by_time = !by_count && !decided && o->requests;
             reach_edge(run, &run->to, now);
         }
     }
@@ -195,12 +214,16 @@ static void on_reply(void *user, const cpl_reply *reply)
     cpl_sample s = {slot->due_ns, sent, done, slot->measured, code == CPL_GRPC_OK};
     log_sample(run, &s);
     run->measured_done += slot->measured;
+    if (run->options->early_stop && slot->measured)
+        cpl_slo_watch_add(&run->watch, s.ok && (double)(done - slot->due_ns) <= run->options->slo.ms * 1e6);
+    if (run->options->warmup_stable && !run->from.open && s.ok) cpl_settle_add(&run->settle, done, done - slot->due_ns);
     if (code == CPL_GRPC_OK) {
         run->failures_in_a_row = 0;
     } else {
         log_error(run, code, http_status, message);
         /* A server that is offered too much refuses many in a row and is not gone. */
-        uint64_t limit = run->scenario->open ? 10000 : 4 * (uint64_t)run->options->concurrency;
+        uint64_t limit =
+            run->scenario->open || run->scenario->at_once ? 10000 : 4 * (uint64_t)run->options->concurrency;
         if (++run->failures_in_a_row >= (limit > 100 ? limit : 100)) run->result->gave_up = true;
     }
     if (run->options->progress && slot->measured)
@@ -258,12 +281,13 @@ void cpl_load_send(cpl_load *run, uint32_t index, uint64_t due_ns)
     if (cpl_load_over(run)) return;
     load_slot *slot = run->slots[index];
     slot->due_ns = due_ns;
+    if (!run->begun_ns) run->begun_ns = due_ns;
     slot->measured = place_request(run, due_ns);
     if (cpl_load_over(run)) { /* the window closed with nothing left to wait for */
         stop_when_over(run);
         return;
     }
-    const uint32_t connection = run->scenario->open ? (uint32_t)run->started : index;
+    const uint32_t connection = run->scenario->open || run->scenario->at_once ? (uint32_t)run->started : index;
     cpl_text request = cpl_workload_request(run->workload, run->started++);
     run->measured_started += slot->measured;
     cpl_error e;
@@ -297,7 +321,14 @@ static cpl_status gather_headers(cpl_load *run, cpl_error *err)
 
 static cpl_status check_options(const cpl_load_options *o, cpl_error *err)
 {
-    const bool open = o->scenario && o->scenario->open;
+    const bool open = o->scenario && (o->scenario->open || o->scenario->at_once);
+    if (o->scenario && o->scenario->at_once && !o->requests)
+        return cpl_fail(err, CPL_INVALID, "scenario '%s' needs a number of requests", o->scenario->name);
+    if (o->scenario && o->scenario->at_once && o->requests + o->warmup > CPL_LOAD_IN_FLIGHT_MAX)
+        return cpl_fail(err, CPL_INVALID, "scenario '%s' sends at most %d requests at once", o->scenario->name,
+                        CPL_LOAD_IN_FLIGHT_MAX);
+    if (o->early_stop && !(o->slo.part > 0))
+        return cpl_fail(err, CPL_INVALID, "stopping early needs an objective with a percentile: p99=20ms");
     if ((!open && !o->concurrency) || o->concurrency > 100000)
         return cpl_fail(err, CPL_INVALID, "concurrency is %u: it must be between 1 and 100000", o->concurrency);
     if (!o->requests && o->duration_s <= 0)
@@ -312,18 +343,22 @@ static cpl_status open_run(cpl_load *run, cpl_error *err)
     r->concurrency = o->concurrency;
     r->open = run->scenario->open;
     r->scenario = run->scenario->name;
-    r->slo_ms = o->slo_ms;
+    r->slo = o->slo;
+    r->at_once = run->scenario->at_once;
     if (o->selftest) r->selftest = *o->selftest;
     const bool http1 = run->dialect->http1;
-    r->connections = o->connections ? o->connections : o->concurrency < 8 && !r->open ? o->concurrency : 8;
-    if (http1 && !r->open) r->connections = o->concurrency; /* one request each at a time */
+    r->connections = o->connections                                  ? o->connections
+                     : o->concurrency < 8 && !r->open && !r->at_once ? o->concurrency
+                                                                     : 8;
+    if (http1 && !r->open && !r->at_once) r->connections = o->concurrency; /* one request each at a time */
     r->pairs_per_request = cpl_workload_pairs_per_request(run->workload);
     r->asked = o->requests;
+    cpl_slo_watch_init(&run->watch, &o->slo);
     run->timeout_ns = (uint64_t)((o->timeout_s > 0 ? o->timeout_s : 120) * 1e9);
     run->sample_cap = (size_t)(o->requests ? o->requests + o->warmup : 65536) + 4 * (size_t)o->concurrency;
     run->samples = malloc(run->sample_cap * sizeof *run->samples);
     if (!run->samples) return cpl_fail_memory(err, run->sample_cap * sizeof *run->samples);
-    for (uint32_t i = 0; i < o->concurrency && !r->open; i++)
+    for (uint32_t i = 0; i < o->concurrency && !r->open && !r->at_once; i++)
         if (!add_slot(run)) return cpl_fail_memory(err, o->concurrency * sizeof **run->slots);
     cpl_client_options c = {.target = o->target, .connections = r->connections, .http1 = http1, .log = o->log};
     if (http1 && !o->connections) c.connections_max = CPL_LOAD_CONNECTIONS_MAX;
@@ -340,10 +375,10 @@ static void measure_schedule(cpl_load *run, double seconds)
         if (!s->measured) continue;
         measured++;
         if (r->open) cpl_histogram_add(&r->lag_ns, s->sent_ns - s->due_ns);
-        within += s->ok && (double)(s->done_ns - s->due_ns) <= r->slo_ms * 1e6;
+        within += s->ok && (double)(s->done_ns - s->due_ns) <= r->slo.ms * 1e6;
     }
     if (seconds > 0 && r->open) r->offered = (double)measured / seconds;
-    if (!(r->slo_ms > 0) || !measured) return;
+    if (!(r->slo.ms > 0) || !measured) return;
     r->within_slo = (double)within / (double)measured;
     if (seconds > 0) r->goodput = (double)(within * r->pairs_per_request) / seconds;
 }
@@ -358,6 +393,7 @@ static cpl_status finish_run(cpl_load *run, cpl_error *err)
         snprintf(run->to.totals.why, sizeof run->to.totals.why, "the run was given up");
     }
     r->sent = run->started;
+    r->slo_verdict = run->watch.verdict;
     r->repeats = cpl_workload_repeats(run->workload, run->started);
     cpl_server_totals_between(&r->server, &run->from.totals, &run->to.totals);
     r->server_config = run->from.totals.config;
@@ -394,7 +430,7 @@ cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_options *options, 
     if (!st && run->scenario->open) cpl_priority_raise(&priority);
     r->priority = priority.name;
     if (!st) st = run->scenario->begin(run, err);
-    if (!st) cpl_client_run(run->client, UINT64_MAX, !run->scenario->open);
+    if (!st) cpl_client_run(run->client, UINT64_MAX, !run->scenario->open && !run->scenario->at_once);
     cpl_priority_restore(&priority);
     if (run->scenario->end) run->scenario->end(run);
     if (!st && run->status) {

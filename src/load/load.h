@@ -7,6 +7,7 @@
 
 #include "load/measure.h"
 #include "load/server_totals.h"
+#include "load/slo.h"
 #include "load/workload.h"
 #include "net/call.h"
 
@@ -15,7 +16,8 @@ typedef struct cpl_load cpl_load; /* a run under way; scenario.h */
 /* When requests go out. */
 typedef struct cpl_scenario {
     const char *name;
-    bool open; /* sends by a schedule, not by answers */
+    bool open;    /* sends by a schedule, not by answers */
+    bool at_once; /* sends everything at once: only the throughput means something */
     /* Begins to send; cpl_load_send and cpl_load_finished tell it what it needs. */
     cpl_status (*begin)(cpl_load *run, cpl_error *err);
     /* A request came back; `slot` is what it was sent with. */
@@ -50,11 +52,15 @@ typedef struct cpl_load_options {
     const char *const *headers;   /* sent with every request: {name, value, ..., NULL}; may be NULL */
     const char *path;             /* of the requests, instead of the dialect's; NULL: the dialect's */
     const cpl_selftest *selftest; /* kept in the result and judged with it; NULL: none was made */
-    double slo_ms;                /* goodput counts requests answered within; 0: not counted */
+    cpl_slo slo;                  /* goodput counts requests answered within slo.ms; 0: not counted */
+    bool early_stop;              /* ends the window once slo (with a part) holds or fails with 99 % confidence */
+    bool warmup_stable;           /* warm up until latency has settled as well, for at most CPL_LOAD_WARMUP_MAX_S */
     void (*progress)(void *user, uint64_t measured, uint64_t asked); /* asked 0: limited by time only; may be NULL */
     void *user;
     const cpl_log *log;
 } cpl_load_options;
+
+#define CPL_LOAD_WARMUP_MAX_S 10.0
 
 enum { CPL_LOAD_ERROR_KINDS = 32, CPL_LOAD_HEADERS_MAX = 16, CPL_LOAD_CONNECTIONS_MAX = 8192 };
 
@@ -77,8 +83,13 @@ typedef struct cpl_load_result {
     bool open;
     const char *scenario;
     uint32_t concurrency, connections, pairs_per_request;
-    double offered;          /* open loop: requests a second that were due in the window */
-    double slo_ms;           /* as asked; 0: none */
+    double offered;              /* open loop: requests a second that were due in the window */
+    cpl_slo slo;                 /* as asked */
+    cpl_slo_verdict slo_verdict; /* with early_stop: what ended the window, OPEN when something else did */
+    bool at_once;
+    uint64_t warmup; /* requests before the window */
+    double warmup_s;
+    bool warmup_unstable;    /* warmup_stable was asked for and time was up first */
     double goodput;          /* pairs/s of requests answered within it */
     double within_slo;       /* part of the measured requests that were */
     cpl_histogram lag_ns;    /* open loop, measured requests: from due to sent, the generator's own delay */

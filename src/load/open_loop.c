@@ -65,6 +65,9 @@ static void end(cpl_load *run)
     free(o);
 }
 
-const cpl_scenario cpl_scenario_poisson = {"poisson", true, poisson_begin, done, end};
-const cpl_scenario cpl_scenario_constant = {"constant", true, constant_begin, done, end};
-const cpl_scenario cpl_scenario_replay = {"replay", true, replay_begin, done, end};
+const cpl_scenario cpl_scenario_poisson = {
+    .name = "poisson", .open = true, .begin = poisson_begin, .done = done, .end = end};
+const cpl_scenario cpl_scenario_constant = {
+    .name = "constant", .open = true, .begin = constant_begin, .done = done, .end = end};
+const cpl_scenario cpl_scenario_replay = {
+    .name = "replay", .open = true, .begin = replay_begin, .done = done, .end = end};

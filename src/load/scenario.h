@@ -9,6 +9,8 @@
  * one request each at a time) comes back in done(). Opens and closes the measured window as the counts and the time
  * say. Does nothing once the run is over. */
 void cpl_load_send(cpl_load *run, uint32_t slot, uint64_t due_ns);
+/* Ends the measured window now (a scenario that sends everything at once does it itself). */
+void cpl_load_close_window(cpl_load *run);
 uint32_t cpl_load_concurrency(const cpl_load *run);
 const cpl_load_options *cpl_load_options_of(const cpl_load *run);
 /* Nothing more needs to be sent. */
@@ -22,6 +24,7 @@ void cpl_load_at(cpl_load *run, uint64_t when_ns, void (*fn)(void *user), void *
 /* One pointer for the scenario; its `end` frees it. */
 void **cpl_load_scenario_state(cpl_load *run);
 
-extern const cpl_scenario cpl_scenario_closed, cpl_scenario_poisson, cpl_scenario_constant, cpl_scenario_replay;
+extern const cpl_scenario cpl_scenario_closed, cpl_scenario_poisson, cpl_scenario_constant, cpl_scenario_replay,
+    cpl_scenario_offline;
 
 #endif

@@ -96,14 +96,15 @@ cpl_status cpl_selftest_run(cpl_selftest *out, const cpl_load_options *options, 
 {
     *out = (cpl_selftest){0};
     cpl_null_server *server;
-    const bool open = options->scenario && options->scenario->open;
+    const bool open = options->scenario && options->scenario->open && (options->rate > 0 || options->trace);
     cpl_status st =
         cpl_null_server_open(&server, workload, options->path ? options->path : cpl_workload_path(workload), err);
     if (st) return st;
     cpl_load_options o = *options;
     o.target = cpl_null_server_address(server);
     o.progress = NULL;
-    o.slo_ms = 0;
+    o.slo = (cpl_slo){0};
+    o.early_stop = o.warmup_stable = false;
     o.selftest = NULL;
     if (open) {
         o.requests = 0;
@@ -112,7 +113,7 @@ cpl_status cpl_selftest_run(cpl_selftest *out, const cpl_load_options *options, 
         st = run(out, &o, workload, err);
     }
     o.scenario = &cpl_scenario_closed;
-    if (open) o.concurrency = OPEN_IN_FLIGHT;
+    if (!o.concurrency) o.concurrency = OPEN_IN_FLIGHT;
     o.requests = CLOSED_REQUESTS;
     o.warmup = o.concurrency;
     o.duration_s = CLOSED_SECONDS;

@@ -18,6 +18,8 @@
 #define NULL_PART_MAX      0.50
 #define ACHIEVED_MIN       0.95
 
+#define AT_ONCE_SECONDS_MIN 1.0
+
 static void add(char *out, size_t cap, const char *fmt, ...) CPL_PRINTF(3, 4);
 static void add(char *out, size_t cap, const char *fmt, ...)
 {
@@ -34,7 +36,11 @@ void cpl_verdict_samples(cpl_verdict *out, uint64_t samples)
 {
     const double q[] = {0.50, 0.95, 0.99};
     bool *const enough[] = {&out->p50, &out->p95, &out->p99};
+    static const double supported[] = {0.5, 0.9, 0.95, 0.99, 0.999, 0.9999};
     out->percentiles[0] = 0;
+    out->highest = 0;
+    for (size_t i = 0; i < sizeof supported / sizeof *supported; i++)
+        if (samples >= cpl_samples_needed(supported[i])) out->highest = supported[i];
     for (int i = 0; i < 3; i++) {
         uint64_t needed = cpl_samples_needed(q[i]);
         *enough[i] = samples >= needed;
@@ -94,9 +100,12 @@ void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r)
         add(why, cap, "given up: %u requests were in flight, far more was offered than is answered", 65536u);
     else if (r->gave_up)
         add(why, cap, "given up after too many failures in a row");
+    if (r->warmup_unstable) add(why, cap, "the warm-up did not settle within %.0f s", CPL_LOAD_WARMUP_MAX_S);
     if (r->open)
         judge_open(why, cap, r);
-    else if (all)
+    else if (all && r->at_once && m->seconds < AT_ONCE_SECONDS_MIN)
+        add(why, cap, "all was answered in %.2f s: give at least %.0f s of work", m->seconds, AT_ONCE_SECONDS_MIN);
+    else if (all && !r->at_once)
         judge_closed(why, cap, r);
     const cpl_server_totals *s = &r->server;
     if (s->known && !strcmp(s->backend, "native") && (double)s->cpu_ns < BUSY_PART_MIN * (double)s->busy_ns)

@@ -22,6 +22,7 @@ typedef struct cpl_verdict {
     bool valid;
     char reasons[400]; /* "; " between them; "" when valid */
     bool p50, p95, p99;
+    double highest;        /* of p50, p90, p95, p99, p99.9 and p99.99 the highest that has its samples; 0: none */
     char percentiles[160]; /* which lack samples: "p99 needs 459 samples, has 200"; "" when none does */
 } cpl_verdict;
 

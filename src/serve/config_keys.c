@@ -179,7 +179,6 @@ const cpl_config_key cpl_config_keys[] = {
     {"experiment.sweep", CPL_CONFIG_SWEEP, "",
      .meaning = "server settings to vary: {any.key: [values]}; rows are the product"},
     {"experiment.scenario", CPL_CONFIG_CHOICE, "closed", .choices = "closed|poisson|constant|replay|offline",
-     .only = "closed|poisson|constant|replay",
      .meaning = "how load is offered: closed keeps concurrency_levels in flight, the others send by a schedule"},
     {"experiment.rate", CPL_CONFIG_INT_LIST, "10", 1, 10000000,
      .meaning = "scenarios poisson and constant: requests a second, each a row"},
