@@ -205,7 +205,7 @@ static void wrong_files_are_named(void **state)
     } cases[] = {
         {"experiment: {bench_requests: 3}\n", "bench_requests"},
         {"experiment: {sweep: {batching.timeout_ms: [5, -1]}}\n", "timeout_ms"},
-        {"experiment: {scenario: offline}\n", "offline"},
+        {"experiment: {scenario: sometimes}\n", "offline"},
         {"experiment: {scenario: replay}\n", "experiment.trace"},
         {"experiment: {scenario: poisson, rate: [0]}\n", "experiment.rate"},
         {"experiment: {sweep: {model.quantized: [true]}}\nmodel: {precision: fp32}\n", "with model.quantized=true"},

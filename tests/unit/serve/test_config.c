@@ -186,7 +186,6 @@ static void test_what_is_not_there_is_refused(void **state)
     expect_error("models: [{name: a}, {name: b, precison: int8}]\n", "did you mean 'model.precision'", 1, 0);
     expect_error("models:\n- {name: a}\n- {name: b, quantized: true, precision: fp16}\n", "'model.precision'", 0, 0);
     expect_error("models:\n- {name: a}\n- 3\n", "takes the keys of `model`", 3, 0);
-    expect_error("experiment: {scenario: offline}\n", "not supported in this version: use closed", 1, 0);
     expect_error("model: {device: mps}\n", "'model.device' is 'mps' but 'model.backend' is 'native'", 1, 0);
     expect_error("server: {limits: {message_bytes: 200000000}}\n",
                  "'server.limits.request_bytes' is 268435456, too little for messages of "
