@@ -15,9 +15,12 @@ import argparse
 import ctypes
 import json
 import multiprocessing
+import os
 import pathlib
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 import warnings
 
@@ -114,7 +117,7 @@ class Torch(Padded):
         torch.set_num_threads(1)
         kind = transformers.BertForSequenceClassification if o.cross else transformers.BertModel
         more = {} if o.cross else {"add_pooling_layer": False}
-        self.model = kind.from_pretrained(o.model, attn_implementation="sdpa", dtype=torch.float32, **more).eval()
+        self.model = kind.from_pretrained(o.model, attn_implementation=getattr(o, "attention", "sdpa"), dtype=torch.float32, **more).eval()
         if o.precision == "int8":
             setting = {torch.nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
             self.model = torch.ao.quantization.quantize_dynamic(self.model, setting)
@@ -132,7 +135,93 @@ class Torch(Padded):
             return ((hidden * mask).sum(1) / mask.sum(1)).numpy()
 
 
-RUNTIMES = {"pytorch": Torch}
+class OnnxRuntime(Padded):
+    """PyTorch's own export of the model, through ONNX Runtime's Python interface at its defaults; int8 by its quantize_dynamic,
+    per channel. With --same-graph the graph that `couplet export` writes: then only the way to the runtime differs."""
+
+    def __init__(self, o):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        path = exported(o, dynamic_int8=True)
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.names = [i.name for i in self.session.get_inputs()]
+
+    def rows(self, ids, types, mask):
+        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        return self.session.run(None, {n: given[n] for n in self.names})[0]
+
+
+class OpenVino(Padded):
+    """The same export through OpenVINO's Python interface; int8: the graph that tools/export_openvino.py left."""
+
+    def __init__(self, o):
+        import openvino
+
+        bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        hint = {"fp32": "f32", "bf16": "bf16", "int8": "bf16" if bf16 else "f32"}[o.precision]
+        path = o.model + "/openvino_int8.xml" if o.precision == "int8" else exported(o)
+        self.states = o.precision == "int8" and not o.cross
+        config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1,
+                  "INFERENCE_PRECISION_HINT": hint}
+        self.request = openvino.Core().compile_model(path, "CPU", config).create_infer_request()
+
+    def rows(self, ids, types, mask):
+        self.request.infer({"input_ids": ids, "attention_mask": mask, "token_type_ids": types}, share_inputs=True)
+        out = self.request.get_output_tensor(0).data
+        if not self.states:
+            return out.copy()
+        return (out * mask[:, :, None]).sum(1) / mask.sum(1, keepdims=True)
+
+
+def exported(o, dynamic_int8=False):
+    """The model as an ONNX file below --work, made once."""
+    kind = "couplet" if o.same_graph else "torch"
+    int8 = dynamic_int8 and o.precision == "int8"
+    path = pathlib.Path(o.work, "%s.%s.onnx" % (kind, "int8" if int8 else "fp32"))
+    if path.exists():
+        return str(path)
+    if o.same_graph:
+        subprocess.run([o.build + "/couplet", "export", "--model", o.model, "--precision", path.name.split(".")[1], path],
+                       check=True)
+        return str(path)
+    plain = pathlib.Path(o.work, "torch.fp32.onnx")
+    if not plain.exists():
+        export_torch(o, plain)
+    if int8:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(plain, path, per_channel=True, weight_type=QuantType.QInt8)
+    return str(path)
+
+
+def export_torch(o, path):
+    import torch
+
+    model = Torch(argparse.Namespace(**dict(vars(o), precision="fp32", attention="eager"))).model
+
+    class Rows(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, input_ids, attention_mask, token_type_ids):
+            out = self.inner(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+            if o.cross:
+                return out.logits
+            mask = attention_mask.unsqueeze(2).float()
+            return (out.last_hidden_state * mask).sum(1) / mask.sum(1)
+
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    example = tuple(torch.ones(2, 16, dtype=torch.int64) for _ in names)
+    with torch.inference_mode():
+        torch.onnx.export(Rows(), example, str(path), input_names=names, output_names=["rows"], opset_version=17,
+                          dynamic_axes={n: {0: "batch", 1: "length"} for n in names}, dynamo=False)
+
+
+RUNTIMES = {"pytorch": Torch, "onnx": OnnxRuntime, "openvino": OpenVino}
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
@@ -215,8 +304,12 @@ def main():
     p.add_argument("--shapes", default="1x32,16x17,16x128,ragged")
     p.add_argument("--rounds", type=int, default=9)
     p.add_argument("--repeat", type=int, default=7)
+    p.add_argument("--same-graph", action="store_true", help="onnx, openvino: theirs runs the graph that couplet writes")
     p.add_argument("--json", action="store_true")
     o = p.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # for both: some runtimes take every core they see
+    work = tempfile.TemporaryDirectory(prefix="couplet-runtimes-")
+    o.work = work.name
     config = json.loads(pathlib.Path(o.model, "config.json").read_text())
     o.cross = "SequenceClassification" in config["architectures"][0]
     o.width = len(config.get("id2label", {"0": ""})) if o.cross else config["hidden_size"]
