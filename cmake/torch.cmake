@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# plugins/couplet-pytorch.so and couplet-mps.so (docs/RUNTIMES.md), with -DCOUPLET_PYTORCH=ON: libtorch eager, built
+# plugins/couplet-{pytorch,mps,compiled}.so (docs/RUNTIMES.md), with -DCOUPLET_PYTORCH=ON: libtorch, built
 # against the headers of the pip wheel, linked with libtorch_cpu and c10 and nothing else of it. The wheel is found in
 # .venv (tools/setup.sh pytorch), or named: -DCOUPLET_TORCH=.../site-packages/torch.
 option(COUPLET_PYTORCH "Build the pytorch and mps backends, plug-ins (needs libtorch; tools/setup.sh pytorch)" OFF)
@@ -36,3 +36,4 @@ endfunction()
 
 cpl_torch_plugin(pytorch ${CMAKE_SOURCE_DIR}/src/backend/pytorch/pytorch.cpp)
 cpl_torch_plugin(mps ${CMAKE_SOURCE_DIR}/src/backend/pytorch/pytorch.cpp CPL_TORCH_BACKEND="mps")
+cpl_torch_plugin(compiled ${CMAKE_SOURCE_DIR}/src/backend/compiled/compiled.cpp)

@@ -221,7 +221,104 @@ def export_torch(o, path):
                           dynamic_axes={n: {0: "batch", 1: "length"} for n in names}, dynamo=False)
 
 
-RUNTIMES = {"pytorch": Torch, "onnx": OnnxRuntime, "openvino": OpenVino}
+
+class Compiled(Torch):
+    """The same model through torch.compile, shapes dynamic, weights frozen, as tools/export_compiled.py sets it."""
+
+    def __init__(self, o):
+        super().__init__(o)
+        import torch._inductor.config as inductor
+
+        inductor.freezing = True
+        inductor.cpp.threads = 1
+        options = self.torch._inductor.list_mode_options(o.mode, dynamic=True)
+        self.model = self.torch.compile(self.model, dynamic=True, options=options or None)
+
+    def prepare(self, rows):
+        super().prepare(rows)
+        for _ in range(3):  # compiling is not timed
+            self.run()
+
+
+class Mlx(Padded):
+    """A BERT of mlx.nn's layers, as MLX's own examples write it."""
+
+    def __init__(self, o):
+        import mlx.core as mx
+        import mlx.nn as nn
+
+        config = json.loads(pathlib.Path(o.model, "config.json").read_text())
+        weights = {}
+        for name, w in mx.load(str(pathlib.Path(o.model, "model.safetensors"))).items():
+            name = name.removeprefix("bert.")
+            for old, new in (("LayerNorm", "norm"), ("intermediate.dense", "up"), ("attention.output.dense", "out"),
+                             ("attention.output.norm", "attention_norm"), ("output.dense", "down"),
+                             ("output.norm", "output_norm"), ("attention.self.", ""), ("encoder.layer.", "layers."),
+                             ("_embeddings", ""), ("embeddings.", ""), ("pooler.dense", "pooler")):
+                name = name.replace(old, new)
+            weights[name] = w
+        hidden, heads = config["hidden_size"], config["num_attention_heads"]
+        epsilon, cross = config["layer_norm_eps"], o.cross
+
+        class Layer(nn.Module):
+            def __init__(self):
+                super().__init__()
+                for n in ("query", "key", "value", "out"):
+                    setattr(self, n, nn.Linear(hidden, hidden))
+                self.up = nn.Linear(hidden, config["intermediate_size"])
+                self.down = nn.Linear(config["intermediate_size"], hidden)
+                self.attention_norm, self.output_norm = nn.LayerNorm(hidden, epsilon), nn.LayerNorm(hidden, epsilon)
+
+            def __call__(self, x, mask):
+                batch, length, _ = x.shape
+                q, k, v = (f(x).reshape(batch, length, heads, -1).transpose(0, 2, 1, 3)
+                           for f in (self.query, self.key, self.value))
+                y = mx.fast.scaled_dot_product_attention(q, k, v, scale=(hidden // heads) ** -0.5, mask=mask)
+                x = self.attention_norm(self.out(y.transpose(0, 2, 1, 3).reshape(batch, length, -1)) + x)
+                return self.output_norm(self.down(nn.gelu(self.up(x))) + x)
+
+        class Bert(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.word = nn.Embedding(config["vocab_size"], hidden)
+                self.position = nn.Embedding(config["max_position_embeddings"], hidden)
+                self.token_type = nn.Embedding(config["type_vocab_size"], hidden)
+                self.norm = nn.LayerNorm(hidden, epsilon)
+                self.layers = [Layer() for _ in range(config["num_hidden_layers"])]
+                if cross:
+                    self.pooler, self.classifier = nn.Linear(hidden, hidden), nn.Linear(hidden, o.width)
+
+            def __call__(self, ids, types, mask):
+                x = self.norm(self.word(ids) + self.token_type(types) + self.position(mx.arange(ids.shape[1])))
+                for layer in self.layers:
+                    x = layer(x, mask)
+                return x
+
+        self.mx, self.model, self.cross = mx, Bert(), cross
+        self.model.load_weights([(n, w) for n, w in weights.items() if cross or not n.startswith("pooler")
+                                 if "position_ids" not in n])
+        if o.precision in ("fp16", "bf16"):
+            self.model.set_dtype(mx.float16 if o.precision == "fp16" else mx.bfloat16)
+        elif o.precision != "fp32":
+            nn.quantize(self.model, group_size=64, bits=8 if o.precision == "int8" else 4,
+                        class_predicate=lambda path, m: path.startswith("layers") and isinstance(m, nn.Linear))
+        mx.eval(self.model.parameters())
+
+    def rows(self, ids, types, mask):
+        import numpy as np
+
+        mx = self.mx
+        given = None if mask.all() else mx.array(mask.astype(bool))[:, None, None, :]
+        x = self.model(mx.array(ids), mx.array(types), given).astype(mx.float32)
+        if self.cross:
+            x = self.model.classifier(mx.tanh(self.model.pooler(x[:, 0])))
+        else:
+            mask = mx.array(mask.astype(np.float32))[:, :, None]
+            x = (x * mask).sum(1) / mask.sum(1)
+        return np.array(x)
+
+
+RUNTIMES = {"pytorch": Torch, "compiled": Compiled, "mlx": Mlx, "onnx": OnnxRuntime, "openvino": OpenVino}
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
@@ -233,7 +330,10 @@ def serve(pipe, options, mine):
         engine = Ours(options) if mine else RUNTIMES[options.backend](options)
         pipe.send(("ok", None))
         while True:
-            asked = pipe.recv()
+            try:
+                asked = pipe.recv()
+            except EOFError:
+                return
             if asked is None:
                 return
             if asked[0] == "prepare":
@@ -305,6 +405,7 @@ def main():
     p.add_argument("--rounds", type=int, default=9)
     p.add_argument("--repeat", type=int, default=7)
     p.add_argument("--same-graph", action="store_true", help="onnx, openvino: theirs runs the graph that couplet writes")
+    p.add_argument("--mode", default="default", help="of torch.compile")
     p.add_argument("--json", action="store_true")
     o = p.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # for both: some runtimes take every core they see
