@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* compare_text.c - comparisons as a table for terminals and as JSON. No state. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/json.h"
 #include "lab/compare.h"
@@ -27,7 +28,13 @@ static void head(const cpl_lab_comparison *c, cpl_buf *out)
     cpl_buf_text(out, ", ");
     cpl_md_point(out, c->new_row);
     if (c->new_result == c->old_result) cpl_buf_print(out, " against `%s`", c->old_row->server);
-    cpl_buf_print(out, "%s\n", c->paired ? " (rounds alternated)" : "");
+    const cpl_lab_result *a = c->old_result, *b = c->new_result;
+    const bool elsewhere = strcmp(a->machine.cpu, b->machine.cpu) != 0 || a->machine.cores != b->machine.cores;
+    cpl_buf_print(out, "%s%s\n",
+                  c->paired   ? " (rounds alternated)"
+                  : elsewhere ? " (DIFFERENT MACHINES)"
+                              : "",
+                  a->quick || b->quick ? " (--quick)" : "");
 }
 
 void cpl_lab_comparisons_text(const cpl_lab_comparisons *all, cpl_buf *out)

@@ -54,7 +54,8 @@ static const char *file_backend(cpl_lab_result *r, const char *file)
 }
 
 cpl_status cpl_lab_describe_plan(cpl_lab_result *r, const cpl_config *c, const cpl_lab_plan *plan,
-                                 const cpl_lab_options *o, const char *file, const char *stand_in, cpl_error *err)
+                                 const cpl_lab_options *o, const char *file, const char *stand_in,
+                                 const cpl_lab_result *like, cpl_error *err)
 {
     char batching[128];
     r->name = cpl_lab_text(r, "%s", plan->name);
@@ -89,7 +90,13 @@ cpl_status cpl_lab_describe_plan(cpl_lab_result *r, const cpl_config *c, const c
     cpl_config_print(c, &yaml);
     r->config = cpl_lab_text(r, "%s", yaml.data ? yaml.data : "");
     cpl_buf_deinit(&yaml);
-    return cpl_lab_capture(r, err);
+    if (!like) return cpl_lab_capture(r, err);
+    r->machine = like->machine;
+    r->build = like->build;
+    r->probes = like->probes;
+    r->probe_count = like->probe_count;
+    r->isa = like->isa;
+    return CPL_OK;
 }
 
 void cpl_lab_describe_server(cpl_lab_result *r, const cpl_load_result *load)

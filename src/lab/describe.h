@@ -7,9 +7,11 @@
 #include "lab/result.h"
 #include "lab/runner.h"
 
-/* Before the run: names, date, command, machine, build, configuration. */
+/* Before the run: names, date, command, machine, build, configuration. `like`: a result of this run that knows machine,
+ * build and backends already and outlives this one (probing every runtime takes time); NULL: they are looked at. */
 cpl_status cpl_lab_describe_plan(cpl_lab_result *r, const cpl_config *c, const cpl_lab_plan *plan,
-                                 const cpl_lab_options *o, const char *file, const char *stand_in, cpl_error *err);
+                                 const cpl_lab_options *o, const char *file, const char *stand_in,
+                                 const cpl_lab_result *like, cpl_error *err);
 /* After each row: model, backend, precision as the server reports them. The first row that knows them sets them. */
 void cpl_lab_describe_server(cpl_lab_result *r, const cpl_load_result *load);
 

@@ -61,10 +61,12 @@ static void probed(const cpl_lab_results *all, const cpl_lab_result *r, cpl_buf 
                 cpl_buf_text(out, "<td><b class=good>ran</b>");
             else if (yes)
                 cpl_buf_text(out, "<td class=good>yes");
+            else if (!p->available)
+                cpl_buf_text(out, "<td class=soft>-");
             else {
                 cpl_buf_text(out, "<td class=soft title=\"");
-                cpl_chart_escape(out, p->available ? p->precisions[k] : p->reason);
-                cpl_buf_text(out, p->available ? "\">no" : "\">-");
+                cpl_chart_escape(out, p->precisions[k]);
+                cpl_buf_text(out, "\">no");
             }
         }
         char why[300];

@@ -311,7 +311,8 @@ static cpl_status check_target(const lab_job *job, cpl_error *err)
                          key, job->options->target);
 }
 
-static cpl_status job_init(lab_job *job, const cpl_lab_options *o, const char *file, cpl_error *err)
+static cpl_status job_init(lab_job *job, const cpl_lab_options *o, const char *file, const cpl_lab_result *like,
+                           cpl_error *err)
 {
     *job = (lab_job){.options = o, .file = file};
     cpl_status st = cpl_config_load(&job->config, file, true, o->sets, err);
@@ -328,7 +329,7 @@ static cpl_status job_init(lab_job *job, const cpl_lab_options *o, const char *f
     if (cpl_model_locate(job->model_dir, sizeof job->model_dir, model, true, &job->seeded, &missing))
         job->model_dir[0] = 0;
     return cpl_lab_describe_plan(job->result, job->config, job->plan, o, file, job->seeded ? job->model_dir : NULL,
-                                 err);
+                                 like, err);
 }
 
 /* Pairs the longest row of the plan may send. */
@@ -525,7 +526,7 @@ cpl_status cpl_lab_run(const cpl_lab_options *options, size_t *failed, cpl_error
     cpl_status st = cpl_energy_open(&energy, NULL, NULL, err);
     if (!st) st = n ? cpl_file_make_dirs(dir, err) : cpl_fail(err, CPL_INVALID, "no experiment file was given");
     for (; !st && ready < n; ready++) {
-        st = job_init(&jobs[ready], options, options->files[ready], err);
+        st = job_init(&jobs[ready], options, options->files[ready], ready ? jobs[0].result : NULL, err);
         if (st) continue;
         jobs[ready].energy = energy;
         jobs[ready].result->energy = cpl_energy_source(energy);
@@ -534,7 +535,7 @@ cpl_status cpl_lab_run(const cpl_lab_options *options, size_t *failed, cpl_error
         k = group_size(jobs + i, n - i);
         st = run_group(jobs + i, k, dir, failed, err);
     }
-    for (size_t i = 0; i < ready; i++) job_deinit(&jobs[i]);
+    for (size_t i = ready; i-- > 0;) job_deinit(&jobs[i]); /* the first result holds what all say of the machine */
     free(jobs);
     cpl_energy_close(energy);
     return st;

@@ -3,9 +3,11 @@
 """load, experiment and report as a user runs them, on the tiny golden models: servers started, driven, stopped and gone;
 results and pages; a server that is up already; what can't run. Standard library only."""
 
+import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -107,6 +109,34 @@ class Experiments(unittest.TestCase):
             self.assertIn(words, summary)
         with open(os.path.join(self.dir, "exp", "README.md")) as f:
             self.assertIn("**winner**", f.read())
+        with open(os.path.join(self.dir, "out", "index.html")) as f:
+            page = f.read()
+        for words in ("Where a request's time goes", "16b_timed", "Where these numbers come from"):
+            self.assertTrue(words in page, words)
+        with open(os.path.join(self.dir, "out", "rows.csv"), newline="") as f:
+            rows = list(csv.DictReader(f))
+        with open(os.path.join(self.dir, "out", "rows.json")) as f:
+            self.assertEqual(len(json.load(f)["rows"]), len(rows))
+        self.assertEqual([(r["experiment"], r["setting"], r["batch"]) for r in rows][-2:],
+                         [("16b_timed", "batching.timeout_ms=1", "1"), ("16b_timed", "batching.timeout_ms=5", "1")])
+        self.assertGreater(float(rows[0]["pairs_per_s"]), 0)
+
+    def test_figures_of_the_markdown(self):
+        sizes = self.write("05_sizes", "model: {backend: fake}\nexperiment: {batch_sizes: [1, 2, 4], benchmark_requests: 20}\n")
+        run("experiment", "run", sizes, *self.out())
+        report = ["report", "--results", os.path.join(self.dir, "out"), "--experiments", os.path.join(self.dir, "exp")]
+        printed, _ = run(*report, environment={"PATH": "/nowhere"})
+        self.assertIn("gnuplot is not installed", printed)
+        self.assertNotIn("plots/", self.page("05_sizes"))
+        if not shutil.which("gnuplot"):
+            self.skipTest("gnuplot isn't here: the figures themselves were not made")
+        printed, _ = run(*report)
+        self.assertNotIn("gnuplot", printed)
+        self.assertIn("![05_sizes](plots/05_sizes.svg)", self.page("05_sizes"))
+        with open(os.path.join(self.dir, "out", "plots", "05_sizes.svg")) as f:
+            self.assertIn("Throughput, pairs/s", f.read())
+        with open(os.path.join(self.dir, "out", "plots", "05_sizes.png"), "rb") as f:
+            self.assertEqual(f.read(4), b"\x89PNG")
 
     def test_what_cannot_run_does_not_stop_the_others(self):
         absent = self.write("01_absent", "model: {backend: mlx}\n")
