@@ -36,8 +36,13 @@ static void describe_command(cpl_lab_result *r, const cpl_lab_options *o, const 
     r->overrides = overrides_text(r, o->sets);
     r->command = cpl_lab_text(r, "couplet experiment run %s%s%s%s%s%s", file, *r->overrides ? " " : "", r->overrides,
                               o->target ? " --target " : "", o->target ? o->target : "", o->quick ? " --quick" : "");
+    cpl_lab_describe_date(r, cpl_clock_wall_seconds());
+}
+
+void cpl_lab_describe_date(cpl_lab_result *r, double wall_seconds)
+{
     char date[64];
-    time_t now = (time_t)cpl_clock_wall_seconds();
+    time_t now = (time_t)wall_seconds;
     struct tm utc;
     strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", gmtime_r(&now, &utc));
     r->date = cpl_lab_text(r, "%s", date);

@@ -12,6 +12,9 @@
 cpl_status cpl_lab_describe_plan(cpl_lab_result *r, const cpl_config *c, const cpl_lab_plan *plan,
                                  const cpl_lab_options *o, const char *file, const char *stand_in,
                                  const cpl_lab_result *like, cpl_error *err);
+/* When its rounds began; one moment for all whose rounds alternate, because that is how they are known to each other
+ * (cpl_lab_interleaved). */
+void cpl_lab_describe_date(cpl_lab_result *r, double wall_seconds);
 /* After each row: model, backend, precision as the server reports them. The first row that knows them sets them. */
 void cpl_lab_describe_server(cpl_lab_result *r, const cpl_load_result *load);
 

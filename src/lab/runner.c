@@ -507,6 +507,8 @@ static cpl_status run_group(lab_job *jobs, size_t n, const char *dir, size_t *fa
     name_group(jobs, n);
     for (size_t i = 0; i < n; i++) job_prepare(&jobs[i]);
     if (stands_already(jobs, n, dir)) return CPL_OK;
+    const double now = cpl_clock_wall_seconds();
+    for (size_t i = 0; i < n; i++) cpl_lab_describe_date(jobs[i].result, now);
     for (uint32_t round = 0; round < jobs[0].plan->rounds; round++)
         for (size_t i = 0; i < n; i++) run_round(&jobs[i]);
     cpl_status st = CPL_OK;
