@@ -124,6 +124,7 @@ uint32_t cpl_engine_stages(const cpl_engine *e, uint32_t model, cpl_stage *out, 
 
 /* Running totals since open, and what is there now. */
 typedef struct cpl_engine_stats {
+    uint64_t tasks_pooled; /* accepted, and tokenized by the pool rather than by whoever submitted them */
     uint64_t tasks_accepted, tasks_done, tasks_failed, tasks_cancelled, tasks_expired, tasks_refused;
     uint64_t sequences, tokens, passes;
     uint64_t padding_tokens; /* that rectangle backends computed for nothing, beside `tokens` */

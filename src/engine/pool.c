@@ -37,6 +37,7 @@ static void hand_over(cpl_engine *e, cpl_task *t)
     cpl_error err = {0};
     pthread_mutex_lock(&e->lock);
     e->preparing--;
+    e->stats.tasks_pooled++;
     if (t->token_error.status) cpl_dispatch_fail(t, &t->token_error);
     bool last = t->spec.tokenize_only; /* that was all */
     if (t->result.status == CPL_OK && !last && cpl_dispatch_add(e, t, &err)) cpl_dispatch_fail(t, &err);

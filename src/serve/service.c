@@ -197,9 +197,8 @@ static cpl_status open_server(cpl_service *s, const cpl_config *c, uint32_t net_
 static void log_ready(const cpl_service *s, cpl_wire_mode mode, const char *policy, uint32_t net_threads,
                       uint64_t started_ns)
 {
-    const cpl_engine_model *m = cpl_engine_model_at(s->engine, 0);
     cpl_log_write(s->log, CPL_LOG_INFO, "ready after %.0f ms: %u workers, %u network threads, batching %s",
-                  (double)(cpl_clock_ns() - started_ns) / 1e6, m->workers, net_threads, policy);
+                  (double)(cpl_clock_ns() - started_ns) / 1e6, cpl_engine_worker_count(s->engine), net_threads, policy);
     if (mode != CPL_MODE_FULL)
         cpl_log_write(s->log, CPL_LOG_WARN, "experiment.mode is %s: %s", cpl_wire_mode_name(mode),
                       mode == CPL_MODE_TOKENIZE ? "texts are tokenized and not scored"

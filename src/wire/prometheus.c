@@ -166,6 +166,8 @@ static void requests(cpl_buf *out, const cpl_engine_stats *s)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         cpl_buf_print(out, "couplet_requests_total{outcome=\"%s\"} %llu\n", rows[i].outcome,
                       (unsigned long long)rows[i].count);
+    number(out, "tokenizer_pool_requests_total", "counter", "Requests tokenized by the tokenizer pool's threads.",
+           (double)s->tasks_pooled);
     number(out, "sequences_total", "counter", "Sequences run.", (double)s->sequences);
     number(out, "tokens_total", "counter", "Tokens run, padding not counted.", (double)s->tokens);
     number(out, "padding_tokens_total", "counter", "Tokens of padding that backends computed beside those.",

@@ -101,6 +101,7 @@ static bool put_totals(Couplet__V1__StatsReply *m, cpl_arena *a, const cpl_engin
     m->tasks_cancelled = s->tasks_cancelled;
     m->tasks_expired = s->tasks_expired;
     m->tasks_refused = s->tasks_refused;
+    m->tasks_pooled = s->tasks_pooled;
     m->sequences = s->sequences;
     m->tokens = s->tokens;
     m->padding_tokens = s->padding_tokens;
@@ -127,6 +128,7 @@ static bool encode(cpl_buf *out, cpl_arena *a, const cpl_wire *w, const cpl_engi
     m.rss_bytes = cpl_wire_resident_bytes();
     m.cpu_ns = cpl_clock_process_cpu_ns();
     m.net_threads = w->options.net_threads;
+    m.tokenizer_threads = cpl_engine_tokenizer_threads(w->options.engine);
     m.config = w->config;
     m.mode = (char *)cpl_wire_mode_name(w->options.mode);
     m.models = CPL_ARENA_NEW(a, Couplet__V1__StatsModel *, models->count);

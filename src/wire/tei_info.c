@@ -86,6 +86,7 @@ void cpl_tei_info(cpl_call *call, const uint8_t *data, size_t n, void *wire)
     cpl_json_int(&j, "max_batch_tokens", m->batch_tokens);
     cpl_json_int(&j, "max_client_batch_size", w->options.limits.pairs_max);
     cpl_json_bool(&j, "auto_truncate", true);
+    cpl_json_int(&j, "tokenization_workers", cpl_engine_tokenizer_threads(w->options.engine));
     cpl_json_text(&j, "version", COUPLET_VERSION);
     cpl_json_text(&j, "server", "couplet");
     cpl_json_text(&j, "mode", cpl_wire_mode_name(w->options.mode));

@@ -188,6 +188,24 @@ class LoadAndUnload(unittest.TestCase):
             self.assertGreater(done[0], 20)
 
 
+class TokenizerPool(unittest.TestCase):
+    def test_large_requests_go_through_it_and_small_ones_do_not(self):
+        small, large = [("a", "b")], [("one two", "three four " * 200)] * 40
+        scores = {}
+        for threads in (0, 2):
+            with Server("--model", model("cross-encoder"), "--set", f"tokenizer_pool.num_workers={threads}") as server, \
+                    Client(server.address) as client, Http(server.address) as web:
+                self.assertEqual(web.ask("GET", "/info")[2]["tokenization_workers"], threads)
+                scores[threads] = list(client.score(large).scores) + list(client.score(small).scores)
+                stats = client.stats()
+                self.assertEqual((stats.tasks_pooled, stats.tokenizer_threads), (1 if threads else 0, threads))
+                self.assertEqual(stats.tokenize_ns.count, 3)  # and the first pair
+        self.assertEqual(scores[0], scores[2])
+        off = ("--set", "tokenizer_pool.enabled=false", "--set", "tokenizer_pool.num_workers=2")
+        with Server("--model", model("cross-encoder"), *off) as server, Http(server.address) as web:
+            self.assertEqual(web.ask("GET", "/info")[2]["tokenization_workers"], 0)
+
+
 class Modes(unittest.TestCase):
     PAIRS = [("one two", "three four five"), ("six", "seven")]
 
