@@ -371,7 +371,7 @@ def main():
     unknown = [name for name in only if name not in dict(PARTS)]
     if unknown or (a.write and a.only):
         sys.exit("no part called '%s'" % unknown[0] if unknown else "--write needs all parts")
-    doctor = couplet("doctor")
+    doctor = couplet("doctor", "--no-run")
     native = next(b for b in doctor["backends"] if b["name"] == "native")
     results = {"doctor": doctor, "precisions": native["precisions"], "machine": machine(doctor)}
     body = []

@@ -224,11 +224,26 @@ class Others(Files):
         for name in "cuda", "onnx", "pytorch", "compiled", "mlx", "mps", "openvino":
             self.assertTrue(backends[name]["available"] or backends[name]["reason"], name)
         self.assertGreater(found["peak"]["fp32_ops_per_s"], 1e9)
-        self.assertIn(found["isa"], run("doctor", "--no-peak")[0])
+        self.assertIn(found["isa"], run("doctor", "--no-peak", "--no-run")[0])
+
+    def test_doctor_runs_what_it_promises(self):
+        found = json.loads(run("doctor", "--no-peak", "--json", "--model", self.model("cross-encoder"))[0])
+        self.assertEqual(found["ran_tokens"], 32)
+        ran = {b["name"]: b for b in found["backends"]}
+        self.assertEqual(set(ran["native"]["sequences_per_s"]), set(ran["native"]["precisions"]))
+        self.assertTrue(all(v > 0 for v in ran["native"]["sequences_per_s"].values()))
+        for b in found["backends"]:  # a cell is a figure, or refused with a reason; a test double has neither
+            if b["available"] and b["name"] != "fake":
+                self.assertEqual(set(b["sequences_per_s"]), set(b["precisions"]), b["name"])
+                self.assertTrue(all(b["refused"].values()), b["name"])
+        still = json.loads(run("doctor", "--no-peak", "--no-run", "--json")[0])
+        self.assertEqual({n: b["sequences_per_s"] for n, b in ((b["name"], b) for b in still["backends"])}["native"], {})
+        done = subprocess.run([PROGRAM, "doctor", "--model", "no/such"], capture_output=True, timeout=60)
+        self.assertNotEqual(done.returncode, 0)
 
     def test_isa_mask(self):
         env = dict(os.environ, COUPLET_ISA="ref")
-        done = subprocess.run([PROGRAM, "doctor", "--no-peak", "--json"], env=env, capture_output=True, timeout=60)
+        done = subprocess.run([PROGRAM, "doctor", "--no-peak", "--no-run", "--json"], env=env, capture_output=True, timeout=60)
         self.assertEqual(json.loads(done.stdout)["isa"], "ref")
         env["COUPLET_ISA"] = "avx9"
         done = subprocess.run([PROGRAM, "doctor", "--no-peak"], env=env, capture_output=True, timeout=60)
