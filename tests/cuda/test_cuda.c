@@ -351,11 +351,9 @@ static void odd_shapes(void **state)
     static const struct {
         uint32_t hidden, heads, intermediate;
         cpl_activation activation;
-    } shapes[] = {{768, 12, 3072, CPL_ACTIVATION_GELU},
-                  {1024, 16, 4096, CPL_ACTIVATION_GELU_TANH},
-                  {312, 12, 1200, CPL_ACTIVATION_GELU},
-                  {200, 5, 264, CPL_ACTIVATION_RELU},
-                  {40, 1, 8, CPL_ACTIVATION_GELU}};
+    } shapes[] = {{768, 12, 3072, CPL_ACTIVATION_GELU},       {96, 6, 176, CPL_ACTIVATION_RELU},
+                  {1024, 16, 4096, CPL_ACTIVATION_GELU_TANH}, {312, 12, 1200, CPL_ACTIVATION_GELU},
+                  {200, 5, 264, CPL_ACTIVATION_RELU},         {40, 1, 8, CPL_ACTIVATION_GELU}};
     uint64_t random = seed;
     (void)state;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {

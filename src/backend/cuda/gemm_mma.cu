@@ -87,12 +87,10 @@ __global__ void __launch_bounds__(THREADS, 2)
             const uint32_t c = column + (warp & 3) * 32 + 8 * j + 2 * (lane & 3);
             if (c >= n) continue;
             const float b0 = bias[c], b1 = bias[c + 1];
-            if (r < total)
-                *(uint32_t *)(out + (size_t)r * out_stride + c) =
-                    pack2<T>(activate<T, E>(d[m][j][0] + b0, epilogue), activate<T, E>(d[m][j][1] + b1, epilogue));
-            if (r + 8 < total)
-                *(uint32_t *)(out + (size_t)(r + 8) * out_stride + c) =
-                    pack2<T>(activate<T, E>(d[m][j][2] + b0, epilogue), activate<T, E>(d[m][j][3] + b1, epilogue));
+            const float2 low = activate<T, E>(make_float2(d[m][j][0] + b0, d[m][j][1] + b1), epilogue);
+            const float2 high = activate<T, E>(make_float2(d[m][j][2] + b0, d[m][j][3] + b1), epilogue);
+            if (r < total) *(uint32_t *)(out + (size_t)r * out_stride + c) = pack2<T>(low.x, low.y);
+            if (r + 8 < total) *(uint32_t *)(out + (size_t)(r + 8) * out_stride + c) = pack2<T>(high.x, high.y);
         }
 }
 

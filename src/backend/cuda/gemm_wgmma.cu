@@ -21,13 +21,14 @@
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/wgmma.cuh"
 
-constexpr int BLOCK_N = 192, PIECE = 64 * 64 * 2, SMALL_N = 64, RESIDENT_K = 384, RING_BUFFERS = 3;
+constexpr int BLOCK_N = 192, PIECE = 16 * 64 * 2, SMALL_N = 64, RESIDENT_K = 384, RING_BUFFERS = 3;
 template <typename I> constexpr int block_k = 128 / sizeof(I); /* what 128 bytes of a row hold */
 template <typename I> constexpr int resident_blocks = RESIDENT_K / block_k<I>;
 constexpr int THREADS = 384;
 
-/* Shared memory is laid out from a 1024-byte boundary: tiles first, then both warpgroups' staging, then barriers. */
-static size_t shared_bytes(size_t tiles, int buffers) { return 1024 + tiles + 2 * (size_t)buffers * PIECE + 512; }
+/* Shared memory is laid out from a 1024-byte boundary: tiles first, then the eight consumer warps' staging, barriers.
+ */
+static size_t shared_bytes(size_t tiles, int buffers) { return 1024 + tiles + 8 * (size_t)buffers * PIECE + 512; }
 
 /* What shared memory the resident kernel has left after A goes to the ring, or, where the epilogue is the longer part,
  * to buffers for what is on its way out. */
@@ -65,32 +66,42 @@ template <typename I> __device__ __forceinline__ column_pair load_columns(const 
     return p;
 }
 
-/* The pair of sums at v, of a row with this scale, finished. */
-template <typename I, typename O, int E>
-__device__ __forceinline__ float2 finish(const sum_of<I> *v, const column_pair &c, float row_scale, int epilogue)
+/* The pair of sums at v, of a row with this scale, before the activation. */
+template <typename I>
+__device__ __forceinline__ float2 scaled(const sum_of<I> *v, const column_pair &c, float row_scale)
 {
-    float2 r;
     if constexpr (cpl_cuda_is_int8<I>())
-        r = make_float2(fmaf((float)v[0] * row_scale, c.scale.x, c.bias.x),
-                        fmaf((float)v[1] * row_scale, c.scale.y, c.bias.y));
+        return make_float2(fmaf((float)v[0] * row_scale, c.scale.x, c.bias.x),
+                           fmaf((float)v[1] * row_scale, c.scale.y, c.bias.y));
     else if constexpr (sizeof(I) == 1)
-        r = make_float2(fmaf(v[0], c.scale.x, c.bias.x), fmaf(v[1], c.scale.y, c.bias.y));
+        return make_float2(fmaf(v[0], c.scale.x, c.bias.x), fmaf(v[1], c.scale.y, c.bias.y));
     else
-        r = make_float2(v[0] + c.bias.x, v[1] + c.bias.y);
-    if constexpr (sizeof(O) == 1)
-        return make_float2(activate<bf16, E>(r.x, epilogue), activate<bf16, E>(r.y, epilogue));
-    else
-        return make_float2(activate<O, E>(r.x, epilogue), activate<O, E>(r.y, epilogue));
+        return make_float2(v[0] + c.bias.x, v[1] + c.bias.y);
 }
 
-/* 64 x 64 results into a buffer, swizzled: rows of 128 bytes, or with e4m3 of 64, columns then in the order of
+/* Two pairs as four e4m3. */
+template <int E> __device__ __forceinline__ uint32_t finish4(float2 a, float2 b, int epilogue)
+{
+    if constexpr (E == EPILOGUE_GELU) return pack4(gelu_half(a.x, a.y), gelu_half(b.x, b.y));
+    a = activate<bf16, E>(a, epilogue);
+    b = activate<bf16, E>(b, epilogue);
+    return pack4(a.x, a.y, b.x, b.y);
+}
+
+template <typename O, int E> __device__ __forceinline__ uint32_t finish2(float2 a, int epilogue)
+{
+    a = activate<O, E>(a, epilogue);
+    return pack2<O>(a.x, a.y);
+}
+
+/* A warp's 16 x 64 results into a buffer, swizzled: rows of 128 bytes, or with e4m3 of 64, columns then in the order of
  * cpl_cuda_middle_column, in which a thread's four of 16 lie side by side. */
 template <typename I, typename O, int E>
 __device__ __forceinline__ void stage_piece(const sum_of<I> *d, const terms &t, const float2 &row_scale,
                                             uint32_t buffer, int column)
 {
     const uint32_t lane = threadIdx.x & 31;
-    const uint32_t row = 16 * (threadIdx.x >> 5 & 3) + (lane >> 3 & 1) * 8 + (lane & 7), chunk = lane >> 4;
+    const uint32_t row = (lane >> 3 & 1) * 8 + (lane & 7), chunk = lane >> 4;
     constexpr int STEP = sizeof(O) == 1 ? 4 : 2; /* eights of columns a store */
 #pragma unroll
     for (int j = 0; j < 8; j += STEP) {
@@ -99,17 +110,14 @@ __device__ __forceinline__ void stage_piece(const sum_of<I> *d, const terms &t, 
         for (int half = 0; half < 2; half++) {
             const int at = j + half * STEP / 2;
             const column_pair c = load_columns<I>(t, column + 8 * at + 2 * (lane & 3));
-            const float2 low = finish<I, O, E>(d + 4 * at, c, row_scale.x, t.epilogue);
-            const float2 high = finish<I, O, E>(d + 4 * at + 2, c, row_scale.y, t.epilogue);
+            const float2 low = scaled<I>(d + 4 * at, c, row_scale.x), high = scaled<I>(d + 4 * at + 2, c, row_scale.y);
             if constexpr (sizeof(O) == 1) {
                 const column_pair n = load_columns<I>(t, column + 8 * at + 8 + 2 * (lane & 3));
-                const float2 next_low = finish<I, O, E>(d + 4 * at + 4, n, row_scale.x, t.epilogue);
-                const float2 next_high = finish<I, O, E>(d + 4 * at + 6, n, row_scale.y, t.epilogue);
-                r[2 * half] = pack4(low.x, low.y, next_low.x, next_low.y);
-                r[2 * half + 1] = pack4(high.x, high.y, next_high.x, next_high.y);
+                r[2 * half] = finish4<E>(low, scaled<I>(d + 4 * at + 4, n, row_scale.x), t.epilogue);
+                r[2 * half + 1] = finish4<E>(high, scaled<I>(d + 4 * at + 6, n, row_scale.y), t.epilogue);
             } else {
-                r[2 * half] = pack2<O>(low.x, low.y);
-                r[2 * half + 1] = pack2<O>(high.x, high.y);
+                r[2 * half] = finish2<O, E>(low, t.epilogue);
+                r[2 * half + 1] = finish2<O, E>(high, t.epilogue);
             }
         }
         if constexpr (sizeof(O) == 1)
@@ -120,13 +128,13 @@ __device__ __forceinline__ void stage_piece(const sum_of<I> *d, const terms &t, 
 }
 
 /* 64 rows of a warpgroup's sums, BN columns from `column` on: activation, then out in pieces of 64 columns through
- * BUFFERS buffers, which the copy engine reads while the next ones are filled. */
+ * BUFFERS buffers a warp, which the copy engine reads while the next ones are filled. Each warp brings its own 16 rows
+ * out by itself: none waits for another. */
 template <typename I, typename O, int BN, int E, int BUFFERS>
 __device__ __forceinline__ void store_rows(const sum_of<I> (&d)[BN / 2], const CUtensorMap *map, const terms &t,
-                                           uint32_t staging, uint32_t &piece, int column, int row, int columns,
-                                           int group)
+                                           uint32_t staging, uint32_t &piece, int column, int row, int columns)
 {
-    const int thread = threadIdx.x & 127, own = row + thread / 32 * 16 + thread % 32 / 4;
+    const int lane = threadIdx.x & 31, first = row + (threadIdx.x >> 5 & 3) * 16, own = first + lane / 4;
     float2 row_scale = make_float2(1, 1);
     if constexpr (cpl_cuda_is_int8<I>()) row_scale = make_float2(t.row_scale[own], t.row_scale[own + 8]);
 #pragma unroll
@@ -134,12 +142,12 @@ __device__ __forceinline__ void store_rows(const sum_of<I> (&d)[BN / 2], const C
         if (column + 64 * p >= columns) break;
         const uint32_t buffer = staging + piece % BUFFERS * PIECE;
         piece++;
-        if (thread == 0) tensor_store_read<BUFFERS - 1>();
-        named_barrier(1 + group, 128);
+        if (lane == 0) tensor_store_read<BUFFERS - 1>();
+        __syncwarp();
         stage_piece<I, O, E>(d + 32 * p, t, row_scale, buffer, column + 64 * p);
         fence_async_shared();
-        named_barrier(1 + group, 128);
-        if (thread == 0) tensor_store(map, buffer, column + 64 * p, row);
+        __syncwarp();
+        if (lane == 0) tensor_store(map, buffer, column + 64 * p, first);
     }
 }
 
@@ -181,7 +189,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     constexpr uint32_t A_BYTES = 128 * MI * 128, W_BYTES = BN * 128, STAGE = A_BYTES + W_BYTES;
     constexpr uint32_t STAGING = RING_BUFFERS * PIECE;
     const uint32_t base = (shared_address(raw) + 1023) & ~1023u, staging = base + STAGES * STAGE;
-    const uint32_t full = staging + 2 * STAGING, empty = full + 8 * STAGES;
+    const uint32_t full = staging + 8 * STAGING, empty = full + 8 * STAGES;
     const int group = threadIdx.x >> 7, columns = (n + BN - 1) / BN;
     const int tiles = (int)((*rows + 128 * MI - 1) / (128 * MI)) * columns;
     if (threadIdx.x == 0) {
@@ -216,6 +224,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
         const int leader = (threadIdx.x & 127) == 0;
+        const uint32_t own_staging = staging + (threadIdx.x >> 5) * STAGING;
         uint32_t piece = 0;
         sum_of<I> d[MI][BN / 2];
         for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
@@ -237,10 +246,9 @@ __global__ void __launch_bounds__(THREADS, 1)
             if (leader) barrier_arrive(empty + 8 * before);
 #pragma unroll
             for (int m = 0; m < MI; m++)
-                store_rows<I, O, BN, E, RING_BUFFERS>(d[m], &out_map, t, staging + group * STAGING, piece, column,
-                                                      row + 64 * m, n, group);
+                store_rows<I, O, BN, E, RING_BUFFERS>(d[m], &out_map, t, own_staging, piece, column, row + 64 * m, n);
         }
-        if (leader) tensor_store_all();
+        if ((threadIdx.x & 31) == 0) tensor_store_all();
     }
 #endif
 }
@@ -259,7 +267,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     constexpr uint32_t BLOCK = 128 * 128, STAGE = BLOCK_N * 128, STAGING = BUFFERS * PIECE;
     const uint32_t a_at = (shared_address(raw) + 1023) & ~1023u, w_at = a_at + A_BLOCKS * BLOCK;
     const uint32_t staging = w_at + STAGES * STAGE;
-    const uint32_t full = staging + 2 * STAGING, empty = full + 8 * STAGES;
+    const uint32_t full = staging + 8 * STAGING, empty = full + 8 * STAGES;
     const uint32_t a_full = empty + 8 * STAGES, a_empty = a_full + 8 * A_BLOCKS;
     const int group = threadIdx.x >> 7, chunks = (n + BLOCK_N - 1) / BLOCK_N / splits;
     const int units = (int)((*rows + 127) / 128) * splits;
@@ -308,6 +316,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
         const int leader = (threadIdx.x & 127) == 0;
+        const uint32_t own_staging = staging + (threadIdx.x >> 5) * STAGING;
         uint32_t piece = 0, a_phase = 0, count = 0; /* count: chunks so far, of both warpgroups */
         sum_of<I> d[2][BLOCK_N / 2];
         if (group == 1) named_barrier_arrive(3, 256);
@@ -343,13 +352,12 @@ __global__ void __launch_bounds__(THREADS, 1)
                 }
 #pragma unroll
                 for (int m = 0; m < 2; m++)
-                    store_rows<I, O, BLOCK_N, E, BUFFERS>(d[m], &out_map, t, staging + group * STAGING, piece,
-                                                          (first + (c + unit) % chunks) * BLOCK_N, row + 64 * m, n,
-                                                          group);
+                    store_rows<I, O, BLOCK_N, E, BUFFERS>(d[m], &out_map, t, own_staging, piece,
+                                                          (first + (c + unit) % chunks) * BLOCK_N, row + 64 * m, n);
             }
             a_phase ^= 1;
         }
-        if (leader) tensor_store_all();
+        if ((threadIdx.x & 31) == 0) tensor_store_all();
     }
 #endif
 }
@@ -566,6 +574,6 @@ cudaError_t cpl_cuda_product_map(cpl_cuda_product *p, uint32_t a_rows, uint32_t 
     if (!e) e = cpl_cuda_tensor_map(&p->w_map_192, p->type, p->w, p->n, p->k, p->k, BLOCK_N);
     if (!e) e = cpl_cuda_tensor_map(&p->w_map_64, p->type, p->w, p->n, p->k, p->k, SMALL_N);
     return e ? e
-             : encode(&p->out_map, p->out_type, p->out, out_rows, p->n, p->out_stride, 64,
+             : encode(&p->out_map, p->out_type, p->out, out_rows, p->n, p->out_stride, 16,
                       p->out_type == CPL_CUDA_FP8 ? 64 : 128);
 }

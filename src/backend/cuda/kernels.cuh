@@ -57,7 +57,7 @@ typedef struct cpl_cuda_product {
     const float *bias;             /* n rounded up to CPL_CUDA_COLUMNS */
     const float *scale;            /* as many; of FP8 and INT8 */
     const float *row_scale;        /* of rows of a, as many as are allocated; of INT8 */
-    /* sm_90a: a in boxes of 64 rows, w in boxes of 192 and of 64 rows, out in boxes of 64 x 64. */
+    /* sm_90a: a in boxes of 64 rows, w in boxes of 192 and of 64 rows, out in boxes of 16 x 64. */
     CUtensorMap a_map, w_map_192, w_map_64, out_map;
 } cpl_cuda_product;
 

@@ -144,10 +144,27 @@ __global__ void pool_kernel(float *__restrict__ out, const float *__restrict__ x
     }
 }
 
-enum { POOLER_ROWS = 8, POOLER_COLUMNS = 32 };
+enum { POOLER_ROWS = 8, POOLER_COLUMNS = 4 * WARPS };
 
-/* POOLER_ROWS sequences by POOLER_COLUMNS outputs a block; a warp takes one output of all its rows at a time, so a row
- * of w is read once for eight. */
+/* Sums over the warp of 32 values a lane, lane l's the one of value l: at each step a lane gives half of what it has
+ * left to the lane across and takes the other half. The same tree as warp_sum's, in 31 shuffles instead of 160. */
+__device__ __forceinline__ float warp_sums(float (&v)[32])
+{
+    const uint32_t lane = threadIdx.x & 31;
+#pragma unroll
+    for (int d = 16; d; d >>= 1) {
+        const bool upper = lane & d;
+#pragma unroll
+        for (int i = 0; i < d; i++) {
+            const float give = upper ? v[i] : v[i + d], keep = upper ? v[i + d] : v[i];
+            v[i] = keep + __shfl_xor_sync(0xffffffffu, give, d);
+        }
+    }
+    return v[0];
+}
+
+/* POOLER_ROWS sequences by POOLER_COLUMNS outputs a block; a warp takes four outputs of all its rows, a lane ends with
+ * one sum of the 32. */
 __global__ void __launch_bounds__(THREADS)
     pooler_kernel(float *__restrict__ out, const float *__restrict__ x, const float *__restrict__ w,
                   const float *__restrict__ b, uint32_t hidden, const uint32_t *__restrict__ rows)
@@ -159,24 +176,27 @@ __global__ void __launch_bounds__(THREADS)
     for (uint32_t i = threadIdx.x * 4; i < POOLER_ROWS * hidden; i += THREADS * 4)
         store4(room + i, first + i / hidden < total ? load4(x + (size_t)first * hidden + i) : make_float4(0, 0, 0, 0));
     __syncthreads();
-    for (uint32_t i = threadIdx.x >> 5; i < POOLER_COLUMNS; i += WARPS) {
-        const uint32_t column = blockIdx.y * POOLER_COLUMNS + i;
-        if (column >= hidden) break;
-        float sum[POOLER_ROWS] = {};
-        for (uint32_t c = 4 * lane; c < hidden; c += 128) {
-            const float4 u = load4(w + (size_t)column * hidden + c);
+    const uint32_t left = blockIdx.y * POOLER_COLUMNS + (threadIdx.x >> 5) * 4;
+    const float *from[4];
 #pragma unroll
-            for (int r = 0; r < POOLER_ROWS; r++) {
-                const float4 v = load4(room + r * hidden + c);
-                sum[r] = fmaf(u.w, v.w, fmaf(u.z, v.z, fmaf(u.y, v.y, fmaf(u.x, v.x, sum[r]))));
-            }
-        }
+    for (int i = 0; i < 4; i++) from[i] = w + (size_t)min(left + i, hidden - 1) * hidden;
+    float sum[32] = {};
+    for (uint32_t c = 4 * lane; c < hidden; c += 128) {
+        float4 u[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) u[i] = load4(from[i] + c);
 #pragma unroll
         for (int r = 0; r < POOLER_ROWS; r++) {
-            const float v = warp_sum(sum[r]);
-            if (lane == 0 && first + r < total) out[(size_t)(first + r) * hidden + column] = tanhf(v + b[column]);
+            const float4 v = load4(room + r * hidden + c);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                sum[8 * i + r] =
+                    fmaf(u[i].w, v.w, fmaf(u[i].z, v.z, fmaf(u[i].y, v.y, fmaf(u[i].x, v.x, sum[8 * i + r]))));
         }
     }
+    const float v = warp_sums(sum);
+    const uint32_t column = left + lane / 8, row = first + lane % 8;
+    if (column < hidden && row < total) out[(size_t)row * hidden + column] = tanhf(v + b[column]);
 }
 
 __global__ void classify_kernel(float *__restrict__ out, const float *__restrict__ x, const float *__restrict__ w,

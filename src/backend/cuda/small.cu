@@ -328,7 +328,8 @@ template <typename T> __device__ __forceinline__ void feed_up(worker &w, const f
     multiply_wide<T>(w, d);
     each_pair<6>(d, column, [&](int j, uint32_t r, uint32_t c, float2 v) {
         if (r >= rows) return;
-        *(uint32_t *)(mid + (size_t)r * F + c) = pack2<T>(gelu<T>(v.x + b[j].x), gelu<T>(v.y + b[j].y));
+        const float2 g = gelu2<T>(make_float2(v.x + b[j].x, v.y + b[j].y));
+        *(uint32_t *)(mid + (size_t)r * F + c) = pack2<T>(g.x, g.y);
     });
 }
 

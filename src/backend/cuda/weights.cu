@@ -223,7 +223,7 @@ static void fill_folded_row(const cpl_weights *w, cpl_cuda_matrix *m, uint32_t r
                             uint32_t layer, cpl_fold_matrix which, uint32_t n, float *scratch)
 {
     const uint32_t k = which == CPL_FOLD_DOWN ? w->arch.intermediate : w->arch.hidden;
-    float *values = scratch + k, scale;
+    float *values = scratch + k, *ordered = scratch + 3 * k, scale;
     int8_t *q = (int8_t *)(values + k);
     cpl_cuda_fold_column(fold, layer, which, n, q, &scale, &m->bias[row], scratch);
     if (m->scale) {
@@ -233,7 +233,7 @@ static void fill_folded_row(const cpl_weights *w, cpl_cuda_matrix *m, uint32_t r
     }
     for (uint32_t i = 0; i < k; i++) values[i] = (float)q[i] * scale;
     if (which == CPL_FOLD_OUT)
-        put_output_row(w, m, row, values, scratch);
+        put_output_row(w, m, row, values, ordered);
     else
         put_row(m, row, values, w->inner);
 }
