@@ -345,6 +345,29 @@ static void bits_of_small_passes(void **state)
             }
 }
 
+/* One small pass and one larger one, each precision: short enough for compute-sanitizer's slowest tool. */
+static void a_little_of_everything(void **state)
+{
+    cpl_random_model m;
+    cpl_arch arch = cpl_minilm_arch(1);
+    uint64_t random = seed;
+    (void)state;
+    arch.layers = 1;
+    arch.vocab = 300;
+    assert_true(cpl_random_model_make(&m, &arch, 512, seed));
+    for (size_t p = 1; p < precision_count; p++) {
+        engine e = open_engine(cuda.backend, &m.model, precisions[p], 600, NULL);
+        room *r = make_room(CPL_WANT_LOGITS);
+        add(r, &arch, 20, &random);
+        same_bits(&e, &e, r, 1, "small pass");
+        add(r, &arch, 70, &random);
+        same_bits(&e, &e, r, 1, "larger pass");
+        free(r);
+        close_engine(&e);
+    }
+    cpl_random_model_free(&m);
+}
+
 /* Heads of 64, sizes that fit no tile. */
 static void odd_shapes(void **state)
 {
@@ -598,6 +621,7 @@ int main(void)
         cmocka_unit_test(bits_over_batches),
         cmocka_unit_test(bits_over_tilings),
         cmocka_unit_test(bits_of_small_passes),
+        cmocka_unit_test(a_little_of_everything),
         cmocka_unit_test(odd_shapes),
         cmocka_unit_test(two_sessions),
         cmocka_unit_test(refusals),
