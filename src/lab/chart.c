@@ -315,7 +315,7 @@ void cpl_chart_svg(const cpl_chart *c, cpl_buf *out)
     size_t longest = 0;
     for (size_t s = 0; c->count > 1 && s < c->count; s++)
         if (c->series[s].name && strlen(c->series[s].name) > longest) longest = strlen(c->series[s].name);
-    const double right = longest ? 14 + 7.0 * (double)longest : 14;
+    const double right = longest ? 16 + 8.8 * (double)longest : 14; /* bold, and larger on a phone */
     axis x = {.from = INFINITY, .to = -INFINITY, .at0 = LEFT + 8, .at1 = WIDTH - right, .log = c->x_log, .digits = -1};
     axis y = {.from = INFINITY, .to = -INFINITY, .at0 = HEIGHT - BOTTOM, .at1 = TOP, .log = c->y_log, .digits = -1};
     if (!range(c, &x, &y)) return;
