@@ -33,8 +33,9 @@ static cpl_status unload(cpl_wire_job *j, cpl_error *err)
     json_t *body = NULL;
     cpl_status st = cpl_json_parse(&body, "request body", j->body, j->body_size, err);
     const char *name = json_string_value(json_object_get(body, "name"));
-    if (!st && !name) st = cpl_fail(err, CPL_INVALID, "'name' is missing: the model to unload");
-    if (!st) {
+    if (!st && !name) {
+        st = cpl_fail(err, CPL_INVALID, "'name' is missing: the model to unload");
+    } else if (!st) {
         snprintf(j->name, sizeof j->name, "%s", name);
         st = cpl_engine_model_unload(j->wire->options.engine, name, strlen(name), err);
     }

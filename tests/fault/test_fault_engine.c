@@ -122,6 +122,54 @@ static void every_fault(const char *dir, const char *backend, uint32_t pool)
     }
 }
 
+/* A model is loaded, replaced and unloaded beside one that is served, under fault n. Whatever failed, what was served
+ * before is served after. */
+static bool come_and_go(const char *backend, long n, bool forever)
+{
+    cpl_engine *e = NULL;
+    cpl_task *t = NULL;
+    cpl_tokenizer_scratch *scratch = NULL;
+    cpl_error err = {0};
+    assert_int_equal(open_engine(&e, CROSS_ENCODER, backend, 1, &err), CPL_OK);
+    assert_int_equal(cpl_task_open(&t, &err), CPL_OK);
+    assert_int_equal(cpl_tokenizer_scratch_open(&scratch, &err), CPL_OK);
+    cpl_engine_model_options m = {.name = "other", .dir = EMBEDDER, .backend = backend, .replicas = 2};
+    cpl_fault_arm(n, forever);
+    cpl_status st = cpl_engine_model_load(e, &m, &err);
+    if (!st) st = cpl_engine_model_load(e, &m, &err);
+    long hits = cpl_fault_disarm();
+    if (st) {
+        assert_true(hits > 0);
+        assert_int_equal(err.status, st);
+        assert_true(err.what[0] != 0);
+    }
+    if (score(e, t, PAIRS, scratch, &err)) fail_msg("fault %ld: %s", n, err.what);
+    if (cpl_engine_model_load(e, &m, &err)) fail_msg("fault %ld: %s", n, err.what);
+    if (cpl_engine_canary(e, &err)) fail_msg("fault %ld: %s", n, err.what);
+    if (cpl_engine_model_unload(e, "other", 5, &err)) fail_msg("fault %ld: %s", n, err.what);
+    uint32_t index;
+    assert_int_equal(cpl_engine_model_hold(e, NULL, 0, &index, &err), CPL_OK); /* nothing else stayed */
+    cpl_engine_model_release(e, index);
+    cpl_tokenizer_scratch_close(scratch);
+    cpl_task_close(t);
+    cpl_engine_close(e);
+    return hits == 0;
+}
+
+static void models_come_and_go(void **state)
+{
+    (void)state;
+    static const char *const backends[] = {"fake", "native"};
+    for (int b = 0; b < 2; b++) {
+        for (int forever = 0; forever < 2; forever++) {
+            long n = 0;
+            while (!come_and_go(backends[b], n, forever)) n++;
+            print_message("models come and go on %s: %ld faults%s\n", backends[b], n, forever ? ", lasting" : "");
+            assert_true(n > 20);
+        }
+    }
+}
+
 static void fake_cross_encoder(void **state)
 {
     (void)state;
@@ -166,6 +214,7 @@ int main(void)
 {
     make_texts();
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(models_come_and_go),
         cmocka_unit_test(fake_cross_encoder),
         cmocka_unit_test(native_embedder_with_a_pool),
         cmocka_unit_test(a_warm_engine_allocates_nothing),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Settings from hostile YAML: loaded or refused with one line, and what loads prints and loads back. The first byte
- * chooses between a file and a --set argument. */
+ * chooses between a file, a --set argument and a request's model. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +39,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (!set) abort();
         st = cpl_config_read_set(c, set, &err);
         free(set);
+    } else if (data[0] == '{') {
+        cpl_config *model = NULL;
+        st = cpl_config_model_parse(&model, c, (const char *)data, size, &err);
+        if (!st && (!*cpl_config_model_name(model) || cpl_config_int(model, "model.replicas") < 1)) abort();
+        if (st && (model || !*err.what || strchr(err.what, '\n'))) abort();
+        cpl_config_close(model);
+        cpl_config_close(c);
+        return 0;
     } else {
         st = cpl_config_read_yaml(c, "fuzz.yaml", (const char *)data, size, &err);
     }

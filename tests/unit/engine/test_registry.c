@@ -125,7 +125,7 @@ static void what_is_held_stays(void **state)
     assert_int_equal(cpl_engine_model_load(e, &m, &err), CPL_NOT_FOUND);
     m.dir = EMBEDDER;
     int loaded = 1;
-    char name[8];
+    char name[16];
     while (loaded < CPL_ENGINE_MODELS_MAX) {
         snprintf(name, sizeof name, "m%d", loaded++);
         m.name = name;
