@@ -191,6 +191,20 @@ static void origin(const cpl_lab_result *r, cpl_buf *out)
                   "seed %llu |\n",
                   is_open(r) ? r->scenario : "closed loop", u(r->requests_asked),
                   r->duration_s > 0 ? " or the time limit, whichever comes first" : "", u(r->warmup), u(r->seed));
+    if (r->quality.pairs)
+        cpl_buf_print(out,
+                      "| Accuracy | against fp32 on %llu pairs: Spearman %.5f, Kendall %.4f, nDCG@10 %.5f, largest "
+                      "difference %.3f of fp32's standard deviation |\n",
+                      u(r->quality.pairs), r->quality.spearman, r->quality.kendall, r->quality.ndcg10,
+                      r->quality.max_difference);
+    if (*r->energy) {
+        cpl_buf_print(out, "| Energy | %s", r->energy);
+        for (size_t i = 0; i < r->point_count; i++)
+            if (r->points[i].watts > 0 && r->points[i].throughput > 0)
+                cpl_buf_print(out, "; row %zu: %.0f W, %.3f kWh a million pairs", i + 1, r->points[i].watts,
+                              r->points[i].watts / r->points[i].throughput / 3.6);
+        cpl_buf_text(out, " |\n");
+    }
     if (r->duration_s > 0) cpl_buf_print(out, "| Time limit | %g s a row and round |\n", r->duration_s);
     cpl_buf_print(out, "\n<details><summary>Effective configuration</summary>\n\n```yaml\n%s```\n\n</details>\n",
                   r->config);

@@ -242,6 +242,27 @@ static void throughput(const cpl_lab_results *all, cpl_buf *out)
     cpl_buf_text(out, "\n");
 }
 
+/* Where accuracy was measured beside speed. */
+static void quality(const cpl_lab_results *all, cpl_buf *out)
+{
+    bool any = false;
+    for (size_t i = 0; i < all->count; i++) {
+        const cpl_lab_result *r = all->at[i];
+        if (!cpl_lab_ran(r) || !r->quality.pairs) continue;
+        if (!any)
+            cpl_buf_text(out, "## Speed and quality\n\nAccuracy against fp32 of the same engine on the same pairs.\n\n"
+                              "| Experiment | Precision | Pairs/s | Spearman | Kendall | nDCG@10 | Pairs compared "
+                              "|\n|---|---|---:|---:|---:|---:|---:|\n");
+        any = true;
+        const cpl_interval v = cpl_lab_interval(cpl_lab_best(r));
+        cpl_buf_print(out, "| %s | %s | ", r->name, r->precision_effective);
+        cpl_md_interval(out, &v);
+        cpl_buf_print(out, " | %.5f | %.4f | %.5f | %llu |\n", r->quality.spearman, r->quality.kendall,
+                      r->quality.ndcg10, (unsigned long long)r->quality.pairs);
+    }
+    if (any) cpl_buf_text(out, "\n");
+}
+
 /* The least loaded row: the fewest pairs in flight. */
 static const cpl_lab_point *lightest(const cpl_lab_result *r)
 {
@@ -299,5 +320,6 @@ void cpl_lab_summary(const cpl_lab_results *all, cpl_buf *out)
     findings(all, out);
     throughput(all, out);
     latency(all, out);
+    quality(all, out);
     cpl_lab_summary_platform(all, out);
 }
