@@ -44,7 +44,7 @@ check: ## every test: the release build; unit, fault, conformance, fuzz corpora 
 
 # nvcc comes from PATH, /usr/local/cuda or tools/setup.sh; without a GPU this still proves that everything builds.
 check-cuda: ## build the cuda plug-in and, on a machine with an NVIDIA GPU, test and measure it
-	@tools/setup.sh check cuda
+	@tools/setup.sh cuda
 	@$(CONFIGURE) -B build-cuda -DCOUPLET_WERROR=ON -DCOUPLET_CUDA=ON "-DCOUPLET_TEST_LABELS=cuda;conform"
 	@cmake --build build-cuda -j $(JOBS)
 	@$(CTEST) --test-dir build-cuda

@@ -53,7 +53,8 @@ want() {
         ;;
     cuda) # nvcc as pip has it, where the machine has none; needs no GPU
         want build
-        packages="$packages g++ python3 python3-venv" programs="$programs g++ python3" cuda=yes
+        packages="$packages g++ libcmocka-dev python3 python3-venv" programs="$programs g++ python3"
+        modules="$modules cmocka" cuda=yes
         ;;
     onnx | openvino) # the plug-in is built without; this is what it opens when used
         want build
@@ -113,7 +114,7 @@ install_packages() {
         </dev/null >"$log" 2>&1; then
         tail -n 20 "$log" >&2
         rm -f "$log"
-        die "apt could not install: $1"
+        die "apt could not install: $1; what the build would miss: $(missing_elsewhere)"
     fi
     rm -f "$log"
 }
@@ -170,6 +171,11 @@ for s in "$@"; do want "$s"; done
 
 if is_debian_12; then
     missing=$(missing_packages | tr ' ' '\n' | sort -u | tr '\n' ' ')
+    # Built or unpacked by other means is as good, as on a machine that reaches no package source.
+    [ -z "$missing" ] || [ -n "$(missing_elsewhere)" ] || {
+        say "every program and library needed is here; apt does not know of: $missing"
+        missing=''
+    }
     [ -z "$missing" ] || install_packages "$missing"
 else
     missing=$(missing_elsewhere | tr ' ' '\n' | sort -u | tr '\n' ' ')
