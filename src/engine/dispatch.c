@@ -414,6 +414,7 @@ static void account_done(cpl_worker *w, const pass *p, cpl_task **ended)
     e->stats.team_shares_late += p->shares_late;
     p->model->stats.busy_ns += ns;
     p->model->stats.padding_tokens += p->padding;
+    if (p->error.status == CPL_UNAVAILABLE && !p->model->lost.status) p->model->lost = p->error;
     if (p->error.status == CPL_OK) cpl_batcher_settle(&p->model->batcher, &p->take, ns * workers);
     for (uint32_t i = 0; i < p->take.slice_count; i++) {
         const cpl_batch_slice *slice = &p->take.slices[i];

@@ -190,6 +190,36 @@ uint32_t cpl_engine_stages(const cpl_engine *e, uint32_t model, cpl_stage *out, 
     return count;
 }
 
+/* ---- lost models ------------------------------------------------------------------------------------------------- */
+
+bool cpl_engine_model_alive(cpl_engine *e, uint32_t index, char *why, size_t cap)
+{
+    pthread_mutex_lock(&e->lock);
+    const cpl_loaded_model *m = e->models[index];
+    bool lost = m && m->lost.status;
+    snprintf(why, cap, "%s", lost ? m->lost.what : "");
+    pthread_mutex_unlock(&e->lock);
+    return !lost;
+}
+
+bool cpl_engine_alive(cpl_engine *e, char *why, size_t cap)
+{
+    bool alive = false, lost = false;
+    why[0] = 0;
+    pthread_mutex_lock(&e->lock);
+    for (uint32_t i = 0; i < cpl_engine_model_count(e); i++) {
+        const cpl_loaded_model *m = e->models[i];
+        if (!m) continue;
+        if (!m->lost.status)
+            alive = true;
+        else if (!lost)
+            snprintf(why, cap, "%s", m->lost.what);
+        lost |= m->lost.status != CPL_OK;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return alive || !lost;
+}
+
 /* ---- canary --------------------------------------------------------------------------------------------------- */
 
 typedef struct canary {

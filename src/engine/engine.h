@@ -115,6 +115,13 @@ void cpl_engine_cancel(cpl_engine *e, cpl_task *t);
 cpl_status cpl_flow_open(cpl_flow **out, cpl_engine *e, cpl_error *err);
 void cpl_flow_close(cpl_flow *f); /* its tasks need not be done; NULL is fine */
 
+/* A model whose backend said in a pass that it can't go on (CPL_UNAVAILABLE: its device was lost) takes no more
+ * requests: they are refused at once, with what it said. Other models are not affected. Whether any model can still
+ * run; where one can't, why, "" otherwise. Any thread. */
+bool cpl_engine_alive(cpl_engine *e, char *why, size_t cap);
+/* The same of one model. */
+bool cpl_engine_model_alive(cpl_engine *e, uint32_t index, char *why, size_t cap);
+
 /* Scores a fixed pair on every model: readiness and health. Blocks. */
 cpl_status cpl_engine_canary(cpl_engine *e, cpl_error *err);
 

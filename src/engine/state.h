@@ -104,6 +104,7 @@ typedef struct cpl_loaded_model {
     uint32_t row_width;
     cpl_batcher batcher;          /* engine->lock */
     cpl_engine_model_stats stats; /* engine->lock; but what is there now */
+    cpl_error lost;               /* engine->lock; why it can't run any more, status CPL_OK while it can */
 } cpl_loaded_model;
 
 /* Memory for a worker's passes, sized to the largest model it runs. */

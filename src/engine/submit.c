@@ -83,6 +83,8 @@ static cpl_status admit(cpl_engine *e, cpl_task *t, const cpl_task_spec *spec, c
     if (!*queue) *queue = calloc(1, sizeof **queue); /* a connection's first request to this model */
     if (e->draining)
         st = cpl_fail(err, CPL_UNAVAILABLE, "engine takes no more requests: it is shutting down");
+    else if (m->lost.status)
+        st = cpl_fail(err, CPL_UNAVAILABLE, "%s", m->lost.what);
     else if (b->waiting_requests + e->preparing >= b->policy.queue_requests_max)
         st = cpl_fail(err, CPL_QUEUE_FULL, "queue full: %u requests wait", b->waiting_requests + e->preparing);
     else if (b->waiting_tokens >= b->policy.queue_tokens_max)

@@ -56,6 +56,8 @@ const cpl_config_key cpl_config_keys[] = {
     {"model.fake.per_token_ns", CPL_CONFIG_INT, "0", 0, 1e9, .meaning = "backend fake: nanoseconds a token adds"},
     {"model.fake.spin", CPL_CONFIG_INT, "0", 0, 1, .meaning = "backend fake: 1 burns that time instead of sleeping"},
     {"model.fake.fail_every", CPL_CONFIG_INT, "0", 0, 1e9, .meaning = "backend fake: every so many-th pass fails"},
+    {"model.fake.lose_after", CPL_CONFIG_INT, "0", 0, 1e9,
+     .meaning = "backend fake: after so many passes its device is lost"},
     {"model.fake.fail_load", CPL_CONFIG_INT, "0", 0, 1, .meaning = "backend fake: 1 fails to load"},
     {"model.fake.fail_open", CPL_CONFIG_INT, "0", 0, 1, .meaning = "backend fake: 1 fails to open a session"},
     {"model.fake.rectangles", CPL_CONFIG_INT, "0", 0, 1, .meaning = "backend fake: 1 works on padded rectangles"},

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* health.c - grpc.health.v1: Check, List, Watch. One state for all services: they live and drain together.
  * The one idea: Watch is a stream that stays in its thread's list and is told when the state changes; during a drain it
- * gets its NOT_SERVING and ends, so it never holds the drain up. An unknown service: Check says NOT_FOUND, Watch
+ * gets its NOT_SERVING and ends, so it never holds the drain up. Not serving is also a server whose every model has
+ * lost its device; one that still has a model serves. An unknown service: Check says NOT_FOUND, Watch
  * SERVICE_UNKNOWN, as the protocol asks. Threads: each call's own network thread; the state is atomic. */
 #include "base/error.h"
 #include "base/utf8.h"
@@ -13,7 +14,12 @@ enum { SERVING = 1, NOT_SERVING = 2, SERVICE_UNKNOWN = 3 };
 static const char *const services[] = {"", "inference.InferenceService", "couplet.v1.Stats"};
 enum { SERVICES = sizeof services / sizeof *services };
 
-static int state_of(const cpl_wire *w) { return atomic_load(&w->serving) ? SERVING : NOT_SERVING; }
+static int state_of(const cpl_wire *w)
+{
+    char why[64];
+    if (!atomic_load(&w->serving)) return NOT_SERVING;
+    return cpl_engine_alive(w->options.engine, why, sizeof why) ? SERVING : NOT_SERVING;
+}
 
 /* HealthCheckRequest{1: service}. */
 static cpl_status read_service(cpl_text *out, bool *known, const uint8_t *data, size_t n, cpl_error *err)

@@ -56,7 +56,11 @@ static int http_status_of(cpl_status st)
     }
 }
 
-static void fail(cpl_call *call, const cpl_error *err) { cpl_call_fail(call, http_status_of(err->status), err->what); }
+static void fail(cpl_call *call, const cpl_error *err)
+{
+    cpl_wire_check_loss(call, err->status);
+    cpl_call_fail(call, http_status_of(err->status), err->what);
+}
 
 /* ---- fields -------------------------------------------------------------------------------------------------- */
 

@@ -3,6 +3,7 @@
  * /info has TEI's fields for its clients and beside them ours, under names TEI doesn't have: precision asked for and
  * run, kernels, weight bytes, for each model. Threads: the call's network thread. */
 #include <stdio.h>
+#include <string.h>
 
 #include "backend/precision.h"
 #include "base/error.h"
@@ -13,8 +14,12 @@ void cpl_tei_health(cpl_call *call, const uint8_t *data, size_t n, void *wire)
 {
     (void)data, (void)n;
     cpl_wire *w = wire;
-    if (atomic_load(&w->serving))
-        cpl_call_respond(call, 200, "text/plain; charset=utf-8", "", 0);
+    char why[512];
+    if (atomic_load(&w->serving) && cpl_engine_alive(w->options.engine, why, sizeof why))
+        cpl_call_respond(call, 200, "text/plain; charset=utf-8", why,
+                         strlen(why)); /* what is lost, of several models */
+    else if (atomic_load(&w->serving))
+        cpl_call_finish(call, CPL_GRPC_UNAVAILABLE, why);
     else
         cpl_call_finish(call, CPL_GRPC_UNAVAILABLE, "the server is not serving: it is starting or stopping");
 }

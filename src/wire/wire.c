@@ -238,8 +238,19 @@ void cpl_stream_cancelled(cpl_call *call, void *wire)
         cpl_call_release(call);
 }
 
+void cpl_wire_check_loss(cpl_call *call, cpl_status status)
+{
+    char why[64];
+    cpl_wire_loop *l = cpl_wire_loop_of(call);
+    if (!l || status != CPL_UNAVAILABLE) return;
+    cpl_wire *w = l->wire;
+    if (cpl_engine_alive(w->options.engine, why, sizeof why) || atomic_exchange(&w->loss_told, true)) return;
+    tell_loops(w);
+}
+
 void cpl_wire_fail(cpl_call *call, const cpl_error *err)
 {
+    cpl_wire_check_loss(call, err->status);
     cpl_call_finish(call, cpl_grpc_code_of(err->status), err->what);
 }
 

@@ -34,7 +34,7 @@ struct cpl_wire {
     char *config;
     cpl_descriptors descriptors;
     cpl_method methods[CPL_WIRE_METHODS];
-    atomic_bool serving, draining;
+    atomic_bool serving, draining, loss_told;
     pthread_mutex_t lock; /* of `loops` */
     cpl_wire_loop *loops;
     cpl_wire_admin admin;
@@ -66,6 +66,9 @@ struct cpl_wire_stream {
     bool known;                       /* Watch: the service asked about is one of ours */
     int last;                         /* Watch: status sent last */
 };
+
+/* A request ended with this: watchers of health hear of a lost device with the first request that meets it. */
+void cpl_wire_check_loss(cpl_call *call, cpl_status status);
 
 cpl_wire_loop *cpl_wire_loop_of(const cpl_call *call);
 /* Binds a stream to the call (cpl_call_user); NULL and the call finished when memory is out. */

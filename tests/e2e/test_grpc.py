@@ -409,6 +409,35 @@ class Health(unittest.TestCase):
             self.assertEqual(statuses[""].status, 1)
             self.assertEqual(statuses["inference.InferenceService"].status, 1)
 
+    def test_a_lost_device(self):
+        """One model of two loses its device: it is refused and the other serves on; with the last one health turns."""
+        config = tempfile.NamedTemporaryFile("w", suffix=".yaml")
+        one = "{name: %s, path: " + model("cross-encoder") + ", backend: fake, fake: {lose_after: %d}}"
+        config.write("models: [%s, %s]\n" % (one % ("first", 3), one % ("second", 30)))
+        config.flush()
+        with config, Server("--config", config.name, "--threads", "1") as server, Client(server.address) as client:
+            stub = health_pb2_grpc.HealthStub(client.channel)
+            ask = lambda: stub.Check(health_pb2.HealthCheckRequest(), timeout=60).status
+            watch = stub.Watch(health_pb2.HealthCheckRequest())
+            self.assertEqual(next(watch).status, health_pb2.HealthCheckResponse.SERVING)
+
+            def use_up(name):
+                for _ in range(40):
+                    try:
+                        client.infer(request([("a", "b")]), metadata=[("model", name)], timeout=60)
+                    except grpc.RpcError as e:
+                        self.assertEqual(e.code(), Code.UNAVAILABLE)
+                        self.assertIn("device lost", e.details())
+                        return
+                self.fail("never lost")
+
+            use_up("first")
+            self.assertEqual(ask(), health_pb2.HealthCheckResponse.SERVING)
+            client.infer(request([("a", "b")]), metadata=[("model", "second")], timeout=60)
+            use_up("second")
+            self.assertEqual(ask(), health_pb2.HealthCheckResponse.NOT_SERVING)
+            self.assertEqual(next(watch).status, health_pb2.HealthCheckResponse.NOT_SERVING)
+
     def test_watch(self):
         server = slow(300, "--set", "batching.policy=off")
         with Client(server.address) as client:

@@ -23,8 +23,8 @@
 enum { BATCH_TOKENS = 512 };
 
 typedef struct settings {
-    unsigned long long fixed_us, per_token_ns, spin, fail_every, fail_load, fail_open, rectangles, wants, batch_tokens,
-        team_stages, stall_every, stall_us, int8_percent, int8_noise;
+    unsigned long long fixed_us, per_token_ns, spin, fail_every, lose_after, fail_load, fail_open, rectangles, wants,
+        batch_tokens, team_stages, stall_every, stall_us, int8_percent, int8_noise;
 } settings;
 
 struct cpl_weights {
@@ -79,20 +79,12 @@ static cpl_status parse_setting(settings *s, const char *text, const cpl_host *h
     const struct {
         const char *key;
         unsigned long long *value;
-    } keys[] = {{"fixed_us", &s->fixed_us},
-                {"per_token_ns", &s->per_token_ns},
-                {"spin", &s->spin},
-                {"fail_every", &s->fail_every},
-                {"fail_load", &s->fail_load},
-                {"fail_open", &s->fail_open},
-                {"rectangles", &s->rectangles},
-                {"wants", &s->wants},
-                {"batch_tokens", &s->batch_tokens},
-                {"team_stages", &s->team_stages},
-                {"stall_every", &s->stall_every},
-                {"stall_us", &s->stall_us},
-                {"int8_percent", &s->int8_percent},
-                {"int8_noise", &s->int8_noise}};
+    } keys[] = {
+        {"fixed_us", &s->fixed_us},         {"per_token_ns", &s->per_token_ns}, {"spin", &s->spin},
+        {"fail_every", &s->fail_every},     {"lose_after", &s->lose_after},     {"fail_load", &s->fail_load},
+        {"fail_open", &s->fail_open},       {"rectangles", &s->rectangles},     {"wants", &s->wants},
+        {"batch_tokens", &s->batch_tokens}, {"team_stages", &s->team_stages},   {"stall_every", &s->stall_every},
+        {"stall_us", &s->stall_us},         {"int8_percent", &s->int8_percent}, {"int8_noise", &s->int8_noise}};
     size_t n = strcspn(text, "=");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         if (strlen(keys[i].key) != n || strncmp(text, keys[i].key, n) != 0) continue;
@@ -103,11 +95,12 @@ static cpl_status parse_setting(settings *s, const char *text, const cpl_host *h
         if (!end || *end || errno) return host->fail(err, CPL_INVALID, "fake: setting '%s' is not KEY=NUMBER", text);
         return CPL_OK;
     }
-    return host->fail(err, CPL_INVALID,
-                      "fake: unknown setting '%s': fixed_us, per_token_ns, spin, fail_every, fail_load, fail_open, "
-                      "rectangles, wants, batch_tokens, team_stages, stall_every, stall_us, int8_percent and "
-                      "int8_noise are known",
-                      text);
+    return host->fail(
+        err, CPL_INVALID,
+        "fake: unknown setting '%s': fixed_us, per_token_ns, spin, fail_every, lose_after, fail_load, fail_open, "
+        "rectangles, wants, batch_tokens, team_stages, stall_every, stall_us, int8_percent and "
+        "int8_noise are known",
+        text);
 }
 
 static void unload(cpl_weights *w)
@@ -334,6 +327,8 @@ static cpl_status run(cpl_session *s, const cpl_batch *b, cpl_team *team, float 
     if (w->set.fail_every && pass % w->set.fail_every == 0)
         return w->host.fail(err, CPL_INTERNAL, "fake: pass %llu fails, as fail_every asked for",
                             (unsigned long long)pass);
+    if (w->set.lose_after && pass > w->set.lose_after)
+        return w->host.fail(err, CPL_UNAVAILABLE, "fake: device lost, as lose_after asked for");
     if (w->set.rectangles) return run_rectangles(s, b, rows, err);
     if (shared) return run_team(w, b, team, rows, err);
     uint32_t width = b->want == CPL_WANT_LOGITS ? w->labels : w->hidden;

@@ -298,6 +298,41 @@ static void a_task_at_rest_keeps_little(void **state)
     cpl_engine_close(e);
 }
 
+static void lost_model_refuses(void **state)
+{
+    (void)state;
+    const char *lost[] = {"lose_after=2", NULL};
+    cpl_engine_options o = {.workers = 1};
+    cpl_engine *e = open_engine(CROSS_ENCODER, lost, &o);
+    cpl_tokenizer_scratch *scratch = open_scratch();
+    uint64_t seed = 5;
+    char why[256];
+    uint32_t fine = 0, refused = 0;
+    for (int i = 0; i < 6; i++) {
+        call c;
+        call_init(&c);
+        call_fill(&c, CPL_OP_SCORE, 1, &seed);
+        cpl_error err = {0};
+        cpl_status st = cpl_engine_submit(e, c.task, &c.spec, scratch, &err);
+        if (st) {
+            assert_int_equal(st, CPL_UNAVAILABLE);
+            assert_non_null(strstr(err.what, "device lost"));
+            refused++;
+        } else {
+            call_wait(&c);
+            fine += cpl_task_get(c.task)->status == CPL_OK;
+        }
+        assert_int_equal(cpl_engine_alive(e, why, sizeof why), i < 2);
+        assert_int_equal(cpl_engine_model_alive(e, 0, why, sizeof why), i < 2);
+        if (i >= 2) assert_non_null(strstr(why, "device lost"));
+        call_deinit(&c);
+    }
+    assert_int_equal(fine, 2);
+    assert_int_equal(refused, 3); /* the one between met it */
+    cpl_tokenizer_scratch_close(scratch);
+    cpl_engine_close(e);
+}
+
 static void full_queue_refuses(void **state)
 {
     (void)state;
@@ -526,6 +561,7 @@ int main(void)
         cmocka_unit_test(models_are_described_and_found),
         cmocka_unit_test(a_task_at_rest_keeps_little),
         cmocka_unit_test(full_queue_refuses),
+        cmocka_unit_test(lost_model_refuses),
         cmocka_unit_test(deadlines_end_what_waits),
         cmocka_unit_test(cancelled_and_closing_tasks_end),
         cmocka_unit_test(failing_passes_fail_their_tasks_only),
