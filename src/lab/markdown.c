@@ -77,6 +77,8 @@ bool cpl_lab_scored(const cpl_lab_result *r)
 void cpl_md_status(cpl_buf *out, const cpl_lab_result *r, bool brief)
 {
     cpl_md_cell(out, r->status);
+    if (r->mode && *r->mode && strcmp(r->mode, "full") != 0)
+        cpl_buf_print(out, " (mode `%s`: a part of the work)", r->mode);
     if (r->quick && cpl_lab_ran(r)) cpl_buf_text(out, " (--quick: too short to publish)");
     if (strcmp(r->backend, r->backend_asked) != 0)
         cpl_buf_print(out, " (`%s` asked for, `%s` ran)", r->backend_asked, r->backend);

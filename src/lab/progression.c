@@ -20,7 +20,12 @@ static const cpl_lab_result *winner(const cpl_lab_results *all, const char *phas
     for (size_t i = 0; i < all->count; i++) {
         const cpl_lab_result *r = all->at[i];
         if (!cpl_lab_ran(r) || strcmp(phase_of(r), phase) != 0) continue;
-        if (!best || cpl_lab_best(r)->throughput > cpl_lab_best(best)->throughput) best = r;
+        /* One that only did a part of the work wins only where nothing else ran; so with a row that isn't VALID. */
+        const bool whole = cpl_lab_scored(r), valid = cpl_lab_best(r)->valid;
+        const bool old_whole = best && cpl_lab_scored(best), old_valid = best && cpl_lab_best(best)->valid;
+        if (!best || whole > old_whole || (whole == old_whole && valid > old_valid) ||
+            (whole == old_whole && valid == old_valid && cpl_lab_best(r)->throughput > cpl_lab_best(best)->throughput))
+            best = r;
     }
     return best;
 }
@@ -45,10 +50,10 @@ static void row(const cpl_lab_result *r, const cpl_lab_result *best, const char 
     cpl_md_point(out, p);
     if (strcmp(r->backend, r->backend_asked) != 0) cpl_buf_print(out, " on `%s`", r->backend);
     if (r->quick) cpl_buf_text(out, " (--quick)");
-    cpl_buf_print(out, " | %s |\n",
-                  r == best                                   ? "**winner**"
-                  : cpl_lab_comparable(p, cpl_lab_best(best)) ? "comparable"
-                                                              : "");
+    const cpl_lab_point *top = cpl_lab_best(best);
+    const bool same = cpl_lab_scored(r) == cpl_lab_scored(best) && p->interval_known && top->interval_known &&
+                      cpl_lab_comparable(p, top);
+    cpl_buf_print(out, " | %s |\n", r == best ? "**winner**" : same ? "comparable" : "");
 }
 
 void cpl_lab_progression(const cpl_lab_results *all, const char *links, cpl_buf *out)

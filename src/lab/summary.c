@@ -225,7 +225,7 @@ static void throughput(const cpl_lab_results *all, cpl_buf *out)
                   base->name);
     for (size_t i = 0; i < all->count; i++) {
         const cpl_lab_result *r = all->at[i];
-        if (!cpl_lab_ran(r)) continue;
+        if (!cpl_lab_scored(r) && r != base) continue;
         const cpl_lab_point *p = cpl_lab_best(r);
         cpl_interval v = cpl_lab_interval(p), ratio = cpl_lab_compare(b, p, false);
         cpl_buf_print(out, "| %s | ", r->name);
