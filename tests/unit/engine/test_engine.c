@@ -232,7 +232,7 @@ static void failed_opens_leave_nothing(void **state)
     w = m, w.settings = no_open, expect_open_fails(w, 1, CPL_INTERNAL, "open fails");
     w = m, w.dir = "tests/golden/models/none", expect_open_fails(w, 1, CPL_NOT_FOUND, "none");
     w = m, w.dir = NULL, expect_open_fails(w, 1, CPL_INVALID, "no directory");
-    w = m, w.backend = "cuda", expect_open_fails(w, 1, CPL_NOT_FOUND, "couplet-cuda.so");
+    w = m, w.backend = "none", expect_open_fails(w, 1, CPL_NOT_FOUND, "couplet-none.so");
     w = m, w.precision = CPL_PRECISION_FP16, expect_open_fails(w, 1, CPL_UNSUPPORTED, "fp16");
     w = m, w.max_length = 1 << 20, expect_open_fails(w, 1, CPL_INVALID, "max_length");
     w = m, w.max_length = 2, expect_open_fails(w, 1, CPL_INVALID, "special tokens");
