@@ -28,7 +28,7 @@
 #include "model/onnx.h"
 #include "model/onnx_proto.h"
 
-enum { BATCH_TOKENS = 2048, WIDTH_MULTIPLE = 16, LAUNCH_TOKENS = 64, STAMP_BYTES_MAX = 1 << 16 };
+enum { BATCH_TOKENS = 2048, WIDTH_MULTIPLE = 16, LAUNCH_TOKENS = 16, STAMP_BYTES_MAX = 1 << 16 };
 
 #define INT8_GRAPH "openvino_int8.xml"
 #define INT8_STAMP "openvino_int8.json"
