@@ -22,9 +22,11 @@ endforeach()
 target_link_libraries(libcouplet_shared PRIVATE PkgConfig::JANSSON PkgConfig::ZLIB PkgConfig::ZSTD Threads::Threads m ${CMAKE_DL_LIBS})
 target_link_libraries(libcouplet_static PUBLIC PkgConfig::JANSSON PkgConfig::ZLIB PkgConfig::ZSTD Threads::Threads m ${CMAKE_DL_LIBS})
 # Only what couplet.h marks CPL_API leaves the library, whatever a static dependency brings in.
-target_link_options(libcouplet_shared PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/couplet.map
-  $<$<NOT:$<BOOL:${CPL_INSTRUMENTED}>>:-Wl,--no-undefined>)
-set_target_properties(libcouplet_shared PROPERTIES LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/couplet.map)
+if(NOT APPLE) # whose linker has no such scripts; there hidden visibility does it alone
+  target_link_options(libcouplet_shared PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/couplet.map
+    $<$<NOT:$<BOOL:${CPL_INSTRUMENTED}>>:-Wl,--no-undefined>)
+  set_target_properties(libcouplet_shared PROPERTIES LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/couplet.map)
+endif()
 
 # cpl_plugin(NAME SOURCES files... [LINKS libraries...]) makes plugins/couplet-NAME.so, which exports nothing but
 # cpl_plugin. Files may be C or, after enable_language(CXX) where the runtime has no C interface, C++.
@@ -34,7 +36,9 @@ function(cpl_plugin name)
   cmake_parse_arguments(P "" "" "SOURCES;LINKS" ${ARGN})
   add_library(couplet-${name} MODULE ${P_SOURCES})
   target_link_libraries(couplet-${name} PRIVATE cpl_backend ${P_LINKS})
-  target_link_options(couplet-${name} PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/plugin.map)
+  if(NOT APPLE)
+    target_link_options(couplet-${name} PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/plugin.map)
+  endif()
   set_target_properties(couplet-${name} PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/plugins)
   install(TARGETS couplet-${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/couplet)
 endfunction()

@@ -120,6 +120,7 @@ def main():
     p.add_argument("--mode", choices=MODES, default="default")
     p.add_argument("--output")
     o = p.parse_args()
+    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)  # what is compiled, and run here to choose, names no library either
     try:
         import torch
         import torch._inductor

@@ -2,8 +2,9 @@
 /* clock.c - CLOCK_MONOTONIC everywhere, so a step of the wall clock never bends a latency. Threads: any. */
 #include "base/clock.h"
 
-#include <errno.h>
 #include <time.h>
+
+#include "base/system.h"
 
 static uint64_t read_ns(clockid_t id)
 {
@@ -17,9 +18,4 @@ uint64_t cpl_clock_thread_cpu_ns(void) { return read_ns(CLOCK_THREAD_CPUTIME_ID)
 uint64_t cpl_clock_process_cpu_ns(void) { return read_ns(CLOCK_PROCESS_CPUTIME_ID); }
 int64_t cpl_clock_wall_seconds(void) { return (int64_t)time(NULL); }
 
-void cpl_clock_sleep_until_ns(uint64_t when_ns)
-{
-    struct timespec t = {.tv_sec = (time_t)(when_ns / 1000000000u), .tv_nsec = (long)(when_ns % 1000000000u)};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR) {
-    }
-}
+void cpl_clock_sleep_until_ns(uint64_t when_ns) { cpl_system_sleep_until_ns(when_ns); }

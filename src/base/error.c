@@ -117,7 +117,11 @@ cpl_status cpl_fail_errno(cpl_error *err, const char *file, int errnum, const ch
     append(err, start(err, status, file, 0, 0, -1), fmt, args);
     va_end(args);
     char text[128] = "";
-    const char *reason = strerror_r(errnum, text, sizeof text);
+#ifdef __GLIBC__
+    const char *reason = strerror_r(errnum, text, sizeof text); /* GNU's, which may give a text of its own */
+#else
+    const char *reason = strerror_r(errnum, text, sizeof text) ? "unknown error" : text;
+#endif
     size_t at = strlen(err->what);
     snprintf(err->what + at, sizeof err->what - at, ": %s", reason);
     return status;

@@ -10,12 +10,12 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include "base/error.h"
+#include "base/system.h"
 
 enum { INPUT_BYTES = 1 << 17 };
 
@@ -23,7 +23,7 @@ typedef enum coding { CODING_PLAIN, CODING_GZIP, CODING_ZSTD } coding;
 
 struct cpl_lines {
     char path[512];
-    int fd, interrupt;
+    int fd, interrupt[2];
     coding coding;
     bool input_over, inside_frame;
     unsigned char *in; /* INPUT_BYTES, in_at..in_end unread */
@@ -39,7 +39,7 @@ struct cpl_lines {
 static cpl_status refill(cpl_lines *l, cpl_error *err)
 {
     if (l->in_at < l->in_end || l->input_over) return CPL_OK;
-    struct pollfd ready[2] = {{.fd = l->fd, .events = POLLIN}, {.fd = l->interrupt, .events = POLLIN}};
+    struct pollfd ready[2] = {{.fd = l->fd, .events = POLLIN}, {.fd = l->interrupt[0], .events = POLLIN}};
     ssize_t n;
     do n = poll(ready, 2, -1);
     while (n < 0 && errno == EINTR);
@@ -85,13 +85,13 @@ cpl_status cpl_lines_open(cpl_lines **out, const char *path, cpl_error *err)
     strncpy(l->path, standard ? "standard input" : path, sizeof l->path - 1);
     l->fd = standard ? dup(0) : open(path, O_RDONLY | O_CLOEXEC);
     int failed = errno;
-    l->interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int deaf = cpl_system_event_open(l->interrupt);
     l->in = malloc(INPUT_BYTES);
     cpl_status st = CPL_OK;
     if (l->fd < 0)
         st = cpl_fail_errno(err, path, failed, "can't open");
-    else if (l->interrupt < 0)
-        st = cpl_fail_errno(err, path, errno, "can't make an eventfd for");
+    else if (deaf)
+        st = cpl_fail_errno(err, path, errno, "can't make an event for");
     else if (!l->in)
         st = cpl_fail_memory(err, INPUT_BYTES);
     else
@@ -108,7 +108,7 @@ void cpl_lines_close(cpl_lines *l)
 {
     if (!l) return;
     if (l->fd >= 0) close(l->fd);
-    if (l->interrupt >= 0) close(l->interrupt);
+    cpl_system_event_close(l->interrupt);
     if (l->gzip_ready) inflateEnd(&l->gzip);
     ZSTD_freeDStream(l->zstd);
     free(l->in);
@@ -219,4 +219,4 @@ cpl_status cpl_lines_next(cpl_lines *l, const char **line, size_t *n, bool *end,
 uint64_t cpl_lines_number(const cpl_lines *l) { return l->number; }
 const char *cpl_lines_path(const cpl_lines *l) { return l->path; }
 
-void cpl_lines_interrupt(cpl_lines *l) { eventfd_write(l->interrupt, 1); /* can only fail when it is set already */ }
+void cpl_lines_interrupt(cpl_lines *l) { cpl_system_event_set(l->interrupt); }

@@ -6,7 +6,6 @@
 #endif
 #include "base/thread.h"
 
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +20,7 @@
 #endif
 
 #include "base/error.h"
+#include "base/system.h"
 
 typedef struct start_record {
     void (*fn)(void *);
@@ -29,20 +29,12 @@ typedef struct start_record {
     char name[16];
 } start_record;
 
-static void pin_quietly(int cpu)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)cpu, &set);
-    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
-}
-
 static void *run(void *p)
 {
     start_record r = *(start_record *)p;
     free(p);
-    pthread_setname_np(pthread_self(), r.name);
-    if (r.cpu >= 0) pin_quietly(r.cpu);
+    cpl_system_name_thread(r.name);
+    if (r.cpu >= 0) cpl_system_stay_on(&r.cpu, 1); /* a hint: without it the thread runs all the same */
     r.fn(r.arg);
     return NULL;
 }
@@ -52,7 +44,7 @@ cpl_status cpl_thread_start(cpl_thread *t, const char *name, int cpu, void (*fn)
     t->started = 0;
     start_record *r = malloc(sizeof *r);
     if (!r) return cpl_fail_memory(err, sizeof *r);
-    *r = (start_record){.fn = fn, .arg = arg, .cpu = cpu < CPU_SETSIZE ? cpu : -1};
+    *r = (start_record){.fn = fn, .arg = arg, .cpu = cpu};
     snprintf(r->name, sizeof r->name, "%s", name);
     sigset_t all, old;
     sigfillset(&all);
@@ -75,11 +67,8 @@ void cpl_thread_join(cpl_thread *t)
 
 cpl_status cpl_thread_pin(int cpu, cpl_error *err)
 {
-    if (cpu < 0 || cpu >= CPU_SETSIZE) return cpl_fail(err, CPL_INVALID, "cpu %d is out of range", cpu);
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)cpu, &set);
-    int e = pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+    if (cpu < 0) return cpl_fail(err, CPL_INVALID, "cpu %d is out of range", cpu);
+    int e = cpl_system_stay_on(&cpu, 1);
     if (e) return cpl_fail(err, CPL_INVALID, "can't pin to cpu %d: %s", cpu, strerror(e));
     return CPL_OK;
 }
@@ -98,18 +87,7 @@ void cpl_wait(atomic_uint *word, unsigned value)
 void cpl_wake_all(atomic_uint *word) { (void)word; }
 #endif
 
-uint32_t cpl_cpu_list(int *cpus, uint32_t cap)
-{
-    cpu_set_t set;
-    uint32_t n = 0;
-    if (sched_getaffinity(0, sizeof set, &set)) return 0;
-    for (int i = 0; i < CPU_SETSIZE; i++) {
-        if (!CPU_ISSET((size_t)i, &set)) continue;
-        if (n < cap) cpus[n] = i;
-        n++;
-    }
-    return n;
-}
+uint32_t cpl_cpu_list(int *cpus, uint32_t cap) { return cpl_system_cpus(cpus, cap); }
 
 /* Control group v2: "MAX PERIOD" in cpu.max; "max 100000" means no limit. */
 static uint32_t quota_cpus(void)

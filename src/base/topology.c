@@ -12,12 +12,11 @@
 #endif
 #include "base/topology.h"
 
-#include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/system.h"
 #include "base/thread.h"
 
 void cpl_topology_make(cpl_topology *out, const int *cpus, const uint16_t *nodes, uint32_t n)
@@ -98,9 +97,5 @@ uint32_t cpl_topology_place(const cpl_topology *t, uint32_t threads, uint32_t k,
 
 void cpl_topology_stay(const cpl_topology *t, uint32_t node)
 {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    for (uint32_t i = t->first[node]; i < t->first[node + 1]; i++)
-        if (t->cpu[i] >= 0 && t->cpu[i] < CPU_SETSIZE) CPU_SET((size_t)t->cpu[i], &set);
-    pthread_setaffinity_np(pthread_self(), sizeof set, &set); /* an empty or forbidden set changes nothing */
+    cpl_system_stay_on(t->cpu + t->first[node], t->first[node + 1] - t->first[node]); /* a hint */
 }

@@ -15,6 +15,11 @@
 
 enum { PASSAGES_MAX = 100000, TIMEOUT_S = 60 };
 
+typedef struct ranked {
+    size_t index;
+    float score;
+} ranked;
+
 typedef struct rank_job {
     cpl_buf text; /* all passages end to end */
     size_t *ends;
@@ -22,7 +27,7 @@ typedef struct rank_job {
     cpl_pair *pairs;
     cpl_buf request;
     float *scores;
-    size_t *order;
+    ranked *order;
     cpl_infer_reply reply;
     cpl_status status;
     cpl_error error;
@@ -60,7 +65,7 @@ static cpl_status make_request(rank_job *j, const char *query, cpl_error *err)
     size_t at = 0;
     for (size_t i = 0; i < j->count; i++) {
         j->pairs[i] = (cpl_pair){cpl_text_of(query), {j->text.data ? j->text.data + at : "", j->ends[i] - at}};
-        j->order[i] = i;
+        j->order[i].index = i;
         at = j->ends[i];
     }
     cpl_infer_request_encode(&j->request, j->pairs, j->count);
@@ -100,19 +105,18 @@ static cpl_status ask(rank_job *j, const cpl_args *a, cpl_error *err)
 }
 
 /* Best first; equal scores in input order. */
-static int by_score(const void *x, const void *y, void *scores)
+static int by_score(const void *x, const void *y)
 {
-    size_t a = *(const size_t *)x, b = *(const size_t *)y;
-    const float *s = scores;
-    if (s[a] != s[b]) return s[a] > s[b] ? -1 : 1;
-    return a < b ? -1 : a > b;
+    const ranked *a = x, *b = y;
+    if (a->score != b->score) return a->score > b->score ? -1 : 1;
+    return a->index < b->index ? -1 : a->index > b->index;
 }
 
 static void print_table(const rank_job *j, size_t top)
 {
     printf("rank   score   passage\n");
     for (size_t i = 0; i < top; i++) {
-        size_t k = j->order[i];
+        size_t k = j->order[i].index;
         printf("%4zu  %7.4f  %.*s\n", i + 1, (double)j->scores[k], (int)j->pairs[k].document.size,
                j->pairs[k].document.data);
     }
@@ -127,8 +131,8 @@ static cpl_status print_json(const rank_job *j, size_t top, cpl_error *err)
     cpl_json_open(&w, "results", '[');
     for (size_t i = 0; i < top; i++) {
         cpl_json_open(&w, NULL, '{');
-        cpl_json_int(&w, "index", (int64_t)j->order[i]);
-        cpl_json_float(&w, "score", (double)j->scores[j->order[i]]);
+        cpl_json_int(&w, "index", (int64_t)j->order[i].index);
+        cpl_json_float(&w, "score", (double)j->order[i].score);
         cpl_json_close(&w, '}');
     }
     cpl_json_close(&w, ']');
@@ -146,7 +150,8 @@ static cpl_status rank(rank_job *j, const cpl_args *a, cpl_error *err)
     if (!st) st = make_request(j, cpl_args_text(a, "query"), err);
     if (!st) st = ask(j, a, err);
     if (st) return st;
-    qsort_r(j->order, j->count, sizeof *j->order, by_score, j->scores);
+    for (size_t i = 0; i < j->count; i++) j->order[i].score = j->scores[i];
+    qsort(j->order, j->count, sizeof *j->order, by_score);
     size_t top = (size_t)cpl_args_count(a, "top");
     if (!top || top > j->count) top = j->count;
     if (cpl_args_switch(a, "json")) return print_json(j, top, err);

@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/system.h"
 #include "engine/state.h"
 
 /* ---- waking (locked) ------------------------------------------------------------------------------------------ */
@@ -512,8 +513,7 @@ static void sleep_until(cpl_engine *e, uint64_t at_ns)
     if (at_ns == UINT64_MAX) {
         pthread_cond_wait(&e->timer_wake, &e->lock);
     } else {
-        struct timespec at = {(time_t)(at_ns / 1000000000u), (long)(at_ns % 1000000000u)};
-        pthread_cond_timedwait(&e->timer_wake, &e->lock, &at);
+        cpl_system_cond_wait_until(&e->timer_wake, &e->lock, at_ns);
     }
     e->timer_at_ns = 0; /* awake: whoever adds need not signal */
 }

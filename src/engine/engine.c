@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/system.h"
 #include "engine/state.h"
 
 /* How many tokenizer threads there are to be. */
@@ -30,19 +31,15 @@ static uint32_t tokenizer_threads(const cpl_engine *e, uint32_t asked)
 
 static void init_locks(cpl_engine *e)
 {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->drained, NULL);
     pthread_cond_init(&e->opened, NULL);
-    pthread_cond_init(&e->timer_wake, &monotonic);
+    cpl_system_cond_init(&e->timer_wake);
     pthread_mutex_init(&e->pool.lock, NULL);
     pthread_cond_init(&e->pool.wake, NULL);
     pthread_mutex_init(&e->registry.lock, NULL);
     pthread_mutex_init(&e->registry.loading, NULL);
     pthread_cond_init(&e->registry.let_go, NULL);
-    pthread_condattr_destroy(&monotonic);
 }
 
 cpl_status cpl_engine_open(cpl_engine **out, const cpl_engine_options *o, cpl_error *err)

@@ -1,12 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpu_arm.c - what a 64-bit ARM processor has, from what Linux tells every process.
+/* cpu_arm.c - what a 64-bit ARM processor has, from what Linux and macOS tell every process.
  *
- * The idea: user code can't read the feature registers, but the auxiliary vector lists what both the CPU has and the
- * kernel lets run. Cache sizes come from sysfs (no register a process may read has them). The part's number is in MIDR,
- * whose reading the kernel emulates where it says so (HWCAP_CPUID). Any thread, no state. */
+ * The idea, on Linux: user code can't read the feature registers, but the auxiliary vector lists what both the CPU has
+ * and the kernel lets run. Cache sizes come from sysfs (no register a process may read has them). The part's number is
+ * in MIDR, whose reading the kernel emulates where it says so (HWCAP_CPUID). macOS has all of it under names in sysctl;
+ * caches are those of the fast cores. Any thread, no state. */
 #include "kernel/cpu_arm.h"
 
-#if defined(__aarch64__)
+#if defined(__aarch64__) && defined(__APPLE__)
+
+#include <sys/sysctl.h>
+
+static uint64_t read_number(const char *name)
+{
+    uint64_t value = 0;
+    size_t n = sizeof value;
+    return sysctlbyname(name, &value, &n, NULL, 0) ? 0 : value; /* little endian: 4 bytes fill the low half */
+}
+
+void cpl_cpu_detect_arm(cpl_cpu *out)
+{
+    out->features |= CPL_CPU_NEON; /* every one has it */
+    if (read_number("hw.optional.arm.FEAT_DotProd")) out->features |= CPL_CPU_DOTPROD;
+    if (read_number("hw.optional.arm.FEAT_I8MM")) out->features |= CPL_CPU_I8MM;
+    if (read_number("hw.optional.arm.FEAT_BF16")) out->features |= CPL_CPU_ARM_BF16;
+    out->l1d_bytes = (uint32_t)read_number("hw.perflevel0.l1dcachesize");
+    out->l2_bytes = (uint32_t)read_number("hw.perflevel0.l2cachesize");
+    size_t n = sizeof out->name;
+    if (sysctlbyname("machdep.cpu.brand_string", out->name, &n, NULL, 0)) out->name[0] = 0;
+}
+
+#elif defined(__aarch64__)
 
 #include <sched.h>
 #include <stdio.h>

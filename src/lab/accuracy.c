@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/system.h"
 
 extern char **environ;
 
@@ -34,7 +35,7 @@ static cpl_status capture(const char *const *argv, cpl_buf *out, cpl_error *err)
 {
     int ends[2], status = 0;
     pid_t pid;
-    if (pipe2(ends, O_CLOEXEC)) return cpl_fail(err, CPL_IO, "can't make a pipe: %s", strerror(errno));
+    if (cpl_system_pipe(ends)) return cpl_fail(err, CPL_IO, "can't make a pipe: %s", strerror(errno));
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], 1);

@@ -14,19 +14,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/system.h"
 
 #define LISTENING "listening on "
 
 static void run_program(const char *const *argv, int out, int log, pid_t parent)
 {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) raise(SIGKILL); /* it died before the line above */
+    cpl_system_die_with(parent);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -89,9 +88,9 @@ cpl_status cpl_child_start(cpl_child *c, const char *const *argv, uint32_t timeo
 {
     int out[2];
     *c = (cpl_child){.out = -1, .log = -1};
-    if (pipe2(out, O_CLOEXEC)) return cpl_fail(err, CPL_IO, "can't make a pipe: %s", strerror(errno));
+    if (cpl_system_pipe(out)) return cpl_fail(err, CPL_IO, "can't make a pipe: %s", strerror(errno));
     c->out = out[0];
-    c->log = memfd_create("couplet-serve-stderr", MFD_CLOEXEC);
+    c->log = cpl_system_scratch_file("couplet-serve-stderr");
     if (c->log < 0) {
         forget(c);
         close(out[1]);

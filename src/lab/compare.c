@@ -121,7 +121,8 @@ cpl_interval cpl_lab_latency_ratio(const cpl_lab_point *old, const cpl_lab_point
 {
     latency_pair p = {.q = q};
     cpl_interval out = {0};
-    const bool good = latency_open(&p.side[0], old) & latency_open(&p.side[1], new);
+    const bool good_old = latency_open(&p.side[0], old), good_new = latency_open(&p.side[1], new);
+    const bool good = good_old && good_new;
     if (good) {
         const cpl_bootstrap b = {log_quantile, &p, {old->rounds, new->rounds}, paired, BUCKET_STEP, SEED};
         out = cpl_bootstrap_ratio(&b);

@@ -6,13 +6,13 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/sysinfo.h>
 #include <sys/utsname.h>
 
 #include "backend/precision.h"
 #include "backend/registry.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/system.h"
 #include "base/thread.h"
 
 #ifndef COUPLET_BUILD_FLAGS
@@ -71,8 +71,7 @@ static void capture_machine(cpl_lab_result *r)
     m->governor = read_line(r, "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
     struct utsname u;
     m->system = uname(&u) ? UNREADABLE : cpl_lab_text(r, "%s %s %s", u.sysname, u.release, u.machine);
-    struct sysinfo s;
-    m->memory_gib = sysinfo(&s) ? 0 : (double)s.totalram * s.mem_unit / (1024.0 * 1024 * 1024);
+    m->memory_gib = (double)cpl_system_memory_bytes() / (1024.0 * 1024 * 1024);
     m->isa = UNREADABLE;
     for (size_t i = 0; i < r->probe_count; i++)
         if (!strcmp(r->probes[i].backend, "native") && r->isa) m->isa = r->isa;
@@ -85,7 +84,8 @@ static const char *program_digest(cpl_lab_result *r)
     cpl_map m;
     cpl_error e;
     uint64_t h = 0xcbf29ce484222325u;
-    if (cpl_file_map(&m, "/proc/self/exe", &e)) return UNREADABLE;
+    char program[1024];
+    if (!cpl_system_program(program, sizeof program) || cpl_file_map(&m, program, &e)) return UNREADABLE;
     for (size_t i = 0; i < m.size; i++) h = (h ^ m.data[i]) * 0x100000001b3u;
     cpl_file_unmap(&m);
     return cpl_lab_text(r, "%016llx", (unsigned long long)h);

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/system.h"
 #include "base/thread.h"
 #include "lab/accuracy.h"
 #include "lab/child.h"
@@ -226,9 +227,7 @@ static cpl_status find_program(const cpl_lab_options *o, char *program, size_t c
         snprintf(program, cap, "%s", o->program);
         return CPL_OK;
     }
-    ssize_t n = readlink("/proc/self/exe", program, cap - 1);
-    if (n < 0) return cpl_fail(err, CPL_IO, "can't tell which file this program is");
-    program[n] = 0;
+    if (!cpl_system_program(program, cap)) return cpl_fail(err, CPL_IO, "can't tell which file this program is");
     return CPL_OK;
 }
 

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/system.h"
 #include "net/client_internal.h"
 #include "net/grpc_text.h"
 #include "net/status_map.h"
@@ -324,7 +325,7 @@ static cpl_status start_session(client_link *link, cpl_error *err)
 /* A non-blocking socket, connecting or connected; -1 with errno. */
 static int start_socket(const cpl_address *a)
 {
-    int yes = 1, fd = socket(a->storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int yes = 1, fd = cpl_system_socket(a->storage.ss_family, false);
     if (fd < 0) return -1;
     if (a->storage.ss_family != AF_UNIX) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     if (connect(fd, (const struct sockaddr *)&a->storage, a->size) == 0 || errno == EINPROGRESS) return fd;

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/system.h"
 #include "net/address.h"
 #include "net/server_internal.h"
 
@@ -25,7 +26,7 @@ static const uint64_t ACCEPT_PAUSE_NS = 100000000;
 
 static void remove_stale(const cpl_address *a)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = cpl_system_socket(AF_UNIX, true);
     if (fd < 0) return;
     if (connect(fd, (const struct sockaddr *)&a->storage, a->size) != 0 && errno == ECONNREFUSED)
         unlink(((const struct sockaddr_un *)&a->storage)->sun_path);
@@ -35,7 +36,7 @@ static void remove_stale(const cpl_address *a)
 static int bind_one(const cpl_address *a)
 {
     int family = a->storage.ss_family, yes = 1;
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = cpl_system_socket(family, false);
     if (fd < 0) return -1;
     if (family == AF_UNIX) {
         remove_stale(a);
@@ -192,7 +193,7 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
     cpl_listener *l = poll->data;
     cpl_server *s = l->server;
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-        int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = cpl_system_accept(l->fd);
         if (fd >= 0) {
             hand_out(s, fd);
             continue;

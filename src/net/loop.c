@@ -2,10 +2,11 @@
 /* loop.c - one network thread's loop: posts from other threads, deadlines, and one write a connection a turn.
  *
  * Posts: a lock-free stack that the loop takes whole and reverses. Only the push that finds it empty wakes the loop, so
- * a thousand results cost one eventfd write. Writes: whatever happened during a turn only marks channels dirty; the
+ * a thousand results cost one wake-up. Writes: whatever happened during a turn only marks channels dirty; the
  * prepare hook, which libuv runs right before it waits, writes each once. Timers: everything that has a time sits in
- * one heap behind one timerfd, so that deadlines and an open-loop load generator's schedule have microseconds, where
- * uv_timer has milliseconds; it is re-armed only for an earlier time, because most deadlines are removed unexpired.
+ * one heap behind one precise timer, so that deadlines and an open-loop load generator's schedule have microseconds,
+ * where uv_timer has milliseconds; it is re-armed only for an earlier time, because most deadlines are removed
+ * unexpired.
  *
  * Threads: only cpl_loop_post and cpl_loop_stop may be called from elsewhere. Invariant: armed_ns is never later than
  * the heap's first entry when the loop waits. */
@@ -14,12 +15,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <sys/timerfd.h>
-#endif
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/system.h"
 #include "net/channel.h"
 
 void cpl_loop_post(cpl_loop *loop, cpl_post *post)
@@ -60,27 +59,19 @@ static void on_wake(uv_async_t *wake)
     if (atomic_load_explicit(&loop->stopping, memory_order_acquire)) uv_stop(&loop->uv);
 }
 
-#ifdef __linux__
 static void arm(cpl_loop *loop, uint64_t when_ns)
 {
-    struct itimerspec at = {
-        .it_value = {.tv_sec = (time_t)(when_ns / 1000000000), .tv_nsec = (long)(when_ns % 1000000000)}};
-    if (!when_ns) at.it_value.tv_nsec = 1; /* all zero would disarm it */
-    if (timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &at, NULL) == 0) loop->armed_ns = when_ns;
+    if (cpl_system_timer_set(loop->timer_fd, when_ns) == 0) loop->armed_ns = when_ns;
 }
 
 static void on_timer(uv_poll_t *timer, int status, int events)
 {
     cpl_loop *loop = timer->data;
-    uint64_t times;
     (void)status, (void)events;
-    if (read(loop->timer_fd, &times, sizeof times) < 0 && errno == EAGAIN) return;
+    if (!cpl_system_timer_take(loop->timer_fd)) return;
     loop->armed_ns = UINT64_MAX;
     cpl_deadline_run(&loop->deadlines, cpl_clock_ns());
 }
-#else
-#error "loop.c needs this system's precise timer (kqueue's EVFILT_TIMER with NOTE_NSECONDS)"
-#endif
 
 void cpl_loop_flush(cpl_loop *loop)
 {
@@ -102,7 +93,7 @@ static int start_handles(cpl_loop *loop)
     if (rc) return rc;
     uv_prepare_init(&loop->uv, &loop->before_poll);
     uv_prepare_start(&loop->before_poll, on_before_poll);
-    loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    loop->timer_fd = cpl_system_timer_open();
     if (loop->timer_fd < 0) return -errno;
     rc = uv_poll_init(&loop->uv, &loop->timer, loop->timer_fd);
     if (rc) return rc;

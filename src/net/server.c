@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/system.h"
 #include "net/server_internal.h"
 
 static const uint64_t TICK_NS_MAX = 1000000000, TICK_NS_MIN = 5000000;
@@ -189,12 +190,8 @@ cpl_status cpl_server_new(cpl_server **out, const cpl_server_options *options, c
     s->options = *options;
     fill_defaults(&s->options);
     s->tick_ns = tick_ns_of(&s->options);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    cpl_system_cond_init(&s->changed);
     cpl_status st = check_options(&s->options, err);
     if (!st) st = make_protocol(s, err);
     if (!st) st = init_loops(s, err);
@@ -251,10 +248,9 @@ const char *cpl_server_address(const cpl_server *s, size_t i)
 /* Waits until no connection is left or when_ns; true: none is. */
 static bool wait_for_connections(cpl_server *s, uint64_t when_ns)
 {
-    struct timespec at = {.tv_sec = (time_t)(when_ns / 1000000000), .tv_nsec = (long)(when_ns % 1000000000)};
     pthread_mutex_lock(&s->lock);
     int rc = 0;
-    while (atomic_load(&s->connections_now) && !rc) rc = pthread_cond_timedwait(&s->changed, &s->lock, &at);
+    while (atomic_load(&s->connections_now) && !rc) rc = cpl_system_cond_wait_until(&s->changed, &s->lock, when_ns);
     bool none = !atomic_load(&s->connections_now);
     pthread_mutex_unlock(&s->lock);
     return none;

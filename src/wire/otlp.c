@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/system.h"
 #include "base/thread.h"
 
 enum { TIMEOUT_MS = 5000, LAST_TIMEOUT_MS = 2000, PAUSE_MS_MAX = 30000 };
@@ -178,8 +179,7 @@ static uint64_t wall_now_ns(void)
 static void sleep_for(cpl_otlp *o, uint64_t ms)
 {
     uint64_t until = cpl_clock_ns() + ms * 1000000;
-    struct timespec at = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
-    pthread_cond_timedwait(&o->wake, &o->lock, &at);
+    cpl_system_cond_wait_until(&o->wake, &o->lock, until);
 }
 
 typedef enum outcome { SENT, AGAIN, REFUSED } outcome;
@@ -261,12 +261,8 @@ cpl_status cpl_otlp_open(cpl_otlp **out, const cpl_otlp_options *options, cpl_er
     cpl_status st = cpl_otlp_target_parse(&o->target, options->endpoint, err);
     o->ring = st ? NULL : calloc(options->queue_max, sizeof *o->ring);
     if (!st && !o->ring) st = cpl_fail_memory(err, options->queue_max * sizeof *o->ring);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&o->lock, NULL);
-    pthread_cond_init(&o->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cpl_system_cond_init(&o->wake);
     if (!st) st = cpl_thread_start(&o->thread, "cpl-otlp", -1, run, o, err);
     if (st) {
         cpl_otlp_close(o);

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/system.h"
 #include "net/address.h"
 #include "wire/otlp.h"
 
@@ -46,7 +47,7 @@ static cpl_status connect_to(int *out, const cpl_otlp_target *to, uint32_t timeo
     size_t count = 0;
     cpl_status st = cpl_address_resolve(to->host, false, addresses, &count, err);
     for (size_t i = 0; !st && i < count; i++) {
-        int fd = socket(addresses[i].storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int fd = cpl_system_socket(addresses[i].storage.ss_family, true);
         if (fd < 0) continue;
         limit(fd, timeout_ms);
         if (!connect(fd, (const struct sockaddr *)&addresses[i].storage, addresses[i].size)) {

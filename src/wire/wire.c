@@ -7,10 +7,10 @@
 #include "wire/wire.h"
 
 #include <stdlib.h>
-#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/system.h"
 #include "wire/op.h"
 
 const char *cpl_wire_mode_name(cpl_wire_mode mode)
@@ -145,7 +145,7 @@ cpl_status cpl_wire_loop_started(cpl_loop *loop, void *wire, cpl_error *err)
     l->loop = loop;
     l->told.run = tell_streams;
     l->live.expired = cpl_live_tick;
-    if (getrandom(&l->dice, sizeof l->dice, 0) != sizeof l->dice) l->dice = cpl_clock_ns() ^ (uintptr_t)l;
+    if (!cpl_system_random(&l->dice, sizeof l->dice)) l->dice = cpl_clock_ns() ^ (uintptr_t)l;
     cpl_status st = cpl_tokenizer_scratch_open(&l->scratch, err);
     if (!st) st = cpl_window_open(&l->window, cpl_clock_ns(), err);
     if (st) {

@@ -202,7 +202,7 @@ static void spend_ns(const settings *s, uint64_t ns)
         return;
     }
     struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &t, &t) == EINTR) {
+    while (nanosleep(&t, &t) && errno == EINTR) {
     }
 }
 

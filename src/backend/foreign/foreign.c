@@ -21,9 +21,12 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <link.h>
+#elif defined(__APPLE__)
+#include <mach-o/dyld.h>
 #endif
 
 #include "base/error.h"
+#include "base/system.h"
 
 static bool first_match(char *path, size_t cap, const char *pattern)
 {
@@ -58,9 +61,7 @@ static bool named(char *path, size_t cap, const char *value, const char *pattern
 static bool beside_program(char *path, size_t cap, const char *pattern)
 {
     char venv[512];
-    ssize_t n = readlink("/proc/self/exe", venv, sizeof venv - 16);
-    if (n <= 0) return false;
-    venv[n] = 0;
+    if (!cpl_system_program(venv, sizeof venv - 16)) return false;
     for (int up = 0; up < 2; up++) {
         char *slash = strrchr(venv, '/');
         if (!slash) return false;
@@ -140,6 +141,8 @@ size_t cpl_foreign_openmp(char *paths, size_t cap)
     paths[0] = 0;
 #if defined(__linux__)
     dl_iterate_phdr(each_object, &l);
+#elif defined(__APPLE__)
+    for (uint32_t i = 0; i < _dyld_image_count(); i++) note_openmp(&l, _dyld_get_image_name(i));
 #endif
     return l.count;
 }
