@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin.c - /models/load and /models/unload: models that come and go while others are served.
+/* admin.c - /models/load and /models/unload, couplet.v1.Models over gRPC: models that come and go while others are
+ * served.
  * The one idea: loading takes seconds, so it has a thread of its own, which takes one request after the other; the
  * network thread only hands over and answers. Who may: clients on this machine, and no web page. A page in a browser
  * here can send requests to any address, but not one with content type application/json without asking first (which is
@@ -11,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "wire/pb.h"
 #include "wire/wire_state.h"
 
 struct cpl_wire_job {
@@ -19,8 +21,7 @@ struct cpl_wire_job {
     cpl_call *call;
     cpl_wire *wire;
     bool unload, cancelled;
-    const char *body; /* the call's, until it ends */
-    size_t body_size;
+    cpl_text body; /* the call's, until it ends: JSON, or of gRPC the message's only field */
     char name[128];
     cpl_status status;
     cpl_error error;
@@ -28,19 +29,31 @@ struct cpl_wire_job {
 
 /* ---- the thread ------------------------------------------------------------------------------------------------ */
 
+static cpl_status unload_named(cpl_wire_job *j, const char *name, size_t n, cpl_error *err)
+{
+    snprintf(j->name, sizeof j->name, "%.*s", n < sizeof j->name ? (int)n : (int)sizeof j->name - 1, name);
+    return cpl_engine_model_unload(j->wire->options.engine, name, n, err);
+}
+
 static cpl_status unload(cpl_wire_job *j, cpl_error *err)
 {
     json_t *body = NULL;
-    cpl_status st = cpl_json_parse(&body, "request body", j->body, j->body_size, err);
-    const char *name = json_string_value(json_object_get(body, "name"));
-    if (!st && !name) {
+    if (!cpl_call_is_plain(j->call)) return unload_named(j, j->body.size ? j->body.data : "", j->body.size, err);
+    cpl_status st = cpl_json_parse(&body, "request body", j->body.data, j->body.size, err);
+    const json_t *name = json_object_get(body, "name");
+    if (!st && !json_is_string(name))
         st = cpl_fail(err, CPL_INVALID, "'name' is missing: the model to unload");
-    } else if (!st) {
-        snprintf(j->name, sizeof j->name, "%s", name);
-        st = cpl_engine_model_unload(j->wire->options.engine, name, strlen(name), err);
-    }
+    else if (!st)
+        st = unload_named(j, json_string_value(name), json_string_length(name), err);
     json_decref(body);
     return st;
+}
+
+static cpl_status load(cpl_wire_job *j, cpl_error *err)
+{
+    const cpl_wire_options *o = &j->wire->options;
+    const char *text = j->body.size ? j->body.data : "";
+    return o->load_model(o->load_user, text, j->body.size, j->name, sizeof j->name, err);
 }
 
 static void run_jobs(void *wire)
@@ -57,9 +70,7 @@ static void run_jobs(void *wire)
         }
         a->first = j->next;
         pthread_mutex_unlock(&a->lock);
-        const cpl_wire_options *o = &w->options;
-        j->status = j->unload ? unload(j, &j->error)
-                              : o->load_model(o->load_user, j->body, j->body_size, j->name, sizeof j->name, &j->error);
+        j->status = j->unload ? unload(j, &j->error) : load(j, &j->error);
         cpl_loop_post(cpl_call_loop(j->call), &j->post);
         pthread_mutex_lock(&a->lock);
     }
@@ -86,24 +97,35 @@ void cpl_wire_admin_close(cpl_wire *w)
 
 /* ---- calls ----------------------------------------------------------------------------------------------------- */
 
-static void answer(cpl_post *post)
+static void answer_done(const cpl_wire_job *j)
 {
-    cpl_wire_job *j = (cpl_wire_job *)((char *)post - offsetof(cpl_wire_job, post));
+    static const char *const states[] = {"served", "unloaded"};
     cpl_buf *out = &cpl_wire_loop_of(j->call)->out;
     cpl_json_writer w = {.out = out};
     cpl_buf_clear(out);
-    *cpl_call_user(j->call) = NULL;
-    if (j->cancelled) {
-        cpl_call_release(j->call);
-    } else if (j->status) {
-        cpl_call_finish(j->call, cpl_grpc_code_of(j->status), j->error.what);
-    } else {
-        cpl_json_open(&w, NULL, '{');
-        cpl_json_text(&w, "name", j->name);
-        cpl_json_text(&w, "state", j->unload ? "unloaded" : "served");
-        cpl_json_close(&w, '}');
-        cpl_wire_respond(j->call, 200, "application/json", out);
+    if (!cpl_call_is_plain(j->call)) {
+        cpl_pb_put_text(out, 1, j->name);
+        cpl_pb_put_text(out, 2, states[j->unload]);
+        cpl_wire_reply(j->call, out);
+        return;
     }
+    cpl_json_open(&w, NULL, '{');
+    cpl_json_text(&w, "name", j->name);
+    cpl_json_text(&w, "state", states[j->unload]);
+    cpl_json_close(&w, '}');
+    cpl_wire_respond(j->call, 200, "application/json", out);
+}
+
+static void answer(cpl_post *post)
+{
+    cpl_wire_job *j = (cpl_wire_job *)((char *)post - offsetof(cpl_wire_job, post));
+    *cpl_call_user(j->call) = NULL;
+    if (j->cancelled)
+        cpl_call_release(j->call);
+    else if (j->status)
+        cpl_call_finish(j->call, cpl_grpc_code_of(j->status), j->error.what);
+    else
+        answer_done(j);
     free(j);
 }
 
@@ -119,17 +141,34 @@ static const char *refusal(const cpl_call *call, const cpl_wire *w)
         if (cpl_call_metadata(call, signs[i]).data)
             return "models are loaded and unloaded by clients on this machine only, not by web pages or through "
                    "proxies";
+    if (!cpl_call_is_plain(call)) return NULL; /* its content type is gRPC's, which no page sends unasked either */
     if (type.size < sizeof json - 1 || memcmp(type.data, json, sizeof json - 1) != 0)
         return "content-type must be application/json";
     return NULL;
 }
 
+/* Of gRPC: field 1 of the message. False: it is broken. */
+static bool read_body(cpl_text *out, const cpl_call *call, const uint8_t *data, size_t n)
+{
+    *out = (cpl_text){(const char *)data, n};
+    if (cpl_call_is_plain(call)) return true;
+    cpl_pb_reader r = cpl_pb_read(data, n);
+    cpl_pb_field field;
+    bool ok;
+    *out = (cpl_text){NULL, 0};
+    while (cpl_pb_next(&r, &field, &ok))
+        if (field.number == 1 && field.type == CPL_PB_BYTES) *out = field.bytes;
+    return ok;
+}
+
 static void begin(cpl_call *call, const uint8_t *data, size_t n, cpl_wire *w, bool unloads)
 {
+    cpl_text body;
     cpl_wire_admin *a = &w->admin;
     const char *why_not = refusal(call, w);
-    if (why_not) {
-        cpl_call_fail(call, 403, why_not);
+    if (why_not || !read_body(&body, call, data, n)) {
+        cpl_call_finish(call, why_not ? CPL_GRPC_PERMISSION_DENIED : CPL_GRPC_INVALID_ARGUMENT,
+                        why_not ? why_not : "the message can't be decoded");
         return;
     }
     cpl_wire_job *j = calloc(1, sizeof *j);
@@ -137,12 +176,7 @@ static void begin(cpl_call *call, const uint8_t *data, size_t n, cpl_wire *w, bo
         cpl_call_finish(call, CPL_GRPC_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
-    *j = (cpl_wire_job){.post = {.run = answer},
-                        .call = call,
-                        .wire = w,
-                        .unload = unloads,
-                        .body = (const char *)data,
-                        .body_size = n};
+    *j = (cpl_wire_job){.post = {.run = answer}, .call = call, .wire = w, .unload = unloads, .body = body};
     *cpl_call_user(call) = j;
     pthread_mutex_lock(&a->lock);
     cpl_wire_job **at = &a->first;

@@ -25,6 +25,8 @@ static void fill_methods(cpl_wire *w)
         {.path = "/inference.InferenceService/Infer", .message = cpl_infer_message, .cancelled = cpl_wire_op_cancelled},
         {.path = "/inference.InferenceService/GetMetrics", .message = cpl_metrics_message},
         {.path = "/couplet.v1.Stats/Get", .message = cpl_stats_message},
+        {.path = "/couplet.v1.Models/Load", .message = cpl_admin_load, .cancelled = cpl_admin_cancelled},
+        {.path = "/couplet.v1.Models/Unload", .message = cpl_admin_unload, .cancelled = cpl_admin_cancelled},
         {.path = "/grpc.health.v1.Health/Check", .message = cpl_health_check_message},
         {.path = "/grpc.health.v1.Health/List", .message = cpl_health_list_message},
         {.path = "/grpc.health.v1.Health/Watch",

@@ -16,7 +16,7 @@ typedef struct cpl_wire_op cpl_wire_op;
 typedef struct cpl_wire_loop cpl_wire_loop;
 typedef struct cpl_wire_stream cpl_wire_stream;
 
-enum { CPL_WIRE_METHODS = 17 };
+enum { CPL_WIRE_METHODS = 19 };
 
 typedef struct cpl_wire_job cpl_wire_job;
 

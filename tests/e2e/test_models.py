@@ -8,7 +8,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Client, Server, code_and_details, golden, grpc, model, request
+from harness import Client, Server, code_and_details, golden, grpc, message, model, request
 from prometheus_client.parser import text_string_to_metric_families
 from test_http import Http
 
@@ -133,6 +133,30 @@ class LoadAndUnload(unittest.TestCase):
                     got, _, error = web.post("/models/" + path, body)
                     self.assertEqual(got, status, error)
                     self.assertIn(part, error["error"])
+
+    def test_over_grpc(self):
+        load, unload, reply = (message("couplet.v1." + n) for n in ("LoadModelRequest", "UnloadModelRequest", "ModelReply"))
+        with Server("--set", TWO) as server, Client(server.address) as client:
+            def call(method, asked, **kwargs):
+                stub = client.channel.unary_unary("/couplet.v1.Models/" + method, type(asked).SerializeToString,
+                                                  reply.FromString)
+                return stub(asked, timeout=60, **kwargs)
+
+            settings = "{name: new, path: '%s', precision: int8}" % model("cross-encoder")
+            answer = call("Load", load(settings=settings))
+            self.assertEqual((answer.name, answer.state), ("new", "served"))
+            client.score([("a", "b")], metadata=[("model", "new")])
+            answer = call("Unload", unload(name="new"))
+            self.assertEqual((answer.name, answer.state), ("new", "unloaded"))
+            for method, asked, code in (("Unload", unload(name="new"), Code.NOT_FOUND),
+                                        ("Unload", unload(), Code.NOT_FOUND),
+                                        ("Load", load(), Code.INVALID_ARGUMENT),
+                                        ("Load", load(settings="{name: x}"), Code.NOT_FOUND)):
+                self.assertEqual(code_and_details(call, method, asked)[0], code)
+            code, _ = code_and_details(call, "Load", load(settings=settings), metadata=[("x-forwarded-for", "10.0.0.1")])
+            self.assertEqual(code, Code.PERMISSION_DENIED)
+            broken = client.channel.unary_unary("/couplet.v1.Models/Load", None, reply.FromString)
+            self.assertEqual(code_and_details(broken, b"\x0a\xff", timeout=60)[0], Code.INVALID_ARGUMENT)
 
     def test_only_clients_on_this_machine_may(self):
         body = {"name": "x", "path": model("cross-encoder")}
