@@ -493,7 +493,7 @@ class Reflection(unittest.TestCase):
     def test_both_versions(self):
         for version in "v1", "v1alpha":
             services = [s.name for s in self.ask(version, list_services="").list_services_response.service]
-            self.assertEqual(sorted(services), ["couplet.v1.Stats", "grpc.health.v1.Health",
+            self.assertEqual(sorted(services), ["couplet.v1.Models", "couplet.v1.Stats", "grpc.health.v1.Health",
                                                 "grpc.reflection.v1.ServerReflection",
                                                 "grpc.reflection.v1alpha.ServerReflection",
                                                 "inference.InferenceService"])
