@@ -8,12 +8,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import PROGRAM, Client, Server, golden, model
 
-FOREIGN = ("onnx", "openvino", "pytorch")
+FOREIGN = ("onnx", "openvino", "pytorch", "compiled", "mlx")
 SETTING = {"onnx": "model.onnx.optimize=false", "openvino": "model.openvino.threads=1"}
 
 
@@ -23,6 +24,8 @@ def present():
 
 
 HERE = present()
+PACKAGE = os.path.join(os.environ.get("COUPLET_COMPILED", ""), "cross-encoder-fp32-default.pt2")
+PACKAGE = PACKAGE if os.environ.get("COUPLET_COMPILED") and os.path.exists(PACKAGE) else None
 
 
 def refused(*args):
@@ -36,6 +39,8 @@ class Runtimes(unittest.TestCase):
         cases = golden("cross-encoder")
         pairs = [(c["query"], c["document"]) for c in cases]
         for name in HERE:
+            if name == "compiled" and not PACKAGE:
+                continue
             more = ["--set", SETTING[name]] if name in SETTING else []
             with Server("--model", model("cross-encoder"), "--backend", name, *more) as server, \
                     Client(server.address) as client:
@@ -60,8 +65,53 @@ class Runtimes(unittest.TestCase):
             self.assertIn("tools/export_openvino.py", refused("--model", model("embedder-cls"), "--backend", "openvino",
                                                               "--set", "model.precision=int8"))
 
+    def refused_in_one_line(self, backend, says, *more):
+        err = refused("--model", model("cross-encoder"), "--backend", backend, *more).strip()
+        for word in says:
+            self.assertIn(word, err)
+        self.assertEqual(err.count("\n"), 0, err)
+
+    def test_libtorch_devices(self):
+        if "pytorch" not in HERE:
+            self.skipTest("no libtorch")
+        self.refused_in_one_line("pytorch", ["tpu", "cpu, cuda, cuda:N or mps"], "--set", "model.device=tpu")
+        if sys.platform == "linux":
+            self.refused_in_one_line("pytorch", ["no Metal"], "--set", "model.device=mps")
+            self.refused_in_one_line("mps", ["no Metal"], "--set", "model.mps.fp16=true")
+        self.refused_in_one_line("pytorch", ["int4"], "--precision", "int4")
+
+    def test_compiled_packages(self):
+        if "compiled" not in HERE:
+            self.skipTest("no libtorch")
+        self.refused_in_one_line("compiled", ["tools/export_compiled.py", "--mode no-such"], "--set",
+                                 "model.compiled.mode=no-such")
+        with tempfile.NamedTemporaryFile(suffix=".pt2") as broken:
+            broken.write(b"no package " * 100)
+            broken.flush()
+            self.refused_in_one_line("compiled", [broken.name, "can't be read"], "--set",
+                                     "model.compiled.package=" + broken.name)
+        if not PACKAGE:
+            self.skipTest("no package in COUPLET_COMPILED: only refusals were tried")
+        given = ["--set", "model.compiled.package=" + PACKAGE]
+        self.refused_in_one_line("compiled", ["'fp32'", "'fp16'"], "--precision", "fp16", *given)
+        self.refused_in_one_line("compiled", ["'default'", "'reduce-overhead'"], "--set",
+                                 "model.compiled.mode=reduce-overhead", *given)
+        err = refused("--model", model("cross-encoder-3-labels"), "--backend", "compiled", *given)
+        self.assertIn("fingerprint", err)
+
+    def test_mlx_groups(self):
+        if "mlx" not in HERE:
+            self.skipTest("no MLX")
+        self.refused_in_one_line("mlx", ["48", "32, 64 or 128"], "--set", "model.mlx.group_size=48")
+        for group in ("32", "128"):
+            with Server("--model", model("cross-encoder"), "--backend", "mlx", "--set", "model.mlx.bits=4", "--set",
+                        "model.mlx.group_size=" + group) as server, Client(server.address) as client:
+                self.assertEqual(client.stats().models[0].precision_effective, "int4")
+
     def test_fallback_says_so(self):
         for name, backend in HERE.items():
+            if name == "compiled":  # what stands in needs a package of its own
+                continue
             missing = next((p for p in ("fp16", "int4") if p not in backend["precisions"]), None)
             if not missing:
                 continue

@@ -3,7 +3,7 @@
  * nothing is traced or compiled (that is backend `compiled`).
  *
  * One session a worker with one intra-op thread each: on a CPU that is faster than one session with all threads
- * (docs/RUNTIMES.md has the figures), and the engine's worker count stays what the user said. Rectangles come from the
+ * (docs/RUNTIMES.md), and the engine's worker count stays what the user said. Rectangles come from the
  * host's helper; a rectangle without padding runs without a mask. The last layer computes only what is asked for: the
  * first token's row where a classifier or CLS pooling reads nothing else, which is exact. Pooler and classifier stay in
  * fp32 in every precision.
