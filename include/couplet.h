@@ -113,6 +113,9 @@ typedef struct cpl_open_options {
     const cpl_log *log;        /* borrowed for the scorer's life; NULL: silent */
     int count_stages;  /* 1: keep count of where passes spend their time (cpl_scorer_stages); slows them a bit */
     uint32_t team_max; /* worker threads that share a small pass while nothing waits; 0: 8, 1: none do */
+    /* "key=value" of the backend's own section of settings ("keep=down.5" of the native one), NULL-terminated; NULL:
+     * none. Borrowed for the call. */
+    const char *const *settings;
 } cpl_open_options;
 
 #define CPL_OPTIONS(type) ((type){.struct_size = sizeof(type)})

@@ -29,7 +29,8 @@ static cpl_status open_run(quality_job *j, const cpl_args *a, const char *precis
     if (q->run_count == CPL_QUALITY_RUNS_MAX)
         return cpl_fail(err, CPL_INVALID, "'--precision': at most %d beside fp32", CPL_QUALITY_RUNS_MAX - 1);
     cpl_quality_run *r = &q->runs[q->run_count];
-    cpl_status st = cpl_scorer_from_flags_in(&r->scorer, a, precision, 0, 0, &j->log, err);
+    cpl_status st = q->run_count ? cpl_scorer_from_flags_in(&r->scorer, a, precision, 0, 0, &j->log, err)
+                                 : cpl_scorer_from_flags_plain(&r->scorer, a, &j->log, err);
     if (st) return st;
     r->info = cpl_scorer_describe(r->scorer);
     q->run_count++;

@@ -2,9 +2,31 @@
 /* scorer_flags.c - from flags to an open scorer, in one place, so that four commands mean the same by --precision. */
 #include "cli/scorer_flags.h"
 
+#include <string.h>
+
 #include "base/error.h"
 
-static cpl_status open_scorer(cpl_scorer **out, const cpl_args *args, cpl_open_options *o, cpl_error *err)
+enum { SETTINGS_MAX = 16 };
+
+/* "a=1 b=2" into to[], which ends with NULL; its words lie in copy. */
+static cpl_status split_settings(const char *given, char *copy, size_t cap, const char **to, cpl_error *err)
+{
+    size_t n = 0;
+    to[0] = NULL;
+    if (!given) return CPL_OK;
+    if (strlen(given) >= cap) return cpl_fail(err, CPL_INVALID, "'--settings' is longer than %zu bytes", cap - 1);
+    memcpy(copy, given, strlen(given) + 1);
+    for (char *at = copy, *word; (word = strsep(&at, " "));) {
+        if (!*word) continue;
+        if (n == SETTINGS_MAX) return cpl_fail(err, CPL_INVALID, "'--settings': more than %d of them", SETTINGS_MAX);
+        to[n++] = word;
+        to[n] = NULL;
+    }
+    return CPL_OK;
+}
+
+static cpl_status open_scorer(cpl_scorer **out, const cpl_args *args, const char *given, cpl_open_options *o,
+                              cpl_error *err)
 {
     uint64_t threads = cpl_args_count(args, "threads"), team = cpl_args_count(args, "team");
     *out = NULL;
@@ -15,6 +37,11 @@ static cpl_status open_scorer(cpl_scorer **out, const cpl_args *args, cpl_open_o
     o->backend = cpl_args_text(args, "backend");
     o->fallback = cpl_args_switch(args, "fallback");
     o->threads = (uint32_t)threads;
+    char text[512];
+    const char *settings[SETTINGS_MAX + 1];
+    const cpl_status st = split_settings(given, text, sizeof text, settings, err);
+    if (st) return st;
+    o->settings = settings;
     return cpl_scorer_open(out, cpl_args_text(args, "model"), o, err);
 }
 
@@ -26,7 +53,15 @@ cpl_status cpl_scorer_from_flags_in(cpl_scorer **out, const cpl_args *args, cons
     o.batch_tokens_max = batch_tokens;
     o.max_length = max_length;
     o.log = cpl_cli_log(log, cpl_args_text(args, "log"));
-    return open_scorer(out, args, &o, err);
+    return open_scorer(out, args, cpl_args_text(args, "settings"), &o, err);
+}
+
+cpl_status cpl_scorer_from_flags_plain(cpl_scorer **out, const cpl_args *args, cpl_log *log, cpl_error *err)
+{
+    cpl_open_options o = CPL_OPTIONS(cpl_open_options);
+    o.precision = "fp32";
+    o.log = cpl_cli_log(log, cpl_args_text(args, "log"));
+    return open_scorer(out, args, NULL, &o, err);
 }
 
 cpl_status cpl_scorer_from_flags_counting(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens, cpl_error *err)
@@ -35,7 +70,7 @@ cpl_status cpl_scorer_from_flags_counting(cpl_scorer **out, const cpl_args *args
     o.precision = cpl_args_text(args, "precision");
     o.batch_tokens_max = batch_tokens;
     o.count_stages = 1;
-    return open_scorer(out, args, &o, err);
+    return open_scorer(out, args, cpl_args_text(args, "settings"), &o, err);
 }
 
 cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens, uint32_t max_length,

@@ -18,6 +18,7 @@
         {"threads", CPL_FLAG_COUNT, "N", "0", "worker threads; 0: one for each usable core"},                          \
         {"team", CPL_FLAG_COUNT, "N", "0",                                                                             \
          "worker threads that share a small pass while nothing waits; 0: 8, 1: none"},                                 \
+        {"settings", CPL_FLAG_TEXT, "K=V ...", NULL, "the backend's own settings, such as keep=down.5 of native"},     \
     {                                                                                                                  \
         "log", CPL_FLAG_TEXT, "LEVEL", NULL, "error, warn, info or debug; default warn, or $COUPLET_LOG"               \
     }
@@ -28,6 +29,8 @@
  * comes as a warning in the log. batch_tokens and max_length 0: defaults. `log` must outlive the scorer. */
 cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens, uint32_t max_length,
                                  cpl_log *log, cpl_error *err);
+/* The same for what others are held against: in fp32 and without --settings, whatever the flags say. */
+cpl_status cpl_scorer_from_flags_plain(cpl_scorer **out, const cpl_args *args, cpl_log *log, cpl_error *err);
 /* The same, but in `precision` whatever --precision says. */
 cpl_status cpl_scorer_from_flags_in(cpl_scorer **out, const cpl_args *args, const char *precision,
                                     uint32_t batch_tokens, uint32_t max_length, cpl_log *log, cpl_error *err);

@@ -19,7 +19,7 @@
 #include "base/error.h"
 #include "kernel/kernels.h"
 
-enum { BY_MAX = 16, TOP = 15 };
+enum { BY_MAX = 16, TOP = 15, REACH = 127 - BY_MAX / 2 };
 
 static uint32_t steps_of(const cpl_kernels *k, uint32_t kk) { return (kk + k->i8_group - 1) / k->i8_group; }
 
@@ -63,10 +63,10 @@ static void range(const float *w, uint32_t n, float *low, float *high)
     }
 }
 
-/* One group: the whole step and zero of least squared error, the range tried full and clipped. */
+/* One group: the whole step and zero of least squared error, from the first step that covers its range down to three
+ * quarters of it. */
 static void choose_group(const float *w, uint32_t n, float scale, int8_t *q, uint8_t *by, uint8_t *less)
 {
-    static const float cuts[] = {1.0f, 1.08f, 0.92f, 0.85f, 0.78f};
     float low, high, best = INFINITY;
     uint8_t v[CPL_I4_GROUP_MAX];
     range(w, n, &low, &high);
@@ -74,11 +74,11 @@ static void choose_group(const float *w, uint32_t n, float scale, int8_t *q, uin
     *less = 0;
     memset(q, 0, n);
     if (!(high > low)) return;
-    const float full = (high - low) / TOP;
-    const int zero = (int)lrintf(-low / full);
-    for (size_t c = 0; c < sizeof cuts / sizeof cuts[0]; c++) {
-        const int m = (int)fminf(fmaxf(nearbyintf(full * cuts[c] / scale), 1), BY_MAX);
+    const float full = (high - low) / TOP / scale;
+    const int most = (int)fminf(ceilf(full), BY_MAX), least = (int)fmaxf(floorf(full * 0.75f), 1);
+    for (int m = most > 1 ? most : 1; m >= least; m--) {
         const float step = (float)m * scale, inverse = 1.0f / step;
+        const int zero = (int)fminf(nearbyintf(-low * inverse), TOP);
         for (int z = zero > 0 ? zero - 1 : 0; z <= zero + 1 && z <= TOP; z++) {
             if (z * m > 128 || (TOP - z) * m > 127) continue;
             const float error = try_group(w, n, inverse, step, z, v);
@@ -93,16 +93,18 @@ static void choose_group(const float *w, uint32_t n, float scale, int8_t *q, uin
 
 void cpl_i4_quantise(const float *w, uint32_t n, uint32_t group, int8_t *q, uint8_t *by, uint8_t *less, float *scale)
 {
-    float widest = 0;
+    float widest = 0, most = 0;
     int finite = 1;
     for (uint32_t i = 0; i < n; i += group) {
         const uint32_t count = n - i < group ? n - i : group;
         float low, high;
         range(w + i, count, &low, &high);
         widest = fmaxf(widest, high - low);
+        most = fmaxf(most, fmaxf(high, -low));
         for (uint32_t j = 0; j < count; j++) finite &= isfinite(w[i + j]) != 0;
     }
-    *scale = finite ? widest / (TOP * BY_MAX) : NAN;
+    /* So that no group's step is too large for `by`, nor any group, with its end on a step, for a byte. */
+    *scale = finite ? fmaxf(widest / (TOP * BY_MAX), most / REACH) : NAN;
     for (uint32_t i = 0; i < n; i += group, by++, less++) {
         const uint32_t count = n - i < group ? n - i : group;
         *by = 1;

@@ -160,6 +160,7 @@ cpl_status cpl_scorer_open(cpl_scorer **out, const char *dir, const cpl_open_opt
                                       .precision = precision,
                                       .fallback = o.fallback != 0,
                                       .max_length = o.max_length,
+                                      .settings = o.settings,
                                       .count_stages = o.count_stages != 0};
     cpl_engine_options eo = {.models = &model,
                              .model_count = 1,

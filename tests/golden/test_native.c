@@ -364,6 +364,90 @@ static void test_refusals(void **state)
     close_fixture(&f);
 }
 
+/* ---- what of int8 and int4 is kept better ---------------------------------------------------------------------- */
+
+static cpl_status load_kept(fixture *f, cpl_precision precision, const char *keep, cpl_load_report *report,
+                            cpl_error *err)
+{
+    char setting[64];
+    cpl_host host;
+    snprintf(setting, sizeof setting, "keep=%s", keep);
+    const char *settings[] = {setting, NULL};
+    const cpl_load_options o = {
+        .size = sizeof o, .precision = precision, .batch_tokens_max = 1200, .settings = settings};
+    cpl_host_init(&host, NULL);
+    *report = (cpl_load_report){0};
+    const cpl_status st = cpl_backend_native.load(&f->weights, f->model, &o, report, &host, err);
+    if (!st) check(cpl_backend_native.open(&f->session, f->weights, err), err);
+    return st;
+}
+
+/* The largest error of a logit over all sequences, and how many logits changed from `before`, which becomes them. */
+static double kept_error(fixture *f, cpl_precision precision, const char *keep, const char *named, float *before,
+                         size_t *changed)
+{
+    cpl_load_report report;
+    cpl_error err;
+    double worst = 0;
+    check(load_kept(f, precision, keep, &report, &err), &err);
+    assert_int_equal(report.precision, precision);
+    if (!strstr(report.kernels, named)) fail_msg("\"%s\" doesn't say \"%s\"", report.kernels, named);
+    *changed = 0;
+    for (size_t i = 0; i < f->golden.count; i++) {
+        float row[8];
+        const cpl_golden_case *c = &f->golden.cases[i];
+        if (c->n > f->model->max_length) continue;
+        run_one(f, c, CPL_WANT_LOGITS, NULL, row);
+        worst = fmax(worst, max_abs(row, c->row, f->golden.width));
+        *changed += row[0] != before[i];
+        before[i] = row[0];
+    }
+    check_bits(f, CPL_WANT_LOGITS, 9);
+    cpl_backend_native.close(f->session);
+    cpl_backend_native.unload(f->weights);
+    f->session = NULL;
+    f->weights = NULL;
+    return worst;
+}
+
+/* Each item kept runs in the kind that is named: the logits change every time, and with everything in fp32 all that is
+ * left of int8 is the word table. */
+static void test_keep(void **state)
+{
+    (void)state;
+    static const char *const one[] = {"qkv.0=fp32", "out.1=fp32", "up.0=fp32", "down.1=bf16", "down.0=fp16"};
+    static const char *const named[] = {", kept: qkv.0 fp32", ", kept: out.1 fp32", ", kept: up.0 fp32",
+                                        ", kept: down.1 bf16", ", kept: down.0 fp16"};
+    static const char *const wrong[] = {"",    "foo",   "up.99",  "up=int8",    "down.1x",
+                                        "up,", "=fp32", "up=fp8", "attention.0"};
+    fixture f = {0};
+    cpl_error err;
+    cpl_load_report report;
+    float logits[64] = {0}, plain[64];
+    size_t changed;
+    assert_true(cpl_golden_load("tests/golden/cross-encoder.json", &f.golden));
+    check(cpl_model_open(&f.model, f.golden.model, &err), &err);
+    assert_true(f.golden.count <= 64);
+    const double all = kept_error(&f, CPL_PRECISION_INT8, "none", "int8 products", logits, &changed);
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++) {
+        memcpy(plain, logits, sizeof plain);
+        kept_error(&f, CPL_PRECISION_INT8, one[i], named[i], plain, &changed);
+        if (changed * 2 < f.golden.count)
+            fail_msg("keep=%s changed %zu of %zu logits", one[i], changed, f.golden.count);
+    }
+    const double none =
+        kept_error(&f, CPL_PRECISION_INT8, "layer=fp32,attention", ", kept: qkv.0 fp32, out.0 fp32", logits, &changed);
+    print_message("int8: logits off by %.2e; all matrices kept in fp32: %.2e\n", all, none);
+    assert_true(none < all / 3);
+    kept_error(&f, CPL_PRECISION_INT4, "down.0", ", kept: down.0 int8", logits, &changed);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(load_kept(&f, CPL_PRECISION_INT8, wrong[i], &report, &err), CPL_INVALID);
+        assert_null(f.weights);
+    }
+    assert_int_equal(load_kept(&f, CPL_PRECISION_FP32, "up.0=fp32", &report, &err), CPL_INVALID);
+    close_fixture(&f);
+}
+
 static void keep_line(void *user, cpl_log_level level, const char *line)
 {
     assert_int_equal(level, CPL_LOG_INFO);
@@ -405,11 +489,12 @@ int main(void)
     seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
     printf("seed %llu (COUPLET_SEED)\n", (unsigned long long)seed);
     enum { MODELS = sizeof models / sizeof models[0] };
-    struct CMUnitTest tests[MODELS + 3];
+    struct CMUnitTest tests[MODELS + 4];
     for (size_t i = 0; i < MODELS; i++)
         tests[i] = (struct CMUnitTest){models[i].name, test_model, NULL, NULL, (void *)i};
     tests[MODELS] = (struct CMUnitTest)cmocka_unit_test(test_threads);
     tests[MODELS + 1] = (struct CMUnitTest)cmocka_unit_test(test_refusals);
     tests[MODELS + 2] = (struct CMUnitTest)cmocka_unit_test(test_stages);
+    tests[MODELS + 3] = (struct CMUnitTest)cmocka_unit_test(test_keep);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

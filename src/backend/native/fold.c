@@ -179,6 +179,23 @@ void cpl_fold_exact(const cpl_fold *f, uint32_t layer, cpl_fold_matrix matrix, u
     *bias = (*bias - context->shift[column]) * by;
 }
 
+void cpl_fold_plain(const cpl_fold *f, uint32_t layer, cpl_fold_matrix matrix, uint32_t column, float *row, float *bias)
+{
+    if (matrix == CPL_FOLD_OUT) { /* the one whose input is moved by what made it */
+        cpl_fold_exact(f, layer, matrix, column, row, bias);
+        return;
+    }
+    const cpl_fold_tensors t = cpl_fold_tensors_of(f->model, layer, matrix);
+    const uint32_t n = site_at(f, layer, cpl_fold_site_of(matrix))->n;
+    cpl_tensor_read_f32(t.weight, (size_t)column * n, n, row);
+    *bias = bias_at(t.bias, column);
+    if (matrix != CPL_FOLD_V) return;
+    const site *context = site_at(f, layer, CPL_FOLD_CONTEXT);
+    const float by = 1.0f / context->scale[column];
+    for (uint32_t i = 0; i < n; i++) row[i] *= by;
+    *bias = (*bias - context->shift[column]) * by;
+}
+
 /* What rounding left over, at the centre, goes into the bias. */
 static void correct(const site *in, float *row, const int8_t *q, float scale, float *bias)
 {

@@ -58,6 +58,11 @@ void cpl_fold_column_i4(const cpl_fold *f, uint32_t layer, cpl_fold_matrix matri
 void cpl_fold_exact(const cpl_fold *f, uint32_t layer, cpl_fold_matrix matrix, uint32_t column, float *row,
                     float *bias);
 
+/* The same for a matrix whose input isn't recentred by its reader: q, k, up and down as stored, v with its output moved
+ * for out, out for v's moved output. */
+void cpl_fold_plain(const cpl_fold *f, uint32_t layer, cpl_fold_matrix matrix, uint32_t column, float *row,
+                    float *bias);
+
 cpl_fold_site cpl_fold_site_of(cpl_fold_matrix matrix);
 
 #endif

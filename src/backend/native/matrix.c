@@ -83,17 +83,23 @@ void cpl_native_matrix_clear(cpl_native_matrix *m, const cpl_kernels *k)
     memset(m->b8.start, 0, padded * sizeof(int32_t));
 }
 
+void cpl_native_matrix_place(cpl_native_matrix *m, const cpl_kernels *k, uint32_t column, const float *row, float bias)
+{
+    CPL_ASSERT(!is_integer(m->kind));
+    if (m->kind == CPL_NATIVE_F32)
+        cpl_gemm_f32_pack(k, m->b, column, m->k, row);
+    else
+        cpl_gemm_h16_pack(k, format_of(m), m->b, column, m->k, row);
+    m->bias[column] = bias;
+}
+
 void cpl_native_matrix_fill(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight,
                             const cpl_tensor *bias, float *row)
 {
-    CPL_ASSERT(!is_integer(m->kind));
     cpl_native_matrix_clear(m, k);
     for (uint32_t n = 0; n < m->n; n++) {
         cpl_tensor_read_f32(weight, (size_t)n * m->k, m->k, row);
-        if (m->kind == CPL_NATIVE_F32)
-            cpl_gemm_f32_pack(k, m->b, n, m->k, row);
-        else
-            cpl_gemm_h16_pack(k, format_of(m), m->b, n, m->k, row);
+        cpl_native_matrix_place(m, k, n, row, 0);
     }
     if (bias->data) cpl_tensor_read_f32(bias, 0, cpl_tensor_count(bias), m->bias);
 }

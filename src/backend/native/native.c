@@ -92,7 +92,7 @@ static cpl_status read_settings(cpl_native_settings *out, const cpl_load_options
                                 cpl_error *err)
 {
     const char *isa_name = NULL;
-    *out = (cpl_native_settings){.stages = options->count_stages, .group_size = 64};
+    *out = (cpl_native_settings){.stages = options->count_stages, .group_size = 32};
     for (const char *const *s = options->settings; s && *s; s++) {
         if (!strncmp(*s, "isa=", 4))
             isa_name = *s + 4;
@@ -100,10 +100,12 @@ static cpl_status read_settings(cpl_native_settings *out, const cpl_load_options
             out->stages = (*s)[7] == '1';
         else if (!strcmp(*s, "group_size=32") || !strcmp(*s, "group_size=64") || !strcmp(*s, "group_size=128"))
             out->group_size = (uint32_t)strtoul(*s + strlen("group_size="), NULL, 10);
+        else if (!strncmp(*s, "keep=", 5))
+            out->keep = strcmp(*s + 5, "none") ? *s + 5 : NULL;
         else
             return cpl_fail(err, CPL_INVALID,
-                            "unknown setting \"%s\" of the native backend: it knows isa=NAME, stages=0|1 and "
-                            "group_size=32|64|128",
+                            "unknown setting \"%s\" of the native backend: it knows isa=NAME, stages=0|1, "
+                            "group_size=32|64|128 and keep=none|LIST",
                             *s);
     }
     return cpl_isa_choose(&out->isa, isa_name, cpu, err);
@@ -152,6 +154,7 @@ static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load
     if (st) return st;
     const cpl_native_path *const *path = paths;
     for (;; path++) { /* one that finds only while loading that it can't run this model leaves it to the next */
+        if ((*path)->suits && settings.keep) continue; /* only the last knows how */
         if ((*path)->suits && !(*path)->suits(model, options->precision, &settings, &cpu)) continue;
         st = (*path)->load(out, model, options, &settings, report, host, err);
         if (st != CPL_UNSUPPORTED || !(*path)->suits) return st;

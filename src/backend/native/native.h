@@ -38,6 +38,7 @@ typedef struct cpl_native_settings {
     cpl_isa isa;
     int stages;          /* count time and work of each stage */
     uint32_t group_size; /* of int4 */
+    const char *keep;    /* what of int8 and int4 is kept in a higher precision (keep.h); NULL: nothing */
 } cpl_native_settings;
 
 /* One way of running a pass. native.c picks one when loading; what it makes begins with a pointer to it
@@ -81,6 +82,15 @@ typedef enum cpl_native_kind {
     CPL_NATIVE_I8,
     CPL_NATIVE_I4
 } cpl_native_kind;
+
+/* What of a layer has a kind of its own; q, k and v share their input's form, and so their kind. */
+typedef enum cpl_native_item {
+    CPL_NATIVE_QKV_MATRICES,
+    CPL_NATIVE_OUT_MATRIX,
+    CPL_NATIVE_UP_MATRIX,
+    CPL_NATIVE_DOWN_MATRIX,
+    CPL_NATIVE_ITEMS
+} cpl_native_item;
 
 /* A matrix in its kind's panels (kernels.h), with its bias padded to whole panels. */
 typedef struct cpl_native_matrix {
@@ -135,8 +145,8 @@ struct cpl_weights {
     cpl_host host;
     cpl_kernels kernels;
     cpl_precision precision;
-    cpl_native_kind
-        kind; /* of the layers' matrices (I4: of those weights.c says, I8 the rest); everything else is fp32 */
+    cpl_native_kind kind; /* that the precision stands for; kinds has what each matrix of a layer is */
+    cpl_native_kind (*kinds)[CPL_NATIVE_ITEMS], (*base_kinds)[CPL_NATIVE_ITEMS]; /* base: without the setting keep */
     uint32_t group_size;
     int attention_bf16; /* attention's products: bf16, else fp32 */
     cpl_arch arch;
@@ -198,6 +208,8 @@ void cpl_native_matrix_clear(cpl_native_matrix *m, const cpl_kernels *k);
 /* row: m->k floats of scratch. Not for I8 and I4, whose columns come from a fold (weights.c). */
 void cpl_native_matrix_fill(cpl_native_matrix *m, const cpl_kernels *k, const cpl_tensor *weight,
                             const cpl_tensor *bias, float *row);
+/* One output column, not of I8 and I4. */
+void cpl_native_matrix_place(cpl_native_matrix *m, const cpl_kernels *k, uint32_t column, const float *row, float bias);
 uint32_t cpl_native_panels(const cpl_kernels *k, const cpl_native_matrix *m);
 /* 1 when rows are converted before a product. */
 int cpl_native_converts(const cpl_kernels *k, cpl_native_kind kind);

@@ -35,6 +35,19 @@ static void lay_out(cpl_session *s, cpl_native_bump *b)
     s->converted.scale = cpl_native_take(b, w->block_rows);
 }
 
+/* Bytes of a row of n in the widest form that any matrix needs. */
+static size_t widest_row(const cpl_weights *w, uint32_t n)
+{
+    size_t most = 0;
+    for (uint32_t l = 0; l < w->arch.layers; l++) {
+        for (int i = 0; i < CPL_NATIVE_ITEMS; i++) {
+            const size_t bytes = cpl_native_row_bytes(&w->kernels, w->kinds[l][i], n);
+            if (bytes > most) most = bytes;
+        }
+    }
+    return most;
+}
+
 cpl_status cpl_native_rows_open(cpl_session **out, cpl_weights *w, cpl_error *err)
 {
     *out = NULL;
@@ -45,7 +58,7 @@ cpl_status cpl_native_rows_open(cpl_session **out, cpl_weights *w, cpl_error *er
     s->hidden_stride = cpl_row_stride(w->arch.hidden);
     s->mid_stride = cpl_row_stride(w->arch.intermediate);
     const uint32_t widest = w->arch.intermediate > w->arch.hidden ? w->arch.intermediate : w->arch.hidden;
-    s->converted.stride = cpl_native_row_bytes(&w->kernels, w->kind, widest);
+    s->converted.stride = widest_row(w, widest);
     cpl_native_bump count = {NULL, 0};
     lay_out(s, &count);
     s->block = w->host.allocate(count.used, 4096);

@@ -8,6 +8,7 @@
  *
  * After load nothing refers to the model: its mapping may go. Read-only from then on, any number of sessions. */
 #include "backend/native/fold.h"
+#include "backend/native/keep.h"
 #include "backend/native/native.h"
 #include "backend/native/words.h"
 
@@ -33,18 +34,35 @@ static void take_norm(cpl_native_norm *norm, cpl_native_bump *b, uint32_t n)
     norm->beta = cpl_native_take(b, n);
 }
 
-/* int4's rule, the only place for it: the second inner matrix (a third of the weights, and the one that loses least) is
- * 4 bits, the rest int8. docs/PERFORMANCE.md has what each of the others would lose. */
-static cpl_native_kind kind_of(const cpl_weights *w, cpl_fold_matrix which)
+/* What a precision's matrices are. int4's rule, the only place for it: the second inner matrix (a third of the weights,
+ * and the one that loses least) is 4 bits in all layers but the last, the rest int8. docs/PERFORMANCE.md has what each
+ * of the others would lose. */
+static void choose_base_kinds(cpl_weights *w)
 {
-    if (w->kind != CPL_NATIVE_I4) return w->kind;
-    return which == CPL_FOLD_DOWN ? CPL_NATIVE_I4 : CPL_NATIVE_I8;
+    const uint32_t layers = w->arch.layers;
+    for (uint32_t l = 0; l < layers; l++) {
+        for (int i = 0; i < CPL_NATIVE_ITEMS; i++)
+            w->base_kinds[l][i] = w->kind == CPL_NATIVE_I4 ? CPL_NATIVE_I8 : w->kind;
+        if (w->kind == CPL_NATIVE_I4 && (l + 1 < layers || layers == 1))
+            w->base_kinds[l][CPL_NATIVE_DOWN_MATRIX] = CPL_NATIVE_I4;
+    }
+    memcpy(w->kinds, w->base_kinds, layers * sizeof *w->kinds);
 }
 
-static void take_layer_matrix(const cpl_weights *w, cpl_native_matrix *m, cpl_fold_matrix which, cpl_native_bump *b,
-                              uint32_t n, uint32_t kk)
+static cpl_native_item item_of(cpl_fold_matrix which)
 {
-    cpl_native_matrix_take(m, kind_of(w, which), w->group_size, b, &w->kernels, n, kk);
+    switch (which) {
+    case CPL_FOLD_OUT: return CPL_NATIVE_OUT_MATRIX;
+    case CPL_FOLD_UP: return CPL_NATIVE_UP_MATRIX;
+    case CPL_FOLD_DOWN: return CPL_NATIVE_DOWN_MATRIX;
+    default: return CPL_NATIVE_QKV_MATRICES;
+    }
+}
+
+static void take_layer_matrix(const cpl_weights *w, uint32_t layer, cpl_native_matrix *m, cpl_fold_matrix which,
+                              cpl_native_bump *b, uint32_t n, uint32_t kk)
+{
+    cpl_native_matrix_take(m, w->kinds[layer][item_of(which)], w->group_size, b, &w->kernels, n, kk);
 }
 
 static int is_folded(const cpl_weights *w) { return w->kind == CPL_NATIVE_I8 || w->kind == CPL_NATIVE_I4; }
@@ -56,13 +74,13 @@ static void lay_out(cpl_weights *w, cpl_native_bump *b, const cpl_tensor *word)
     const uint32_t h = a->hidden, f = a->intermediate;
     for (uint32_t l = 0; l < a->layers; l++) {
         cpl_native_layer *y = &w->layers[l];
-        take_layer_matrix(w, &y->q, CPL_FOLD_Q, b, h, h);
-        take_layer_matrix(w, &y->k, CPL_FOLD_K, b, h, h);
-        take_layer_matrix(w, &y->v, CPL_FOLD_V, b, h, h);
-        take_layer_matrix(w, &y->out, CPL_FOLD_OUT, b, h, h);
+        take_layer_matrix(w, l, &y->q, CPL_FOLD_Q, b, h, h);
+        take_layer_matrix(w, l, &y->k, CPL_FOLD_K, b, h, h);
+        take_layer_matrix(w, l, &y->v, CPL_FOLD_V, b, h, h);
+        take_layer_matrix(w, l, &y->out, CPL_FOLD_OUT, b, h, h);
         take_norm(&y->attention_norm, b, h);
-        take_layer_matrix(w, &y->up, CPL_FOLD_UP, b, f, h);
-        take_layer_matrix(w, &y->down, CPL_FOLD_DOWN, b, h, f);
+        take_layer_matrix(w, l, &y->up, CPL_FOLD_UP, b, f, h);
+        take_layer_matrix(w, l, &y->down, CPL_FOLD_DOWN, b, h, f);
         take_norm(&y->output_norm, b, h);
         for (int i = 0; is_folded(w) && i < 4; i++) y->input[i] = cpl_native_take(b, h);
     }
@@ -85,15 +103,19 @@ static void fill_norm(cpl_native_norm *to, const cpl_tensor *gamma, const cpl_te
 }
 
 /* row: m->k floats of scratch, twice. */
-static void fill_matrix_i8(cpl_native_matrix *m, const cpl_kernels *k, const cpl_fold *fold, uint32_t layer,
-                           cpl_fold_matrix which, float *row)
+static void fill_folded(cpl_native_matrix *m, const cpl_kernels *k, const cpl_fold *fold, uint32_t layer,
+                        cpl_fold_matrix which, float *row)
 {
     int8_t *q = (int8_t *)(void *)(row + m->k);
     uint8_t *by = (uint8_t *)(q + m->k), *less = by + m->k;
     cpl_native_matrix_clear(m, k);
     for (uint32_t n = 0; n < m->n; n++) {
         float scale;
-        if (m->kind == CPL_NATIVE_I8) {
+        if (m->kind != CPL_NATIVE_I8 && m->kind != CPL_NATIVE_I4) { /* kept */
+            float bias;
+            cpl_fold_plain(fold, layer, which, n, row, &bias);
+            cpl_native_matrix_place(m, k, n, row, bias);
+        } else if (m->kind == CPL_NATIVE_I8) {
             cpl_fold_column(fold, layer, which, n, row, q, &scale, &m->bias[n]);
             cpl_gemm_i8_place(k, &m->b8, n, m->k, q, scale, m->input.is_unsigned);
         } else {
@@ -119,7 +141,7 @@ static void fill_layer_i8(cpl_native_layer *y, cpl_native_matrix *next, const cp
     y->up.input = middle;
     y->down.input = (cpl_rows_i8){.floor = cpl_fold_floor(fold), .is_unsigned = 1};
     cpl_native_matrix *all[CPL_FOLD_MATRICES] = {&y->q, &y->k, &y->v, &y->out, &y->up, &y->down};
-    for (int i = 0; i < CPL_FOLD_MATRICES; i++) fill_matrix_i8(all[i], k, fold, layer, (cpl_fold_matrix)i, row);
+    for (int i = 0; i < CPL_FOLD_MATRICES; i++) fill_folded(all[i], k, fold, layer, (cpl_fold_matrix)i, row);
 }
 
 static void fill_all(cpl_weights *w, const cpl_weights_by_role *from, const cpl_fold *fold, float *row)
@@ -183,8 +205,16 @@ static cpl_status fill_weights(cpl_weights *w, const cpl_model *model, cpl_error
     return st;
 }
 
-static void set_up(cpl_weights *w, const cpl_model *model, const cpl_load_options *options,
-                   const cpl_native_settings *settings, const cpl_host *host)
+static cpl_status allocate_layers(cpl_weights *w, cpl_error *err)
+{
+    w->layers = calloc(w->arch.layers, sizeof *w->layers);
+    w->kinds = calloc(w->arch.layers, sizeof *w->kinds);
+    w->base_kinds = calloc(w->arch.layers, sizeof *w->base_kinds);
+    return w->layers && w->kinds && w->base_kinds ? CPL_OK : cpl_fail_memory(err, w->arch.layers * sizeof *w->layers);
+}
+
+static cpl_status set_up(cpl_weights *w, const cpl_model *model, const cpl_load_options *options,
+                         const cpl_native_settings *settings, const cpl_host *host, cpl_error *err)
 {
     cpl_cpu cpu;
     cpl_cpu_detect(&cpu);
@@ -198,8 +228,14 @@ static void set_up(cpl_weights *w, const cpl_model *model, const cpl_load_option
     w->stages = settings->stages;
     w->group_size = settings->group_size;
     cpl_kernels_choose(&w->kernels, settings->isa);
-    w->attention_bf16 = w->kernels.attention_bf16 && cpl_native_converts(&w->kernels, w->kind);
     w->block_rows = choose_block_rows(w, &cpu);
+    int attention_fp32 = 0;
+    cpl_status st = allocate_layers(w, err);
+    if (!st) choose_base_kinds(w);
+    if (!st && settings->keep)
+        st = cpl_native_keep_read(w->kinds, &attention_fp32, settings->keep, w->arch.layers, err);
+    w->attention_bf16 = w->kernels.attention_bf16 && cpl_native_converts(&w->kernels, w->kind) && !attention_fp32;
+    return st;
 }
 
 /* What runs what, in the words of the load line. */
@@ -215,6 +251,7 @@ static void name_kernels(const cpl_weights *w, cpl_load_report *report)
         snprintf(to, cap, "%s, int4/%u ffn down, int8 products %s%s", k->isa, w->group_size, by, attention);
     else
         snprintf(to, cap, "%s, %s products %s%s", k->isa, cpl_precision_name(w->precision), by, attention);
+    cpl_native_keep_name(to + strlen(to), cap - strlen(to), w->kinds, w->base_kinds, w->arch.layers);
 }
 
 cpl_status cpl_native_rows_load(cpl_weights **out, const cpl_model *model, const cpl_load_options *options,
@@ -224,10 +261,8 @@ cpl_status cpl_native_rows_load(cpl_weights **out, const cpl_model *model, const
     *out = NULL;
     cpl_weights *w = calloc(1, sizeof *w);
     if (!w) return cpl_fail_memory(err, sizeof *w);
-    set_up(w, model, options, settings, host);
-    w->layers = calloc(w->arch.layers, sizeof *w->layers);
-    const cpl_status st =
-        w->layers ? fill_weights(w, model, err) : cpl_fail_memory(err, w->arch.layers * sizeof *w->layers);
+    cpl_status st = set_up(w, model, options, settings, host, err);
+    if (!st) st = fill_weights(w, model, err);
     if (st) {
         cpl_native_rows_unload(w);
         return st;
@@ -246,5 +281,7 @@ void cpl_native_rows_unload(cpl_weights *w)
     if (!w) return;
     if (w->block) w->host.release(w->block, w->block_bytes);
     free(w->layers);
+    free(w->kinds);
+    free(w->base_kinds);
     free(w);
 }

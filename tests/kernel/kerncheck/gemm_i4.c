@@ -29,6 +29,22 @@ static void check_column(check *c, const weights *s, const float *w, const int8_
     }
 }
 
+/* No group is off by more than one of 15 even steps over its range, however wide and skewed it is. */
+static void check_groups(check *c, const weights *s, const float *w, const int8_t *q, float scale)
+{
+    for (uint32_t from = 0; isfinite(scale) && scale > 1e-36f && from < s->k; from += s->group) {
+        const uint32_t n = s->k - from < s->group ? s->k - from : s->group;
+        double low = 0, high = 0, squares = 0;
+        for (uint32_t i = from; i < from + n; i++) {
+            low = fmin(low, w[i]);
+            high = fmax(high, w[i]);
+            squares += (q[i] * (double)scale - w[i]) * (q[i] * (double)scale - w[i]);
+        }
+        CHECK_NEAR(c, sqrt(squares / n), 0, (high - low) / 15 + (double)scale, "group at %u of %u, %g to %g", from,
+                   s->k, low, high);
+    }
+}
+
 static weights make_weights(check *c, uint32_t round)
 {
     const cpl_kernels *k = c->k;
@@ -49,6 +65,7 @@ static weights make_weights(check *c, uint32_t round)
         check_spoil(c, w, s.k, j % 3 ? CHECK_ORDINARY : (check_kind)(round % (CHECK_TINY + 1)));
         cpl_i4_quantise(w, s.k, s.group, q, by, less, &scale);
         check_column(c, &s, w, q, by, less, scale);
+        check_groups(c, &s, w, q, scale);
         cpl_gemm_i4_place(k, &s.packed, j, s.k, s.group, q, by, less, scale, (int)(round % 2));
         cpl_gemm_i8_place(k, &s.wide, j, s.k, q, scale, (int)(round % 2));
     }
