@@ -15,6 +15,9 @@
 #define RATE_MIN 0.05
 #define RATE_MAX 1e6
 
+#define PROBE_SECONDS_MAX 30.0
+#define IDLE_IN_FLIGHT    0.25
+
 typedef struct search {
     cpl_peak *out;
     cpl_status (*probe)(void *user, cpl_peak_probe *p, cpl_error *err);
@@ -58,7 +61,7 @@ static cpl_status bracket(const search *s, double start, double *low, double *hi
     *low = *high = 0;
     while (!st) {
         *(holds ? low : high) = rate;
-        if (holds != up || !room(s)) break;
+        if (holds != up || !room(s) || (!holds && s->out->probes[s->out->count - 1].idle)) break;
         rate *= up ? 2 : 0.5;
         if (rate < RATE_MIN || rate > RATE_MAX) break;
         st = ask(s, rate, &holds, err);
@@ -112,6 +115,7 @@ static void judge(cpl_peak_probe *p, const cpl_load_result *r)
     const bool unanswered = r->measure.failed * 1000 > p->requests || r->too_far_behind || r->gave_up;
     if (r->slo_verdict == CPL_SLO_FAILS || unanswered || r->within_slo < r->slo.part) {
         p->answer = CPL_PEAK_FAILS;
+        p->idle = !unanswered && r->measure.in_flight_mean < IDLE_IN_FLIGHT;
         snprintf(p->why, sizeof p->why, "%.2f %% in time", r->within_slo * 100);
     } else if (!v.valid) {
         p->answer = CPL_PEAK_INVALID;
@@ -131,6 +135,15 @@ static cpl_status run_probe(void *user, cpl_peak_probe *p, cpl_error *err)
     cpl_load_options o = *r->base;
     o.rate = p->rate;
     o.seed = r->base->seed + r->probes++; /* other arrivals each time: a lucky draw isn't drawn twice */
+    const double enough_s = 1.3 * (double)cpl_samples_needed(o.slo.part) / p->rate;
+    if (enough_s > PROBE_SECONDS_MAX && enough_s > o.duration_s) {
+        p->answer = CPL_PEAK_FAILS;
+        snprintf(p->why, sizeof p->why, "not run: so few requests a second take %.0f s to show p%g", enough_s,
+                 o.slo.part * 100);
+        if (r->report) r->report(r->user, p);
+        return CPL_OK;
+    }
+    if (o.duration_s < enough_s) o.duration_s = enough_s;
     cpl_status st = cpl_load_run(&result, &o, r->workload, err);
     if (!st) judge(p, result);
     cpl_load_result_close(result);

@@ -13,6 +13,7 @@ typedef struct cpl_peak_probe {
     cpl_peak_answer answer;
     double latency_ms; /* at the objective's percentile */
     uint64_t requests;
+    bool idle;     /* of one that fails: the server had next to nothing to do, so no lower rate can help */
     char why[200]; /* of one that failed or wasn't valid */
 } cpl_peak_probe;
 
@@ -35,8 +36,8 @@ cpl_status cpl_peak_find(cpl_peak *out, double start_rate, double within,
 
 /* The search with real runs: poisson arrivals, each run ended early by the objective's own test. options: target, slo
  * (with a percentile), rate (where to start; 0: a quarter of what a short closed loop gives), connections, seed,
- * timeout, requests (a probe at most; 0: 20 times what the percentile needs), duration_s (of a probe at most; 0: 10).
- */
+ * timeout, requests (a probe at most; 0: 20 times what the percentile needs), duration_s (of a probe; 0: 10;
+ * longer where the percentile needs it, and a rate at which that is more than 30 s counts as not holding). */
 typedef void cpl_peak_report(void *user, const cpl_peak_probe *p);
 cpl_status cpl_peak_run(cpl_peak *out, const cpl_load_options *options, const cpl_workload *workload,
                         cpl_peak_report *report, void *user, cpl_error *err);

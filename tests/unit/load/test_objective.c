@@ -89,6 +89,7 @@ typedef struct world {
     double noise;   /* near the peak, by this part of it, answers are drawn */
     int invalid_of; /* one in so many probes isn't valid; 0: none */
     double broken;  /* from here on no probe is valid; 0: never */
+    bool idle;
     uint64_t seed;
     int probes, fail_at;
 } world;
@@ -100,6 +101,7 @@ static cpl_status probe(void *user, cpl_peak_probe *p, cpl_error *err)
     const double edge = w->peak * (1 + w->noise * (2 * uniform(&w->seed) - 1));
     p->answer = p->rate <= edge ? CPL_PEAK_HOLDS : CPL_PEAK_FAILS;
     if (w->invalid_of && cpl_random_next(&w->seed) % (uint64_t)w->invalid_of == 0) p->answer = CPL_PEAK_INVALID;
+    p->idle = w->idle && p->answer == CPL_PEAK_FAILS;
     if (w->broken > 0 && p->rate >= w->broken) p->answer = CPL_PEAK_INVALID;
     return CPL_OK;
 }
@@ -138,6 +140,9 @@ static void what_is_not_valid_is_not_promised(void **state)
         assert_int_equal(cpl_peak_find(&peak, 90, 0.05, probe, &w, NULL), CPL_OK);
         assert_true(peak.rate <= 1000 && peak.count <= CPL_PEAK_PROBES_MAX);
     }
+    world idle = {.peak = 0, .idle = true, .seed = 1};
+    assert_int_equal(cpl_peak_find(&peak, 100, 0.05, probe, &idle, NULL), CPL_OK);
+    assert_true(peak.rate == 0 && peak.count == 1); /* a server that is too slow at rest isn't asked for less */
     cpl_error err;
     world gone = {.peak = 1000, .fail_at = 4, .seed = 1};
     assert_int_equal(cpl_peak_find(&peak, 90, 0.05, probe, &gone, &err), CPL_UNAVAILABLE);

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tuner_space.c - what there is to choose from: backends and precisions as probed on this machine, and the values of
+ * the other settings, given or usual. No state. */
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/precision.h"
+#include "base/error.h"
+#include "lab/machine.h"
+#include "lab/tuner.h"
+
+static bool listed(const char *const *list, const char *name)
+{
+    if (!list || !*list) return true;
+    for (; *list; list++)
+        if (!strcmp(*list, name)) return true;
+    return false;
+}
+
+static cpl_status add_backend(cpl_tuner *t, const char *name, cpl_error *err)
+{
+    for (int k = 0; k < CPL_PRECISION_COUNT; k++) {
+        const char *precision = cpl_precision_name((cpl_precision)k);
+        cpl_error no;
+        if (!listed(t->options.precisions, precision) || cpl_lab_backend_check(name, precision, &no)) continue;
+        if (t->variant_count == CPL_TUNE_VALUES_MAX)
+            return cpl_fail(err, CPL_INVALID, "more than %d of backend and precision: name some", CPL_TUNE_VALUES_MAX);
+        cpl_tuner_variant *v = &t->variants[t->variant_count++];
+        snprintf(v->backend, sizeof v->backend, "%.63s", name);
+        snprintf(v->precision, sizeof v->precision, "%.15s", precision);
+    }
+    return CPL_OK;
+}
+
+/* One that was named must be here; of all, those that are. */
+static cpl_status add_variants(cpl_tuner *t, cpl_error *err)
+{
+    const char *const *named = t->options.backends;
+    cpl_status st = CPL_OK;
+    for (size_t i = 0; !st && named && named[i]; i++) {
+        st = cpl_lab_backend_check(named[i], "", err);
+        if (!st) st = add_backend(t, named[i], err);
+    }
+    for (size_t i = 0; !st && (!named || !*named) && i < t->machine->probe_count; i++)
+        if (t->machine->probes[i].available) st = add_backend(t, t->machine->probes[i].backend, err);
+    t->space.counts[CPL_TUNE_VARIANT] = t->variant_count;
+    if (st || t->variant_count) return st;
+    return cpl_fail(err, CPL_INVALID, "nothing to choose from: no backend named runs a precision named");
+}
+
+/* `given`, or `count` of `fallback`. */
+static cpl_status add_values(cpl_tuner *t, int dimension, const char *const *given, const char *const *fallback,
+                             uint32_t count, cpl_error *err)
+{
+    uint32_t n = 0;
+    const bool own = given && *given;
+    for (; own ? given[n] != NULL : n < count; n++) {
+        if (n == CPL_TUNE_VALUES_MAX)
+            return cpl_fail(err, CPL_INVALID, "more than %d values of one setting", CPL_TUNE_VALUES_MAX);
+        t->values[dimension][n] = own ? given[n] : fallback[n];
+    }
+    t->space.counts[dimension] = n;
+    return CPL_OK;
+}
+
+static uint32_t place_of(const cpl_tuner *t, int dimension, const char *value, uint32_t otherwise)
+{
+    for (uint32_t i = 0; i < t->space.counts[dimension]; i++)
+        if (!strcmp(t->values[dimension][i], value)) return i;
+    return otherwise;
+}
+
+cpl_status cpl_tuner_space(cpl_tuner *t, cpl_error *err)
+{
+    static const char *const policies[] = {"off", "greedy", "timeout:1", "timeout:2", "timeout:5", "timeout:10"};
+    static const char *const tokens[] = {"128", "256", "512", "1024"};
+    const cpl_tuner_options *o = &t->options;
+    const char *threads[CPL_TUNE_VALUES_MAX];
+    uint32_t n = 0;
+    for (uint64_t k = 1; n < CPL_TUNE_VALUES_MAX; k *= 2) {
+        const uint64_t cores = t->machine->machine.cores ? t->machine->machine.cores : 1;
+        snprintf(t->numbers[n], sizeof t->numbers[n], "%llu", (unsigned long long)(k < cores ? k : cores));
+        threads[n] = t->numbers[n];
+        n++;
+        if (k >= cores) break;
+    }
+    cpl_status st = add_variants(t, err);
+    if (!st) st = add_values(t, CPL_TUNE_POLICY, o->policies, policies, 6, err);
+    if (!st) st = add_values(t, CPL_TUNE_WORKERS, o->threads, threads, n, err);
+    if (!st) st = add_values(t, CPL_TUNE_TOKENS, o->tokens, tokens, 4, err);
+    t->space.start[CPL_TUNE_POLICY] = place_of(t, CPL_TUNE_POLICY, "greedy", 0);
+    t->space.start[CPL_TUNE_WORKERS] = t->space.counts[CPL_TUNE_WORKERS] - 1;
+    t->space.start[CPL_TUNE_TOKENS] = place_of(t, CPL_TUNE_TOKENS, "512", t->space.counts[CPL_TUNE_TOKENS] / 2);
+    t->space.finalists = o->finalists;
+    t->space.rounds = o->rounds;
+    return st;
+}
