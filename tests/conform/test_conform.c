@@ -60,6 +60,10 @@ enum { MODELS = sizeof models / sizeof *models };
 
 static uint64_t seed;
 static cpl_host host;
+static void *(*allocate_really)(size_t size, size_t align);
+static _Atomic bool no_memory; /* the host's allocator fails */
+
+static void *allocate(size_t size, size_t align) { return no_memory ? NULL : allocate_really(size, align); }
 
 /* ---- one backend with one model ---------------------------------------------------------------------------------- */
 
@@ -244,6 +248,12 @@ static void check_alone(const bench *b, cpl_session *s, batch_room *r)
     }
 }
 
+static bool is_foreign(const subject *s)
+{
+    const char *name = s->name;
+    return strcmp(name, "native") && strcmp(name, "fake") && strcmp(name, "plugin:fake");
+}
+
 /* ---- what is asked ------------------------------------------------------------------------------------------------
  */
 
@@ -396,6 +406,27 @@ static void check_reopening(const bench *b)
     room_deinit(&r);
 }
 
+/* No memory for a session: one line, nothing left behind, and the next one opens. */
+static void check_failed_open(const bench *b)
+{
+    cpl_session *s = NULL;
+    cpl_error err = {0};
+    no_memory = true;
+    cpl_status st = b->ref.backend->open(&s, b->weights, &err);
+    no_memory = false;
+    if (st) {
+        assert_int_equal(st, CPL_NO_MEMORY);
+        assert_null(s);
+        assert_true(err.what[0] != 0);
+    } else { /* it takes none of the host's for a session */
+        assert_true(is_foreign(b->subject));
+        b->ref.backend->close(s);
+    }
+    s = NULL;
+    check(b, b->ref.backend->open(&s, b->weights, &err), &err);
+    b->ref.backend->close(s);
+}
+
 typedef struct runner {
     const bench *bench;
     pthread_t thread;
@@ -520,6 +551,7 @@ static void conform(bench *b, const char *model)
         check_golden(b);
         check_batches(b);
         check_full(b);
+        check_failed_open(b);
         check_reopening(b);
         check_two_sessions(b);
         check_refusals(b);
@@ -527,12 +559,6 @@ static void conform(bench *b, const char *model)
     }
     cpl_model_close(b->model);
     cpl_golden_free(&b->golden);
-}
-
-static bool is_foreign(const subject *s)
-{
-    const char *name = s->name;
-    return strcmp(name, "native") && strcmp(name, "fake") && strcmp(name, "plugin:fake");
 }
 
 static void test_subject(void **state)
@@ -616,6 +642,8 @@ int main(void)
     seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
     print_message("seed %llu\n", (unsigned long long)seed);
     cpl_host_init(&host, NULL);
+    allocate_really = host.allocate;
+    host.allocate = allocate;
     struct CMUnitTest tests[SUBJECTS + 1] = {cmocka_unit_test(every_known_name_is_a_subject)};
     char names[SUBJECTS][64];
     size_t count = 1;

@@ -163,26 +163,35 @@ static cpl_status read_settings(cpl_weights *w, const cpl_load_options *o, cpl_e
     return CPL_OK;
 }
 
-static cpl_status choose_hint(cpl_weights *w, const cpl_load_options *o, const cpl_host *host, cpl_error *err)
+/* Does bf16 stay bf16 here? */
+static cpl_status runs_bf16(bool *out, const cpl_ov *ov, cpl_error *err)
 {
-    cpl_caps caps;
-    cpl_status st = probe(&caps, host, err);
-    if (st) return st;
-    if (!(caps.precisions >> o->precision & 1))
-        return cpl_fail(err, CPL_UNSUPPORTED, "openvino: %s: %s", cpl_precision_name(o->precision),
-                        caps.reason[o->precision]);
-    const bool bf16 = caps.precisions >> CPL_PRECISION_BF16 & 1;
+    cpl_buf graph = {0};
+    char runs[16] = "";
+    cpl_status st = write_product(&graph, err);
+    if (!st) st = effective_hint(runs, ov, "bf16", &graph, err);
+    *out = !strcmp(runs, "bf16");
+    cpl_buf_deinit(&graph);
+    return st;
+}
+
+/* The hint that goes with the precision; whether it holds is what prove() finds. */
+static cpl_status choose_hint(cpl_weights *w, const cpl_load_options *o, cpl_error *err)
+{
     const char *said = w->options.hint;
     if (o->precision == CPL_PRECISION_INT8) {
-        if (said && !strcmp(said, "bf16") && !bf16)
-            return cpl_fail(err, CPL_UNSUPPORTED, "openvino: hint=bf16: %s", caps.reason[CPL_PRECISION_BF16]);
+        bool bf16 = false;
+        cpl_status st = said ? CPL_OK : runs_bf16(&bf16, &w->ov, err);
         if (!said) w->options.hint = bf16 ? "bf16" : "f32";
-        return CPL_OK;
+        return st;
     }
     if (said) return cpl_fail(err, CPL_INVALID, "openvino: hint=%s is for int8: the precision says it otherwise", said);
     for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
         if (hints[i].precision == o->precision) w->options.hint = hints[i].hint;
-    return CPL_OK;
+    if (w->options.hint) return CPL_OK;
+    return cpl_fail(err, CPL_UNSUPPORTED,
+                    "openvino: couplet's graphs for OpenVINO have fp32, bf16, fp16 and int8, not %s",
+                    cpl_precision_name(o->precision));
 }
 
 /* The calibrated graph belongs to these weights: the tool left their checksum. */
@@ -307,8 +316,8 @@ static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load
     *report = (cpl_load_report){.weight_bytes = model->parameters * (o->precision == CPL_PRECISION_FP32 ? 4 : 2),
                                 .batch_tokens = BATCH_TOKENS};
     cpl_status st = read_settings(w, o, err);
-    if (!st) st = choose_hint(w, o, host, err);
     if (!st) st = cpl_ov_open(&w->ov, err);
+    if (!st) st = choose_hint(w, o, err);
     if (!st) st = o->precision == CPL_PRECISION_INT8 ? open_int8(w, err) : open_own(w, &w->graph, model, false, err);
     if (!st) st = prove(w, o->precision, report, err);
     if (st)
