@@ -61,13 +61,12 @@ __device__ __forceinline__ void load_queries(block_state<T, D, M> &s, const T *q
             for (int e = 0; e < 4; e++) s.out[m][j][e] = 0;
 }
 
-/* 8 N keys from row `row` of the chunk on; the first `left` of them exist. scale: with log2(e) in it. */
+/* p = q k^T of 8 N keys from row `row` of the chunk on; the first `left` of them exist, the others get -infinity. */
 template <typename T, int D, int M, int N>
-__device__ __forceinline__ void attend_keys(block_state<T, D, M> &s, uint32_t keys, uint32_t values, uint32_t row,
-                                            int left, float scale)
+__device__ __forceinline__ void score_keys(const block_state<T, D, M> &s, float (&p)[M][N][4], uint32_t keys,
+                                           uint32_t row, int left)
 {
     const uint32_t lane = threadIdx.x & 31;
-    float p[M][N][4];
 #pragma unroll
     for (int n = 0; n < N; n++) {
 #pragma unroll
@@ -98,6 +97,12 @@ __device__ __forceinline__ void attend_keys(block_state<T, D, M> &s, uint32_t ke
                     if (8 * n + 2 * (int)(lane & 3) + (e & 1) >= left) p[m][n][e] = -INFINITY;
         }
     }
+}
+
+/* p = exp2 of the scaled scores less the largest so far, to which what was summed before is brought. */
+template <typename T, int D, int M, int N>
+__device__ __forceinline__ void soften(block_state<T, D, M> &s, float (&p)[M][N][4], float scale)
+{
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
@@ -124,6 +129,13 @@ __device__ __forceinline__ void attend_keys(block_state<T, D, M> &s, uint32_t ke
                 s.out[m][j][2 * h + 1] *= shrink;
             }
         }
+}
+
+template <typename T, int D, int M, int N>
+__device__ __forceinline__ void add_values(block_state<T, D, M> &s, const float (&p)[M][N][4], uint32_t values,
+                                           uint32_t row)
+{
+    const uint32_t lane = threadIdx.x & 31;
 #pragma unroll
     for (int n = 0; n < N; n += 2) {
         uint32_t a[M][4];
@@ -146,6 +158,17 @@ __device__ __forceinline__ void attend_keys(block_state<T, D, M> &s, uint32_t ke
             }
         }
     }
+}
+
+/* 8 N keys from row `row` of the chunk on; the first `left` of them exist. scale: with log2(e) in it. */
+template <typename T, int D, int M, int N>
+__device__ __forceinline__ void attend_keys(block_state<T, D, M> &s, uint32_t keys, uint32_t values, uint32_t row,
+                                            int left, float scale)
+{
+    float p[M][N][4];
+    score_keys<T, D, M, N>(s, p, keys, row, left);
+    soften<T, D, M, N>(s, p, scale);
+    add_values<T, D, M, N>(s, p, values, row);
 }
 
 /* O: T, or e4m3. */
@@ -200,6 +223,35 @@ template <typename T> __device__ __forceinline__ void load8(float (&v)[8], const
     v[5] = b.y;
     v[6] = b.z;
     v[7] = b.w;
+}
+
+/* out / sum, of lane (g, t) column 32 c + 8 t + .., to a row of the context. */
+template <typename T, int D, typename O>
+__device__ __forceinline__ void put_row(const float (&out)[D / 32][8], float sum, O *ctx)
+{
+    const uint32_t lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+#pragma unroll
+    for (int c = 0; c < D / 32; c++) {
+        if constexpr (sizeof(T) == 4) {
+            if (g < 2) {
+                const int e = 4 * g;
+                store4((float *)ctx + 32 * c + 8 * t + 4 * g,
+                       e ? make_float4(out[c][4] / sum, out[c][5] / sum, out[c][6] / sum, out[c][7] / sum)
+                         : make_float4(out[c][0] / sum, out[c][1] / sum, out[c][2] / sum, out[c][3] / sum));
+            }
+        } else {
+#pragma unroll
+            for (int e = 0; e < 4; e++) /* columns 8 t + 2 e stand at 8 e + 2 t */
+                if (g == (uint32_t)e) {
+                    const float a = out[c][2 * e] / sum, b = out[c][2 * e + 1] / sum;
+                    O *to = ctx + 32 * c + 8 * e + 2 * t;
+                    if constexpr (sizeof(O) == 1)
+                        *(uint16_t *)to = (uint16_t)pack4(a, b, 0, 0);
+                    else
+                        *(uint32_t *)to = pack2<T>(a, b);
+                }
+        }
+    }
 }
 
 /* Lane (g, t) = (lane / 4, lane % 4) takes keys g + 8 i and columns 8 t + 32 c .. + 7. */
@@ -259,28 +311,7 @@ __device__ __forceinline__ void attend_row(const T *q, const T *k, uint32_t k_st
 #pragma unroll
             for (int e = 0; e < 8; e++) out[c][e] += __shfl_xor_sync(0xffffffffu, out[c][e], d);
     }
-#pragma unroll
-    for (int c = 0; c < D / 32; c++) {
-        if constexpr (sizeof(T) == 4) {
-            if (g < 2) {
-                const int e = 4 * g;
-                store4((float *)ctx + 32 * c + 8 * t + 4 * g,
-                       e ? make_float4(out[c][4] / sum, out[c][5] / sum, out[c][6] / sum, out[c][7] / sum)
-                         : make_float4(out[c][0] / sum, out[c][1] / sum, out[c][2] / sum, out[c][3] / sum));
-            }
-        } else {
-#pragma unroll
-            for (int e = 0; e < 4; e++) /* columns 8 t + 2 e stand at 8 e + 2 t */
-                if (g == (uint32_t)e) {
-                    const float a = out[c][2 * e] / sum, b = out[c][2 * e + 1] / sum;
-                    O *to = ctx + 32 * c + 8 * e + 2 * t;
-                    if constexpr (sizeof(O) == 1)
-                        *(uint16_t *)to = (uint16_t)pack4(a, b, 0, 0);
-                    else
-                        *(uint32_t *)to = pack2<T>(a, b);
-                }
-        }
-    }
+    put_row<T, D, O>(out, sum, ctx);
 }
 
 #endif
