@@ -253,6 +253,47 @@ __global__ void __launch_bounds__(THREADS, 1)
 #endif
 }
 
+#ifdef CPL_CUDA_SM90A
+
+/* Where the resident kernel's tiles and barriers lie. */
+struct resident_places {
+    uint32_t a_at, w_at, full, empty, a_full, a_empty;
+};
+
+/* The producer thread: W's blocks in the order of the units, and with a unit's first chunk its A. */
+template <typename I, int STAGES>
+__device__ __forceinline__ void resident_produce(const CUtensorMap *a_map, const CUtensorMap *w_map,
+                                                 const resident_places &at, int units, int chunks, int blocks_k,
+                                                 int splits, int reverse)
+{
+    constexpr uint32_t BLOCK = 128 * 128, STAGE = BLOCK_N * 128;
+    ring r = {0, 0};
+    uint32_t a_phase = 1;
+    for (int turn = blockIdx.x; turn < units; turn += gridDim.x) {
+        const int unit = reverse ? units - 1 - turn : turn;
+        const int row = unit / splits * 128, first = unit % splits * chunks;
+        for (int c = 0; c < chunks; c++) {
+            const int column = (first + (c + unit) % chunks) * BLOCK_N;
+            for (int k = 0; k < blocks_k; k++) {
+                if (c == 0) {
+                    const uint32_t bar = at.a_full + 8 * k;
+                    barrier_wait(at.a_empty + 8 * k, a_phase);
+                    barrier_expect(bar, BLOCK);
+                    tensor_load(at.a_at + k * BLOCK, a_map, bar, k * block_k<I>, row);
+                    tensor_load(at.a_at + k * BLOCK + 8192, a_map, bar, k * block_k<I>, row + 64);
+                }
+                barrier_wait(at.empty + 8 * r.index, r.phase ^ 1);
+                barrier_expect(at.full + 8 * r.index, STAGE);
+                tensor_load(at.w_at + r.index * STAGE, w_map, at.full + 8 * r.index, k * block_k<I>, column);
+                ring_next<STAGES>(r);
+            }
+        }
+        a_phase ^= 1;
+    }
+}
+
+#endif
+
 /* A unit of work: 128 rows by 1/splits of the chunks. Units start at different chunks, so that the processors don't all
  * ask L2 for the same lines of W at once. */
 template <typename I, typename O, int E>
@@ -290,29 +331,8 @@ __global__ void __launch_bounds__(THREADS, 1)
     if (group == 2) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
         if (threadIdx.x != 256) return;
-        ring r = {0, 0};
-        uint32_t a_phase = 1;
-        for (int turn = blockIdx.x; turn < units; turn += gridDim.x) {
-            const int unit = reverse ? units - 1 - turn : turn;
-            const int row = unit / splits * 128, first = unit % splits * chunks;
-            for (int c = 0; c < chunks; c++) {
-                const int column = (first + (c + unit) % chunks) * BLOCK_N;
-                for (int k = 0; k < blocks_k; k++) {
-                    if (c == 0) {
-                        const uint32_t bar = a_full + 8 * k;
-                        barrier_wait(a_empty + 8 * k, a_phase);
-                        barrier_expect(bar, BLOCK);
-                        tensor_load(a_at + k * BLOCK, &a_map, bar, k * block_k<I>, row);
-                        tensor_load(a_at + k * BLOCK + 8192, &a_map, bar, k * block_k<I>, row + 64);
-                    }
-                    barrier_wait(empty + 8 * r.index, r.phase ^ 1);
-                    barrier_expect(full + 8 * r.index, STAGE);
-                    tensor_load(w_at + r.index * STAGE, &w_map, full + 8 * r.index, k * block_k<I>, column);
-                    ring_next<STAGES>(r);
-                }
-            }
-            a_phase ^= 1;
-        }
+        resident_produce<I, STAGES>(&a_map, &w_map, {a_at, w_at, full, empty, a_full, a_empty}, units, chunks, blocks_k,
+                                    splits, reverse);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
         const int leader = (threadIdx.x & 127) == 0;
