@@ -227,6 +227,8 @@ void cpl_prometheus_message(cpl_call *call, const uint8_t *data, size_t n, void 
     requests(out, &b->engine);
     recent(out, &b->window);
     traces(out, w->options.otlp);
+    number(out, "workers", "gauge", "Threads that run forward passes, of whatever model.",
+           cpl_engine_worker_count(w->options.engine));
     cpl_buf_print(out,
                   "# HELP process_resident_memory_bytes Resident memory size in bytes.\n"
                   "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %llu\n"
