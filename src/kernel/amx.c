@@ -16,9 +16,7 @@ int cpl_amx_permit(void)
 int cpl_amx_permit(void) { return 0; }
 #endif
 
-/* Two levels of packs, each taking 128 bits of one and of the other operand in turn. */
-uint32_t cpl_amx_order_rows(uint32_t p) { return 16 * (p % 16 / 4) + 4 * (p / 16) + p % 4; }
-
+/* A pack takes 128 bits of one and of the other operand in turn. */
 uint32_t cpl_amx_order_halves(uint32_t p) { return 32 * (p % 16 / 8) + 8 * (p / 16) + p % 8; }
 
 /* V's pairs of rows are interleaved by unpacking, which takes four columns of every eight. */

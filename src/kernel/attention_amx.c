@@ -181,18 +181,21 @@ static __attribute__((noinline)) void row_again(const cpl_amx_attention *a, uint
     for (uint32_t i = 0; i < d; i++) x[i] /= sum;
 }
 
+AMX_INLINE char *context_row(const cpl_amx_attention *a, const room *r, uint32_t head, uint32_t part, uint32_t query)
+{
+    const uint32_t row = a->out_first + query;
+    return (char *)a->out + (row / 16 * (size_t)a->out_steps + head * r->parts + part) * TILE + row % 16 * (size_t)64;
+}
+
 AMX_INLINE void write_context(const cpl_amx_attention *a, const room *r, uint32_t head, uint32_t part, uint32_t query,
                               __m512 lo, __m512 hi)
 {
-    const uint32_t column = head * r->parts + part;
+    char *to = context_row(a, r, head, part, query);
     if (a->out_bf16_tiles) {
-        const uint32_t row = a->out_first + query;
-        char *to = (char *)a->out + (row / 16 * (size_t)a->out_steps + column) * TILE + row % 16 * (size_t)64;
-        _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
+        _mm512_store_si512(to, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
     } else {
-        char *to = (char *)a->out + query * a->out_row + column * (size_t)64;
-        _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtps_ph(lo, 8));
-        _mm256_storeu_si256((__m256i *)(void *)(to + 32), _mm512_cvtps_ph(hi, 8));
+        _mm256_store_si256((__m256i *)(void *)to, _mm512_cvtps_ph(lo, 8));
+        _mm256_store_si256((__m256i *)(void *)(to + 32), _mm512_cvtps_ph(hi, 8));
     }
 }
 
@@ -202,28 +205,44 @@ typedef struct unit {
     uint32_t head, query, rows; /* rows 0: none */
 } unit;
 
-/* The unit's rows over their sums, from the context tiles. */
-static void finish_unit(const cpl_amx_attention *a, const room *r, const unit *u)
+/* A row whose sum left the range that the fast softmax can do. */
+AMX_INLINE int out_of_range(const char *at)
+{
+    float sum;
+    memcpy(&sum, at, sizeof sum);
+    return !(sum >= 0x1p-100f && sum <= 0x1p100f);
+}
+
+static __attribute__((noinline)) void finish_again(const cpl_amx_attention *a, const room *r, const unit *u)
 {
     for (uint32_t i = 0; i < u->rows; i++) {
-        const char *at = r->context + i * (size_t)64;
-        const __m512 sum = _mm512_load_ps(at);
-        const __m512 first = _mm512_rcp14_ps(sum);
-        const __m512 by = _mm512_mul_ps(first, _mm512_fnmadd_ps(sum, first, _mm512_set1_ps(2.0f)));
-        const __mmask16 good = _mm512_cmp_ps_mask(sum, _mm512_set1_ps(0x1p-100f), _CMP_GE_OQ) &
-                               _mm512_cmp_ps_mask(sum, _mm512_set1_ps(0x1p100f), _CMP_LE_OQ);
-        float again[64];
-        if (good != 0xffff) row_again(a, u->head, u->query + i, again);
-        for (uint32_t part = 0; part < r->parts; part++) {
-            __m512 lo = _mm512_mul_ps(_mm512_load_ps(at + (2 * part + 1) * (size_t)TILE), by);
-            __m512 hi = _mm512_mul_ps(_mm512_load_ps(at + (2 * part + 2) * (size_t)TILE), by);
-            if (good != 0xffff) {
-                lo = _mm512_loadu_ps(again + 32 * part);
-                hi = _mm512_loadu_ps(again + 32 * part + 16);
-            }
-            write_context(a, r, u->head, part, u->query + i, lo, hi);
-        }
+        float x[64];
+        if (!out_of_range(r->context + i * (size_t)64)) continue;
+        row_again(a, u->head, u->query + i, x);
+        for (uint32_t part = 0; part < r->parts; part++)
+            write_context(a, r, u->head, part, u->query + i, _mm512_loadu_ps(x + 32 * part),
+                          _mm512_loadu_ps(x + 32 * part + 16));
     }
+}
+
+/* The unit's rows over their sums, from the context tiles. All columns of a row of sums are the same, so 16 rows' fit a
+ * vector; an estimate of 14 bits of their inverse is finer than the halves or bf16 to come. */
+static void finish_unit(const cpl_amx_attention *a, const room *r, const unit *u)
+{
+    float by[16] __attribute__((aligned(64)));
+    const __m512i rows = _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240);
+    const __mmask16 used = (__mmask16)((1u << u->rows) - 1);
+    const __m512 sums = _mm512_i32gather_ps(rows, r->context, 4);
+    const __mmask16 good = _mm512_cmp_ps_mask(sums, _mm512_set1_ps(0x1p-100f), _CMP_GE_OQ) &
+                           _mm512_cmp_ps_mask(sums, _mm512_set1_ps(0x1p100f), _CMP_LE_OQ);
+    _mm512_store_ps(by, _mm512_rcp14_ps(sums));
+    for (uint32_t part = 0; part < r->parts; part++) {
+        const char *at = r->context + (2 * part + 1) * (size_t)TILE;
+        for (uint32_t i = 0; i < u->rows; i++, at += 64)
+            write_context(a, r, u->head, part, u->query + i, _mm512_mul_ps(_mm512_load_ps(at), _mm512_set1_ps(by[i])),
+                          _mm512_mul_ps(_mm512_load_ps(at + TILE), _mm512_set1_ps(by[i])));
+    }
+    if ((good & used) != used) finish_again(a, r, u);
 }
 
 /* Tiles 0, 1: context; 2: sums; 3, 4: scores; 5: Q; 6: K, V; 7: probabilities, K's Q of a second part. */

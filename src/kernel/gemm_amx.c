@@ -32,23 +32,6 @@ CPL_AMX_DECLARE(AMX_NAME);
         if (kind == CPL_AMX_BF16) T_BF16(t, ta, tb);                                                                   \
     } while (0)
 
-AMX_INLINE void load_operands(const uint32_t tiles, const char *a, size_t a_tile, const char *b)
-{
-    T_LOAD(4, a, 64);
-    T_LOAD(6, b, 64);
-    if (tiles > 1) T_LOAD(5, a + a_tile, 64);
-    T_LOAD(7, b + 1024, 64);
-}
-
-AMX_INLINE void step(const cpl_amx_kind kind, const uint32_t tiles, const char *a, size_t a_tile, const char *b)
-{
-    load_operands(tiles, a, a_tile, b);
-    PRODUCT(0, 4, 6);
-    if (tiles > 1) PRODUCT(1, 5, 6);
-    PRODUCT(2, 4, 7);
-    if (tiles > 1) PRODUCT(3, 5, 7);
-}
-
 /* The tile of the block before goes out, its sum of the new block starts. */
 #define RENEW(t, at)                                                                                                   \
     do {                                                                                                               \
@@ -62,7 +45,10 @@ AMX_INLINE void step(const cpl_amx_kind kind, const uint32_t tiles, const char *
 AMX_INLINE void first_step(const cpl_amx_kind kind, const uint32_t tiles, const char *a, size_t a_tile, const char *b,
                            char *store, const char *init)
 {
-    load_operands(tiles, a, a_tile, b);
+    T_LOAD(4, a, 64);
+    T_LOAD_ONCE(6, b, 64);
+    if (tiles > 1) T_LOAD(5, a + a_tile, 64);
+    T_LOAD_ONCE(7, b + 1024, 64);
     RENEW(0, 0);
     PRODUCT(0, 4, 6);
     if (tiles > 1) {
@@ -87,6 +73,9 @@ AMX_INLINE void last_store(const uint32_t tiles, char *store)
     AMX_FENCE();
 }
 
+/* Rows dealt with after each product: those of a block are done after two thirds of the next one's at K of 384 bytes. */
+enum { PAIR = 2 };
+
 /* ---- what becomes of the sums ----------------------------------------------------------------------------------- */
 
 /* A finished block in the scratch: rows of 16 sums of the first column tile, then those of the second. */
@@ -94,6 +83,14 @@ typedef struct done {
     uint32_t row, panel; /* its first row in all of A, its panel */
     uint32_t next, rows; /* rows dealt with, rows */
 } done;
+
+/* What stays the same for all of a product's rows, in registers if there are enough. */
+typedef struct constants {
+    __m512i pick;             /* 16 bits of each sum: where their bytes begin */
+    __m512i limit, magnitude; /* of the activation, all bits but the sign */
+    amx_h factor[4];
+    amx_h scale, bias; /* of the panel whose rows are dealt with */
+} constants;
 
 typedef struct pair {
     __m512 lo, hi;
@@ -122,7 +119,24 @@ AMX_INLINE __m512 activate_f32(const cpl_epilogue e, __m512 x)
                                          : cpl_relu_avx512(x);
 }
 
-/* Everything but the activation in half precision. */
+/* Rows to be written soon, those of the next panel, are brought into L1: a store that misses holds up those behind it. */
+#define WANT(p) __builtin_prefetch(p, 1, 3)
+
+/* Where row i of what d has become goes: row tiles of 1 KiB for each panel. */
+AMX_INLINE char *half_row(const cpl_amx_gemm *g, const done *d, uint32_t i)
+{
+    const uint32_t row = d->row + i;
+    return (char *)g->out + row / 16 * g->out_row + d->panel * (size_t)1024 + row % 16 * (size_t)64;
+}
+
+AMX_INLINE void add_halves(char *to, pair y)
+{
+    __m256i *const lo = (__m256i *)(void *)to, *const hi = lo + 1;
+    _mm256_store_si256(lo, _mm512_cvtps_ph(_mm512_add_ps(y.lo, _mm512_cvtph_ps(_mm256_load_si256(lo))), 8));
+    _mm256_store_si256(hi, _mm512_cvtps_ph(_mm512_add_ps(y.hi, _mm512_cvtph_ps(_mm256_load_si256(hi))), 8));
+}
+
+/* bf16, and Q, K, V in int8: in fp32. */
 AMX_INLINE void rows_f32(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e,
                          const uint32_t tiles, const done *d, uint32_t end)
 {
@@ -130,70 +144,70 @@ AMX_INLINE void rows_f32(const cpl_amx_gemm *g, const cpl_amx_kind kind, const c
     const pair scale = kind == CPL_AMX_BF16 ? bias : load_pair(g->scale + d->panel * CPL_AMX_PANEL);
     const char *const scratch = g->scratch;
     const float *const row_scale = kind == CPL_AMX_BF16 ? NULL : g->row_scale + d->row;
-    const size_t row_bytes = g->out_row;
-    char *const out = (char *)g->out + (what == CPL_AMX_ROWS ? d->panel * g->out_panel + d->row * (size_t)64
-                                        : what == CPL_AMX_ADD
-                                            ? d->row * row_bytes + d->panel * (size_t)(CPL_AMX_PANEL * sizeof(float))
-                                            : d->row / 16 * row_bytes + d->panel * (size_t)1024);
+    char *const rows = (char *)g->out + d->panel * g->out_panel + d->row * (size_t)64;
     for (uint32_t i = d->next; i < end; i++) {
         const __m512 by = kind == CPL_AMX_BF16 ? bias.lo : _mm512_set1_ps(row_scale[i]);
         pair y = finished(kind, scratch + i * (size_t)64, tiles, by, scale, bias);
         if (what == CPL_AMX_ADD) {
-            float *const to = (float *)(void *)(out + i * row_bytes);
-            _mm512_storeu_ps(to, _mm512_add_ps(y.lo, _mm512_loadu_ps(to)));
-            _mm512_storeu_ps(to + 16, _mm512_add_ps(y.hi, _mm512_loadu_ps(to + 16)));
+            add_halves(half_row(g, d, i), y);
         } else if (what == CPL_AMX_ROWS) {
-            _mm512_storeu_si512(out + i * (size_t)64, to_bf16(y));
+            WANT(rows + g->out_panel + i * (size_t)64);
+            _mm512_storeu_si512(rows + i * (size_t)64, to_bf16(y));
         } else {
             y = (pair){activate_f32(e, y.lo), activate_f32(e, y.hi)};
-            _mm512_storeu_si512(out + i / 16 * row_bytes + i % 16 * (size_t)64, to_bf16(y));
+            _mm512_store_si512(half_row(g, d, i), to_bf16(y));
         }
     }
 }
 
-/* int8 sums to activated halves: the 16 bits of each that matter, even columns from the first tile and odd ones from
- * the second in one vector. The shift rounds down, so half a unit is added with the row's scale. */
-AMX_INLINE void rows_half(const cpl_amx_gemm *g, const cpl_epilogue e, const uint32_t tiles, const done *d,
-                          uint32_t end)
+AMX_INLINE amx_h activated(const cpl_epilogue e, const constants *c, amx_h x)
 {
-    const cpl_amx_activation *const f = g->activation;
-    const __m512i down = _mm512_set1_epi32((int)f->shift), up = _mm512_set1_epi32(16 - (int)f->shift);
-    const amx_h half = h_set(0x3800);
-    const amx_h limit = h_set(f->limit), lower = h_set(f->limit | 0x8000);
-    const amx_h f0 = h_set(f->factor[0]), f1 = h_set(f->factor[1]), f2 = h_set(f->factor[2]), f3 = h_set(f->factor[3]);
-    const amx_h scale = h_load(g->scale16 + d->panel * CPL_AMX_PANEL),
-                bias = h_load(g->bias16 + d->panel * CPL_AMX_PANEL);
-    const uint16_t *const row_scale = g->row_scale16 + d->row;
+    if (e == CPL_EPILOGUE_RELU) return h_bits(_mm512_max_epi16(h_as_bits(x), _mm512_setzero_si512()));
+    const __m512i magnitude = _mm512_and_si512(h_as_bits(x), c->magnitude);
+    const amx_h u = h_bits(_mm512_min_epu16(magnitude, c->limit));
+    const amx_h q = h_fma(h_fma(h_fma(c->factor[3], u, c->factor[2]), u, c->factor[1]), u, c->factor[0]);
+    return h_fma(h_bits(magnitude), q, x);
+}
+
+/* int8 sums to halves: the 16 bits of each that matter, even columns from the first tile and odd ones from the second
+ * in one vector. Cutting bits off rounds down, so half a unit is added with the row's scale.
+ *
+ * Beside the tiles only one of the two vector units multiplies; the other one picks bits, compares and masks, so the
+ * activation's clamp is done on the halves' bits. And tile loads leave little of the load ports: what a row needs beside
+ * its sums is one word. */
+AMX_INLINE void rows_half(const cpl_amx_gemm *g, const cpl_amx_out what, const cpl_epilogue e, const uint32_t tiles,
+                          const constants *c, const done *d, uint32_t end)
+{
+    const uint32_t *const row_scale = g->row_scale16 + d->row;
     const char *const scratch = g->scratch;
-    char *const most = (char *)g->most + d->row * (size_t)64;
-    const size_t row_bytes = g->out_row;
-    char *const out = (char *)g->out + d->row * row_bytes + d->panel * (size_t)64;
-    for (uint32_t i = d->next; i < end; i++) {
-        const char *const at = scratch + i * (size_t)64;
-        const __m512i lo = _mm512_srlv_epi32(_mm512_load_si512(at), down);
-        const __m512i hi = _mm512_sllv_epi32(_mm512_load_si512(at + (size_t)tiles * 1024), up);
-        const amx_h by = h_set(row_scale[i]);
-        amx_h x = h_words(_mm512_mask_blend_epi16(0xaaaaaaaa, lo, hi));
-        x = h_fma(h_fma(x, by, h_mul(by, half)), scale, bias);
-        amx_h y;
-        if (e == CPL_EPILOGUE_RELU) {
-            y = h_max(x, h_zero());
-        } else {
-            const amx_h c = h_min(h_max(x, lower), limit), u = h_mul(c, c);
-            y = h_mul(x, h_fma(c, h_fma(h_fma(h_fma(f3, u, f2), u, f1), u, f0), half));
+    const amx_h half = h_set(0x3800);
+    for (uint32_t i = d->next; i < end; i += PAIR) { /* blocks have an even number of rows */
+        char *const to = half_row(g, d, i);
+        WANT(to + 1024);
+        WANT(to + 1024 + 64);
+        CPL_UNROLL for (uint32_t j = 0; j < PAIR; j++)
+        {
+            const char *const at = scratch + (i + j) * (size_t)64;
+            const __m512i even = _mm512_multishift_epi64_epi8(c->pick, _mm512_load_si512(at));
+            const __m512i sums = _mm512_mask_multishift_epi64_epi8(even, 0xccccccccccccccccu, c->pick,
+                                                                   _mm512_load_si512(at + (size_t)tiles * 1024));
+            const amx_h by = h_bits(_mm512_set1_epi32((int)row_scale[i + j]));
+            const amx_h x = h_fma(h_fma(h_words(sums), by, h_mul(by, half)), c->scale, c->bias);
+            if (what == CPL_AMX_ADD)
+                h_store(to + j * (size_t)64, h_add(h_load(to + j * (size_t)64), x));
+            else
+                h_store(to + j * (size_t)64, activated(e, c, x));
         }
-        h_store(most + i * (size_t)64, h_max(h_load(most + i * (size_t)64), y));
-        h_store(out + i * row_bytes, y);
     }
 }
 
 AMX_INLINE void some_rows(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e,
-                          const uint32_t tiles, done *d, uint32_t count)
+                          const uint32_t tiles, const constants *c, done *d, uint32_t count)
 {
     if (d->next >= d->rows) return;
     const uint32_t end = d->rows - d->next > count ? d->next + count : d->rows;
-    if (what == CPL_AMX_ACTIVATE && kind != CPL_AMX_BF16)
-        rows_half(g, e, tiles, d, end);
+    if (what != CPL_AMX_ROWS && kind != CPL_AMX_BF16)
+        rows_half(g, what, e, tiles, c, d, end);
     else
         rows_f32(g, kind, what, e, tiles, d, end);
     d->next = end;
@@ -201,40 +215,112 @@ AMX_INLINE void some_rows(const cpl_amx_gemm *g, const cpl_amx_kind kind, const 
 
 /* ---- the loops -------------------------------------------------------------------------------------------------- */
 
-AMX_INLINE void multiply(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e,
-                         const uint32_t tiles)
+AMX_INLINE void fetch(cpl_amx_ahead *f)
 {
-    const uint32_t panels = g->panel_end - g->panel_begin, steps = g->steps, split = g->split;
-    const uint32_t outer = g->panels_outside ? panels : g->blocks, inner = g->panels_outside ? g->blocks : panels;
-    const size_t a_tile = (size_t)steps * 1024;
+    const size_t left = (size_t)(f->end - f->at), wanted = f->lines * (size_t)64;
+    const char *const to = f->at + (left < wanted ? left : wanted);
+    for (; f->at < to; f->at += 64) _mm_prefetch(f->at, _MM_HINT_T1);
+}
+
+/* Pairs of a block's rows are spread over all of the next block's products but those of its first step, which store
+ * them. */
+typedef struct pace {
+    uint32_t due, pairs, products;
+} pace;
+
+AMX_INLINE void rows_due(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e,
+                         const uint32_t tiles, const constants *c, done *d, pace *p)
+{
+    p->due += p->pairs;
+    if (p->due < p->products) return;
+    p->due -= p->products;
+    some_rows(g, kind, what, e, tiles, c, d, PAIR);
+}
+
+AMX_INLINE void step(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e,
+                     const uint32_t tiles, const constants *c, const char *a, size_t a_tile, const char *b, done *d,
+                     pace *p)
+{
+    T_LOAD(4, a, 64);
+    T_LOAD_ONCE(6, b, 64);
+    PRODUCT(0, 4, 6);
+    rows_due(g, kind, what, e, tiles, c, d, p);
+    if (tiles > 1) {
+        T_LOAD(5, a + a_tile, 64);
+        PRODUCT(1, 5, 6);
+        rows_due(g, kind, what, e, tiles, c, d, p);
+    }
+    T_LOAD_ONCE(7, b + 1024, 64);
+    PRODUCT(2, 4, 7);
+    rows_due(g, kind, what, e, tiles, c, d, p);
+    if (tiles > 1) {
+        PRODUCT(3, 5, 7);
+        rows_due(g, kind, what, e, tiles, c, d, p);
+    }
+}
+
+/* Which bits of each 32 go to 16: bytes 0, 1 (even columns) and 2, 3 (odd ones) begin at bits shift and shift + 8. */
+AMX_INLINE constants constants_of(const cpl_amx_gemm *g)
+{
+    const uint64_t low = (g->shift | (g->shift + 8) << 8) * 0x10001u, high = low + 0x20202020u;
+    constants c = {.pick = _mm512_set1_epi64((int64_t)(low | high << 32)),
+                   .magnitude = _mm512_set1_epi16(0x7fff)};
+    if (g->activation) {
+        c.limit = _mm512_set1_epi16((short)g->activation->limit);
+        for (int i = 0; i < 4; i++) c.factor[i] = h_set(g->activation->factor[i]);
+    }
+    return c;
+}
+
+/* One part of K of one block and panel; `partial`: sums of the parts before, NULL for the first one. */
+AMX_INLINE void one_block(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e,
+                          const uint32_t tiles, const constants *c, const char *a, const char *b, uint32_t count,
+                          char *store, const char *partial, done *d, cpl_amx_ahead *ahead)
+{
+    const size_t a_tile = (size_t)g->steps * 1024;
+    pace p = {.pairs = 16 * tiles / PAIR, .products = 2 * tiles * (count - 1)};
+    if (p.products < p.pairs) p.products = p.pairs;
+    p.due = p.products - p.pairs;
+    first_step(kind, tiles, a, a_tile, b, store, partial);
+    fetch(ahead);
+    for (uint32_t s = 1; s < count; s++) {
+        a += 1024;
+        b += 2048;
+        step(g, kind, what, e, tiles, c, a, a_tile, b, d, &p);
+        fetch(ahead);
+    }
+    some_rows(g, kind, what, e, tiles, c, d, 16 * tiles);
+}
+
+AMX_INLINE void multiply(const cpl_amx_gemm *given, const cpl_amx_kind kind, const cpl_amx_out what,
+                         const cpl_epilogue e, const uint32_t tiles)
+{
+    const cpl_amx_gemm local = *given, *const g = &local;
+    const uint32_t steps = g->steps, split = g->split;
+    constants c = constants_of(g);
+    cpl_amx_ahead ahead = g->ahead;
     done d = {0};
     char *store = NULL;
-    for (uint32_t o = 0; o < outer; o++) {
+    for (uint32_t block = 0; block < g->blocks; block++) {
         for (uint32_t from = 0; from < steps; from += split) {
             const uint32_t count = steps - from < split ? steps - from : split;
-            const uint32_t some = count > 1 ? (16 * tiles + count - 2) / (count - 1) : 16 * tiles;
-            for (uint32_t i = 0; i < inner; i++) {
-                const uint32_t block = g->panels_outside ? i : o;
-                const uint32_t panel = g->panel_begin + (g->panels_outside ? o : i);
-                const char *a = (const char *)g->a + block * tiles * a_tile + from * (size_t)1024;
+            const char *a = (const char *)g->a + (block * tiles * (size_t)steps + from) * 1024;
+            char *partial = g->partial;
+            for (uint32_t panel = g->panel_begin; panel < g->panel_end; panel++, partial += tiles * 2048) {
                 const char *b = (const char *)g->b + ((size_t)panel * steps + from) * 2048;
-                char *const partial = (char *)g->partial + (size_t)i * tiles * 2048;
-                first_step(kind, tiles, a, a_tile, b, store, from ? partial : NULL);
-                for (uint32_t s = 1; s < count; s++) {
-                    a += 1024;
-                    b += 2048;
-                    step(kind, tiles, a, a_tile, b);
-                    some_rows(g, kind, what, e, tiles, &d, some);
-                }
-                some_rows(g, kind, what, e, tiles, &d, 16 * tiles);
+                one_block(g, kind, what, e, tiles, &c, a, b, count, store, from ? partial : NULL, &d, &ahead);
                 const int last = from + count == steps;
                 store = last ? g->scratch : partial;
                 if (last) d = (done){block * tiles * 16, panel, 0, 16 * tiles};
+                if (last && what != CPL_AMX_ROWS && kind != CPL_AMX_BF16) {
+                    c.scale = h_load(g->scale16 + panel * CPL_AMX_PANEL);
+                    c.bias = h_load(g->bias16 + panel * CPL_AMX_PANEL);
+                }
             }
         }
     }
     last_store(tiles, store);
-    some_rows(g, kind, what, e, tiles, &d, 16 * tiles);
+    some_rows(g, kind, what, e, tiles, &c, &d, 16 * tiles);
 }
 
 #define BY_TILES(name, kind, what, e)                                                                                  \

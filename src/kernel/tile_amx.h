@@ -30,6 +30,9 @@
 #define T_ZERO(t) __asm__ volatile("tilezero %%tmm" #t ::)
 #define T_LOAD(t, p, stride)                                                                                           \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"((const void *)(p)), "r"((size_t)(stride)))
+/* Of what is read once in a long while: it doesn't push the rest out of L1. */
+#define T_LOAD_ONCE(t, p, stride)                                                                                      \
+    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #t ::"r"((const void *)(p)), "r"((size_t)(stride)))
 #define T_STORE(t, p, stride)                                                                                          \
     __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"((void *)(p)), "r"((size_t)(stride)))
 #define T_I8(c, a, b)   __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
@@ -42,6 +45,8 @@
 typedef __m512h amx_h;
 AMX_INLINE amx_h h_zero(void) { return _mm512_setzero_ph(); }
 AMX_INLINE amx_h h_set(uint16_t bits) { return _mm512_castsi512_ph(_mm512_set1_epi16((short)bits)); }
+AMX_INLINE amx_h h_bits(__m512i bits) { return _mm512_castsi512_ph(bits); }
+AMX_INLINE __m512i h_as_bits(amx_h x) { return _mm512_castph_si512(x); }
 AMX_INLINE amx_h h_load(const void *p) { return _mm512_castsi512_ph(_mm512_loadu_si512(p)); }
 AMX_INLINE void h_store(void *p, amx_h x) { _mm512_storeu_si512(p, _mm512_castph_si512(x)); }
 AMX_INLINE amx_h h_words(__m512i x) { return _mm512_cvtepi16_ph(x); }
@@ -49,8 +54,6 @@ AMX_INLINE __m512i h_to_i16(amx_h x) { return _mm512_cvtph_epi16(x); }
 AMX_INLINE amx_h h_add(amx_h a, amx_h b) { return _mm512_add_ph(a, b); }
 AMX_INLINE amx_h h_mul(amx_h a, amx_h b) { return _mm512_mul_ph(a, b); }
 AMX_INLINE amx_h h_fma(amx_h a, amx_h b, amx_h c) { return _mm512_fmadd_ph(a, b, c); }
-AMX_INLINE amx_h h_max(amx_h a, amx_h b) { return _mm512_max_ph(a, b); }
-AMX_INLINE amx_h h_min(amx_h a, amx_h b) { return _mm512_min_ph(a, b); }
 
 #endif
 

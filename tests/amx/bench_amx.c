@@ -2,12 +2,13 @@
 /* bench_amx.c - times the AMX path on a cross-encoder of MiniLM's shape with random weights, its parts, and variants of
  * how the work is cut, each beside the tile peak on the same threads.
  *
- *     bench_amx [threads=1,2] [lengths=32,64,128] [bf16=0,1] [tiles=2] [split=512] [outside=0] [rows=32]
- *               [tokens=512] [samples=15] [stages=1]
+ *     bench_amx [threads=1,2] [lengths=32,64,128] [bf16=0,1] [tiles=2] [split=512] [rows=32]
+ *               [block=0] [ahead=1] [tokens=512] [samples=15] [stages=1] [team=2,4]
  *
  * Every combination of the lists is one line. A sample is a burst of tile products, some passes, and a burst again, on
  * all threads at once; useful operations over time over the mean of the two bursts is its fraction, the median of the
- * samples is printed, with the quickest one's. */
+ * samples is printed, with the quickest one's. With team, one sequence instead is shared by as many threads that never
+ * sleep: the median and the least time of 1,000 passes. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -28,14 +29,16 @@ typedef struct list {
     uint32_t n, v[VALUES];
 } list;
 
-enum { THREADS, LENGTHS, PRECISIONS, TILES, SPLIT, OUTSIDE, FFN, TOKENS, SAMPLES, STAGES, LISTS };
+enum { THREADS, LENGTHS, PRECISIONS, TILES, SPLIT, FFN, BLOCK, AHEAD, TOKENS, SAMPLES, STAGES, TEAM, LISTS };
 
 static list lists[LISTS] = {
     [THREADS] = {"threads", 1, {1}},  [LENGTHS] = {"lengths", 3, {32, 64, 128}},
     [PRECISIONS] = {"bf16", 1, {0}},  [TILES] = {"tiles", 1, {2}},
-    [SPLIT] = {"split", 1, {512}},    [OUTSIDE] = {"outside", 1, {0}},
-    [FFN] = {"rows", 1, {32}},        [TOKENS] = {"tokens", 1, {512}},
+    [SPLIT] = {"split", 1, {512}},    [FFN] = {"rows", 1, {32}},
+    [BLOCK] = {"block", 1, {0}},      [AHEAD] = {"ahead", 1, {1}},
+    [TOKENS] = {"tokens", 1, {512}},
     [SAMPLES] = {"samples", 1, {15}}, [STAGES] = {"stages", 1, {0}},
+    [TEAM] = {"team", 1, {0}},
 };
 
 typedef struct run {
@@ -149,9 +152,81 @@ static void make_batch(run *r, uint32_t tokens)
     for (uint32_t i = 0; i <= r->batch.n; i++) cu[i] = i * r->length;
 }
 
+/* ---- one sequence, many threads --------------------------------------------------------------------------------- */
+
+enum { PASSES = 1000 };
+
+typedef struct crew {
+    cpl_team team; /* first: what parallel gets */
+    _Atomic uint32_t turn, finished, leave;
+    void (*fn)(void *arg, uint32_t member);
+    void *arg;
+    cpl_thread thread[THREADS_MAX];
+    struct hand {
+        struct crew *crew;
+        uint32_t member;
+    } hand[THREADS_MAX];
+} crew;
+
+static void lend(void *arg)
+{
+    const struct hand *h = arg;
+    crew *c = h->crew;
+    for (uint32_t turn = 0; !c->leave;) {
+        if (c->turn == turn) {
+            __builtin_ia32_pause();
+            continue;
+        }
+        turn = c->turn;
+        c->fn(c->arg, h->member);
+        c->finished++;
+    }
+}
+
+static void share_out(cpl_team *team, void (*fn)(void *arg, uint32_t member), void *arg)
+{
+    crew *c = (crew *)(void *)team;
+    c->fn = fn;
+    c->arg = arg;
+    c->finished = 0;
+    c->turn++;
+    fn(arg, 0);
+    while (c->finished + 1 < team->size) __builtin_ia32_pause();
+}
+
+static void measure_team(run *r, uint32_t size)
+{
+    static crew c;
+    static double us[PASSES];
+    int cpus[THREADS_MAX];
+    const uint32_t allowed = cpl_cpu_list(cpus, THREADS_MAX);
+    cpl_session *s = NULL;
+    cpl_error err;
+    float rows[8];
+    memset(&c, 0, sizeof c);
+    c.team = (cpl_team){.size = size, .parallel = share_out};
+    if (cpl_native_amx.open(&s, r->weights, &err) || cpl_thread_pin(cpus[0], &err)) abort();
+    for (uint32_t i = 1; i < size; i++) {
+        c.hand[i] = (struct hand){&c, i};
+        if (cpl_thread_start(&c.thread[i], "hand", cpus[i % allowed], lend, &c.hand[i], &err)) abort();
+    }
+    for (int i = 0; i < PASSES; i++) {
+        const uint64_t start = cpl_clock_ns();
+        if (cpl_native_amx.run(s, &r->batch, size > 1 ? &c.team : NULL, rows, &err)) abort();
+        us[i] = (double)(cpl_clock_ns() - start) / 1e3;
+    }
+    c.leave = 1;
+    for (uint32_t i = 1; i < size; i++) cpl_thread_join(&c.thread[i]);
+    cpl_native_amx.close(s);
+    const double median = middle(us, PASSES);
+    printf("%s, one sequence of %u, team of %u: %.0f us (least %.0f, tenth %.0f)\n", r->bf16 ? "bf16" : "int8",
+           r->length, size, median, us[0], us[PASSES / 10]);
+    fflush(stdout);
+}
+
 static void measure(run *r, const uint32_t *v, const cpl_host *host)
 {
-    const cpl_amx_tuning tuning = {v[TILES], v[SPLIT], v[OUTSIDE], v[FFN], v[TOKENS]};
+    const cpl_amx_tuning tuning = {v[TILES], v[SPLIT], v[FFN], v[BLOCK], v[AHEAD], v[TOKENS]};
     const cpl_load_options o = {.size = sizeof o,
                                 .precision = r->bf16 ? CPL_PRECISION_BF16 : CPL_PRECISION_INT8,
                                 .batch_tokens_max = v[TOKENS],
@@ -166,7 +241,12 @@ static void measure(run *r, const uint32_t *v, const cpl_host *host)
         exit(1);
     }
     const uint32_t allowed = cpl_cpu_list(cpus, THREADS_MAX);
-    make_batch(r, v[TOKENS]);
+    make_batch(r, v[TEAM] ? r->length : v[TOKENS]);
+    if (v[TEAM]) {
+        measure_team(r, v[TEAM]);
+        cpl_native_amx.unload(r->weights);
+        return;
+    }
     r->ops = 0;
     for (uint32_t i = 0; i < r->batch.n; i++) r->ops += sequence_ops(&r->model->model.arch, r->length);
     r->passes = 1 + 8192 / v[TOKENS]; /* some 60 ms */
@@ -178,10 +258,9 @@ static void measure(run *r, const uint32_t *v, const cpl_host *host)
     }
     for (uint32_t i = 0; i < r->threads; i++) cpl_thread_join(&workers[i].thread);
     const double fraction = middle(r->fraction, r->samples), us = middle(r->us, r->samples);
-    printf("%s x%-2u S=%-3u T=%-4u tiles %u split %-4u outside %-3x rows %-3u  %.3f (%.3f-%.3f)  %.2f us/token  peak "
-           "%.2f\n",
-           r->bf16 ? "bf16" : "int8", r->threads, r->length, v[TOKENS], v[TILES], v[SPLIT], v[OUTSIDE], v[FFN],
-           fraction, r->fraction[0], r->fraction[r->samples - 1], us, middle(r->peak, r->samples) / 1e3);
+    printf("%s x%-2u S=%-3u T=%-4u tiles %u split %-4u rows %-3u block %-3u ahead %u  %.3f "
+           "(%.3f-%.3f)  %.2f us/token  peak %.2f\n",
+           r->bf16 ? "bf16" : "int8", r->threads, r->length, v[TOKENS], v[TILES], v[SPLIT], v[FFN], v[BLOCK], v[AHEAD], fraction, r->fraction[0], r->fraction[r->samples - 1], us, middle(r->peak, r->samples) / 1e3);
     fflush(stdout);
     cpl_native_amx.unload(r->weights);
 }

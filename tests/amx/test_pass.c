@@ -220,7 +220,7 @@ static void check_bits(fixture *f, batch_room *r, const char *name, int passes)
 static void check_subject(const subject *s)
 {
     static const cpl_amx_tuning tunings[] = {
-        {2, 512, 0, 32, 256}, {2, 128, ~0u, 96, 256}, {1, 64, 1 << CPL_NATIVE_DOWN, 32, 256}};
+        {2, 512, 32, 0, 1, 256}, {2, 128, 96, 64, 0, 256}, {1, 64, 32, 96, 1, 256}};
     batch_room *r = malloc(sizeof *r);
     fixture f = {0};
     assert_non_null(r);
@@ -261,7 +261,7 @@ static void tuning_changes_nothing(void **state)
     assert_non_null(r);
     for (int bf16 = 0; bf16 < 2; bf16++) {
         for (uint32_t t = 1; t <= 3; t++) {
-            const cpl_amx_tuning tuning = {1 + t % 2, 64 * t, t == 2 ? ~0u : 0, 32 * t, 256};
+            const cpl_amx_tuning tuning = {1 + t % 2, 64 * t, 32 * t, 32 * (t - 1), t % 2, 256};
             uint64_t random = seed + 2;
             fixture f = {0};
             cpl_error err;
@@ -293,7 +293,7 @@ static void scores_out_of_range(void **state)
     const subject *s = &subjects[0];
     (void)state;
     if (!runs(s)) skip();
-    static const cpl_amx_tuning tuning = {2, 512, 0, 32, 256};
+    static const cpl_amx_tuning tuning = {2, 512, 32, 0, 1, 256};
     batch_room *r = malloc(sizeof *r);
     fixture f = {0};
     assert_non_null(r);
@@ -338,7 +338,7 @@ static void halves_could_overflow(void **state)
     a.layers = 1;
     a.vocab = 50;
     assert_true(cpl_random_model_make(&f.random, &a, 200, seed));
-    scale_tensor(&f.random.layers[0].up_weight, 1000);
+    scale_tensor(&f.random.layers[0].up_weight, 1e5f);
     assert_int_equal(load(&f, &subjects[0], CPL_PRECISION_INT8, &cpl_amx_tuned[0], &err), CPL_UNSUPPORTED);
     assert_null(f.weights);
     assert_non_null(strstr(err.what, "inner rows"));

@@ -37,6 +37,7 @@ void amx_model_config(const void *p);
 
 #define T_ZERO(t)             amx_model_zero(t)
 #define T_LOAD(t, p, stride)  amx_model_load(t, p, stride)
+#define T_LOAD_ONCE           T_LOAD
 #define T_STORE(t, p, stride) amx_model_store(t, p, stride)
 #define T_I8(c, a, b)         amx_model_i8(c, a, b, 0)
 #define T_U8(c, a, b)         amx_model_i8(c, a, b, 1)
@@ -54,6 +55,8 @@ AMX_INLINE amx_h h_join(__m512 lo, __m512 hi)
 }
 AMX_INLINE amx_h h_zero(void) { return _mm512_setzero_si512(); }
 AMX_INLINE amx_h h_set(uint16_t bits) { return _mm512_set1_epi16((short)bits); }
+AMX_INLINE amx_h h_bits(__m512i bits) { return bits; }
+AMX_INLINE __m512i h_as_bits(amx_h x) { return x; }
 AMX_INLINE amx_h h_load(const void *p) { return _mm512_loadu_si512(p); }
 AMX_INLINE void h_store(void *p, amx_h x) { _mm512_storeu_si512(p, x); }
 AMX_INLINE amx_h h_words(__m512i x)
@@ -80,14 +83,6 @@ AMX_INLINE amx_h h_add(amx_h a, amx_h b)
 AMX_INLINE amx_h h_mul(amx_h a, amx_h b)
 {
     return h_join(_mm512_mul_ps(h_low(a), h_low(b)), _mm512_mul_ps(h_high(a), h_high(b)));
-}
-AMX_INLINE amx_h h_max(amx_h a, amx_h b)
-{
-    return h_join(_mm512_max_ps(h_low(a), h_low(b)), _mm512_max_ps(h_high(a), h_high(b)));
-}
-AMX_INLINE amx_h h_min(amx_h a, amx_h b)
-{
-    return h_join(_mm512_min_ps(h_low(a), h_low(b)), _mm512_min_ps(h_high(a), h_high(b)));
 }
 /* Double to float rounding to odd, so that the rounding to half that follows is the only one. */
 AMX_INLINE __m256 h_odd(__m512d x)

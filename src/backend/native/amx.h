@@ -10,8 +10,9 @@
 typedef struct cpl_amx_tuning {
     uint32_t tiles;          /* row tiles of a block, 1 or 2 */
     uint32_t split;          /* bytes of K that a block goes through at once, a multiple of 64 */
-    uint32_t panels_outside; /* bit s: loop order of stage CPL_NATIVE_s (amx.h in kernel) */
     uint32_t rows;           /* that go through a product and the sweep after it together; a multiple of 32 */
+    uint32_t block_rows;     /* about as many rows go through half a layer together, 0: all */
+    uint32_t ahead;          /* 1: weights are fetched into L2 a stage ahead */
     uint32_t batch_tokens;   /* recommended tokens a pass */
 } cpl_amx_tuning;
 
@@ -21,20 +22,22 @@ extern const cpl_amx_tuning cpl_amx_tuned[2]; /* int8, bf16 */
 typedef struct cpl_amx_matrix {
     void *b;
     float *scale, *bias;
-    uint16_t *scale16, *bias16; /* int8, the FFN's first only */
+    uint16_t *scale16, *bias16; /* int8: of products that become halves */
+    float input16;              /* those: rows' scales times this are row_scale16 */
+    uint32_t shift;
     uint32_t n, k, steps;
 } cpl_amx_matrix;
 
 typedef struct cpl_amx_norm_weights {
-    float *gamma, *beta;
-    float *q_gamma, *q_beta; /* of what the next product reads */
+    uint16_t *gamma, *beta;     /* halves */
+    uint16_t *q_gamma, *q_beta; /* of what the next product reads */
+    int down;                   /* how far its input is scaled down to be squared */
 } cpl_amx_norm_weights;
 
 typedef struct cpl_amx_layer {
     cpl_amx_matrix qkv, out, up, down;
     cpl_amx_norm_weights attention_norm, output_norm;
     cpl_amx_activation activation;
-    float scale16; /* of up's input rows */
 } cpl_amx_layer;
 
 /* Read-only after load. All arrays lie in one block. */
@@ -67,19 +70,19 @@ typedef struct cpl_amx_member {
 typedef struct cpl_amx_session {
     cpl_native_head head;
     const cpl_amx_weights *weights;
-    size_t x_stride;    /* floats */
+    size_t x_stride;    /* floats, of fp32 rows */
     size_t rows;        /* padded */
     size_t panel_bytes; /* of q, k, v */
-    size_t context_stride, mid_stride;
-    float *x, *cls;  /* residual stream; rows of [CLS] */
-    char *a, *cls_a; /* A tiles of the hidden size */
+    char *x, *cls;      /* residual stream, rows of [CLS]: half tiles */
+    float *wide;        /* fp32 rows, where results come from them */
+    char *a, *cls_a;    /* A tiles of the hidden size */
     float *row_scale, *cls_scale;
-    uint16_t *row_scale16, *cls_scale16;
+    uint32_t *row_scale16, *cls_scale16;
     char *qkv, *cls_q; /* panels of bf16 rows */
-    char *context;     /* int8: halves */
-    char *mid, *mid_a; /* int8: halves, A tiles; bf16: mid_a only */
+    char *context;     /* int8: half tiles */
+    char *mid, *mid_a; /* int8: half tiles of a few rows, A tiles; bf16: mid_a only */
     float *mid_scale;
-    char *most;
+    uint32_t *mid_scale16;
     cpl_amx_member member[CPL_NATIVE_TEAM_MAX];
     uint64_t stage_ns[CPL_NATIVE_STAGES];
     double stage_ops[CPL_NATIVE_STAGES];

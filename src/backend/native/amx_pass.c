@@ -3,7 +3,7 @@
  *
  * The idea: stages go over the whole pass, so that each weight crosses from L3 once a pass; inside a stage the GEMM
  * overlaps tile and vector work (gemm_amx.c) and each stage's epilogue writes what the next one reads: Q, K, V as bf16
- * rows of a head each, the FFN's inner rows as halves with their maxima, residual rows in fp32. The row-wise sweeps
+ * rows of a head each, the FFN's inner rows as halves with their maxima, residual rows as halves. The row-wise sweeps
  * that need a whole row (layer norm with quantising, quantising of attention's output and of the FFN's inner rows)
  * follow their product after a few rows each.
  *
@@ -55,7 +55,7 @@ static void run_part(void *arg, uint32_t member)
 static void each_member(const pass *p, cpl_native_stage stage, double ops,
                         void (*fn)(const pass *p, const void *what, uint32_t member), const void *what)
 {
-    const uint64_t start = p->w->stages ? cpl_clock_thread_cpu_ns() : 0;
+    const uint64_t start = p->w->stages ? cpl_clock_ns() : 0;
     if (p->members == 1) {
         fn(p, what, 0);
     } else {
@@ -63,7 +63,7 @@ static void each_member(const pass *p, cpl_native_stage stage, double ops,
         p->team->parallel(p->team, run_part, &x);
     }
     if (!p->w->stages) return;
-    p->s->stage_ns[stage] += cpl_clock_thread_cpu_ns() - start;
+    p->s->stage_ns[stage] += cpl_clock_ns() - start;
     p->s->stage_ops[stage] += ops;
 }
 
@@ -74,15 +74,26 @@ typedef struct product {
     const cpl_amx_matrix *m;
     cpl_amx_kind kind;
     cpl_amx_out what;
-    uint32_t rows, panel_begin, panel_end, panels_outside;
+    uint32_t rows, panel_begin, panel_end;
     const char *a;
     const float *row_scale;
-    const uint16_t *row_scale16;
+    const uint32_t *row_scale16;
     char *out;
     size_t out_row, out_panel;
-    char *most;
     const cpl_amx_activation *activation;
+    cpl_amx_ahead ahead; /* its lines are to be counted */
 } product;
+
+/* What of the weights from `next` to `last`, which lie behind each other, a product of rows [from, from + n) of `rows`
+ * fetches, so that all of them fetch all. */
+static cpl_amx_ahead fetched(const pass *p, const cpl_amx_matrix *next, const cpl_amx_matrix *last, uint32_t from,
+                             uint32_t n, uint32_t rows)
+{
+    const char *b = next->b, *end = (const char *)last->b + (size_t)last->n / CPL_AMX_PANEL * last->steps * 2048;
+    const size_t lines = (size_t)(end - b) / 64;
+    if (!p->w->tuning.ahead) return (cpl_amx_ahead){0};
+    return (cpl_amx_ahead){b + lines * from / rows * 64, b + lines * (from + n) / rows * 64, 0};
+}
 
 /* `blocks` blocks of `tiles` row tiles from row tile `first` on. */
 static void multiply_blocks(const pass *p, const product *x, uint32_t member, uint32_t first, uint32_t tiles,
@@ -92,6 +103,13 @@ static void multiply_blocks(const pass *p, const product *x, uint32_t member, ui
     const uint32_t row = first * 16, split = p->w->tuning.split / 64;
     uint32_t from, to;
     share(x->panel_end - x->panel_begin, p->members, member, &from, &to);
+    if (from == to) return;
+    const size_t turns = (size_t)blocks * (to - from) * m->steps;
+    cpl_amx_ahead ahead = x->ahead;
+    const size_t lines = (size_t)(ahead.end - ahead.at) / 64;
+    ahead.at += lines * member / p->members * 64;
+    ahead.end = x->ahead.at + lines * (member + 1) / p->members * 64;
+    ahead.lines = (uint32_t)((lines / p->members + turns - 1) / turns);
     const cpl_amx_gemm g = {.kind = x->kind,
                             .what = x->what,
                             .a = x->a + (size_t)first * m->steps * 1024,
@@ -102,23 +120,21 @@ static void multiply_blocks(const pass *p, const product *x, uint32_t member, ui
                             .bias16 = m->bias16,
                             .row_scale = x->row_scale ? x->row_scale + row : NULL,
                             .row_scale16 = x->row_scale16 ? x->row_scale16 + row : NULL,
+                            .shift = m->shift,
                             .tiles = tiles,
                             .blocks = blocks,
                             .steps = m->steps,
                             .split = m->steps % split ? m->steps : split,
                             .panel_begin = x->panel_begin + from,
                             .panel_end = x->panel_begin + to,
-                            .panels_outside = (int)x->panels_outside,
-                            .out = x->out + (x->what == CPL_AMX_ROWS                             ? row * (size_t)64
-                                             : x->what == CPL_AMX_ADD || x->kind != CPL_AMX_BF16 ? row * x->out_row
-                                                                                                 : first * x->out_row),
+                            .out = x->out + (x->what == CPL_AMX_ROWS ? row * (size_t)64 : first * x->out_row),
                             .out_row = x->out_row,
                             .out_panel = x->out_panel,
-                            .most = x->most ? x->most + row * (size_t)64 : NULL,
                             .activation = x->activation,
                             .scratch = p->s->member[member].scratch,
-                            .partial = p->s->member[member].partial};
-    if (from < to) p->w->amx->gemm(&g);
+                            .partial = p->s->member[member].partial,
+                            .ahead = ahead};
+    p->w->amx->gemm(&g);
 }
 
 /* Whole blocks, then the row tile that is left. */
@@ -132,10 +148,8 @@ static void multiply_member(const pass *p, const void *what, uint32_t member)
 
 static void multiply(const pass *p, cpl_native_stage stage, const product *x)
 {
-    product y = *x;
-    y.panels_outside = p->w->tuning.panels_outside >> stage & 1;
     each_member(p, stage, 2.0 * x->rows * (x->panel_end - x->panel_begin) * CPL_AMX_PANEL * x->m->k, multiply_member,
-                &y);
+                x);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------------- */
@@ -155,31 +169,30 @@ static void norm_member(const pass *p, const void *what, uint32_t member)
 
 /* Rows of a residual stream, with their A tiles. */
 typedef struct stream {
-    float *x;
-    char *a;
+    char *x, *a;
     float *scale;
-    uint16_t *scale16;
+    uint32_t *scale16;
     uint32_t rows;
 } stream;
 
-/* row_scale16 for the product after the attention norm only; scale16 0: none. */
-static void normalise(const pass *p, const stream *t, const cpl_amx_norm_weights *norm, float scale16)
+/* input16 of the product to come, if that makes halves; else 0. */
+static void normalise(const pass *p, const stream *t, const cpl_amx_norm_weights *norm, float input16)
 {
     const cpl_amx_weights *w = p->w;
     const norming n = {{.kind = is_int8(p) ? CPL_AMX_INT8 : CPL_AMX_BF16,
                         .x = t->x,
-                        .ld = p->s->x_stride,
                         .n = w->arch.hidden,
                         .gamma = norm->gamma,
                         .beta = norm->beta,
                         .q_gamma = norm->q_gamma,
                         .q_beta = norm->q_beta,
                         .epsilon = w->arch.norm_epsilon,
+                        .down = norm->down,
                         .a = t->a,
                         .steps = w->layers[0].qkv.steps,
                         .row_scale = t->scale,
-                        .row_scale16 = scale16 > 0 ? t->scale16 : NULL,
-                        .scale16 = scale16},
+                        .row_scale16 = input16 > 0 ? t->scale16 : NULL,
+                        .scale16 = input16},
                        t->rows};
     each_member(p, CPL_NATIVE_NORM, 0, norm_member, &n);
 }
@@ -201,8 +214,9 @@ static void halves_member(const pass *p, const void *what, uint32_t member)
 /* ---- attention -------------------------------------------------------------------------------------------------- */
 
 typedef struct attending {
-    char *q, *out; /* int8: halves; bf16: A tiles */
+    char *q, *out; /* int8: half tiles; bf16: A tiles */
     int cls;       /* one query a sequence */
+    uint32_t begin, end, first_row; /* sequences; the row that q, k and v begin with */
 } attending;
 
 static void attend_member(const pass *p, const void *what, uint32_t member)
@@ -213,14 +227,17 @@ static void attend_member(const pass *p, const void *what, uint32_t member)
     const uint32_t *cu = p->batch->cu_seqlens, heads = arch->heads;
     const size_t stage = (size_t)(arch->hidden / CPL_AMX_PANEL) * s->panel_bytes;
     uint32_t from, to;
-    share(p->batch->n * heads, p->members, member, &from, &to);
+    share((t->end - t->begin) * heads, p->members, member, &from, &to);
+    from += t->begin * heads;
+    to += t->begin * heads;
     while (from < to) {
         const uint32_t i = from / heads, head = from % heads;
         const uint32_t end = to - i * heads < heads ? to - i * heads : heads;
         const uint32_t row = t->cls ? i : cu[i];
-        const cpl_amx_attention a = {.q = t->q + row * (size_t)64,
-                                     .k = s->qkv + stage + cu[i] * (size_t)64,
-                                     .v = s->qkv + 2 * stage + cu[i] * (size_t)64,
+        const size_t at = (cu[i] - t->first_row) * (size_t)64;
+        const cpl_amx_attention a = {.q = t->q + (t->cls ? i * (size_t)64 : at),
+                                     .k = s->qkv + stage + at,
+                                     .v = s->qkv + 2 * stage + at,
                                      .q_panel = s->panel_bytes,
                                      .kv_panel = s->panel_bytes,
                                      .queries = t->cls ? 1 : cu[i + 1] - cu[i],
@@ -228,10 +245,9 @@ static void attend_member(const pass *p, const void *what, uint32_t member)
                                      .head_size = arch->head_size,
                                      .head_begin = head,
                                      .head_end = end,
-                                     .out = is_int8(p) ? t->out + row * s->context_stride : t->out,
-                                     .out_row = s->context_stride,
+                                     .out = t->out,
                                      .out_first = row,
-                                     .out_steps = p->w->layers[0].out.steps,
+                                     .out_steps = arch->hidden / CPL_AMX_PANEL,
                                      .out_bf16_tiles = !is_int8(p),
                                      .scratch = s->member[member].attention};
         p->w->amx->attention(&a);
@@ -239,135 +255,169 @@ static void attend_member(const pass *p, const void *what, uint32_t member)
     }
 }
 
-static void attend(const pass *p, char *q, char *a, int cls)
+static void attend(const pass *p, const attending *t)
 {
-    const attending t = {q, is_int8(p) ? p->s->context : a, cls};
     const uint32_t *cu = p->batch->cu_seqlens;
     double ops = 0;
-    for (uint32_t i = 0; i < p->batch->n; i++) {
+    for (uint32_t i = t->begin; i < t->end; i++) {
         const double keys = cu[i + 1] - cu[i];
-        ops += 4.0 * (cls ? 1 : keys) * keys * p->w->arch.hidden;
+        ops += 4.0 * (t->cls ? 1 : keys) * keys * p->w->arch.hidden;
     }
-    each_member(p, CPL_NATIVE_ATTENTION, ops, attend_member, &t);
+    each_member(p, CPL_NATIVE_ATTENTION, ops, attend_member, t);
 }
 
 /* ---- the pass --------------------------------------------------------------------------------------------------- */
 
 static uint32_t rows_total(const pass *p) { return p->batch->cu_seqlens[p->batch->n]; }
 
+/* Rows [from, from + t.rows) of `rows` of all, whichever stream t they are in; of a block that begins at `block`. */
+typedef struct slice {
+    stream t;
+    uint32_t from, rows, block;
+} slice;
+
+static slice slice_of(const pass *p, const stream *t, uint32_t from, uint32_t n)
+{
+    const size_t tile = (size_t)p->w->layers[0].qkv.steps * 1024, x_tile = p->w->arch.hidden / CPL_AMX_PANEL * (size_t)1024;
+    return (slice){{t->x + from / 16 * x_tile, t->a + from / 16 * tile, t->scale + from, t->scale16 + from, n},
+                   from,
+                   t->rows,
+                   from};
+}
+
 /* Panels [begin, end) of Q, K and V of a stream's rows, in units of the hidden size, to out. */
-static void project(const pass *p, const cpl_amx_layer *y, const stream *t, uint32_t begin, uint32_t end, char *out)
+static void project(const pass *p, const cpl_amx_layer *y, const slice *u, uint32_t begin, uint32_t end, char *out)
 {
     const uint32_t each = p->w->arch.hidden / CPL_AMX_PANEL;
     const product x = {.m = &y->qkv,
                        .kind = is_int8(p) ? CPL_AMX_INT8 : CPL_AMX_BF16,
                        .what = CPL_AMX_ROWS,
-                       .rows = t->rows,
+                       .rows = u->t.rows,
                        .panel_begin = begin * each,
                        .panel_end = end * each,
-                       .a = t->a,
-                       .row_scale = t->scale,
+                       .a = u->t.a,
+                       .row_scale = u->t.scale,
                        .out = out,
-                       .out_panel = p->s->panel_bytes};
+                       .out_panel = p->s->panel_bytes,
+                       .ahead = fetched(p, &y->up, &y->up, u->from, u->t.rows, u->rows)};
     multiply(p, CPL_NATIVE_QKV, &x);
 }
 
 /* t->x += a m^T + bias. */
 static void add_product(const pass *p, cpl_native_stage stage, const cpl_amx_matrix *m, cpl_amx_kind kind,
-                        const char *a, const float *scale, const stream *t)
+                        const char *a, const float *scale, const uint32_t *scale16, const slice *u,
+                        cpl_amx_ahead ahead)
 {
     const product x = {.m = m,
                        .kind = kind,
                        .what = CPL_AMX_ADD,
-                       .rows = t->rows,
+                       .rows = u->t.rows,
                        .panel_end = m->n / CPL_AMX_PANEL,
                        .a = a,
                        .row_scale = scale,
-                       .out = (char *)t->x,
-                       .out_row = p->s->x_stride * sizeof(float)};
+                       .row_scale16 = scale16,
+                       .out = u->t.x,
+                       .out_row = p->w->arch.hidden / CPL_AMX_PANEL * (size_t)1024,
+                       .ahead = ahead};
     multiply(p, stage, &x);
 }
 
-/* Rows [from, from + n) of t. */
-static stream rows_of(const pass *p, const stream *t, uint32_t from, uint32_t n)
-{
-    const size_t tile = (size_t)p->w->layers[0].qkv.steps * 1024;
-    return (stream){t->x + from * p->s->x_stride, t->a + from / 16 * tile, t->scale + from, t->scale16 + from, n};
-}
-
-/* Activated inner rows of t, the FFN's rows from `from` on, into A tiles. */
-static void feed_up(const pass *p, const cpl_amx_layer *y, const stream *t, uint32_t from)
+/* Activated inner rows into A tiles. */
+static void feed_up(const pass *p, const cpl_amx_layer *y, const slice *u)
 {
     cpl_amx_session *s = p->s;
     const int int8 = is_int8(p);
-    char *const mid_a = s->mid_a + from / 16 * (size_t)y->down.steps * 1024;
+    const uint32_t inner = p->w->arch.intermediate;
+    char *const mid_a = s->mid_a + (u->from - u->block) / 16 * (size_t)y->down.steps * 1024;
     const product up = {.m = &y->up,
                         .kind = int8 ? CPL_AMX_INT8 : CPL_AMX_BF16,
                         .what = CPL_AMX_ACTIVATE,
-                        .rows = t->rows,
+                        .rows = u->t.rows,
                         .panel_end = y->up.n / CPL_AMX_PANEL,
-                        .a = t->a,
-                        .row_scale = t->scale,
-                        .row_scale16 = t->scale16,
+                        .a = u->t.a,
+                        .row_scale = u->t.scale,
+                        .row_scale16 = u->t.scale16,
                         .out = int8 ? s->mid : mid_a,
-                        .out_row = int8 ? s->mid_stride : (size_t)y->down.steps * 1024,
-                        .most = s->most,
-                        .activation = &y->activation};
-    if (int8) memset(s->most, 0, (t->rows + 31) / 32 * 32 * (size_t)64);
+                        .out_row = inner / CPL_AMX_PANEL * (size_t)1024,
+                        .activation = &y->activation,
+                        .ahead = fetched(p, &y->down, &y->down, u->from, u->t.rows, u->rows)};
     multiply(p, CPL_NATIVE_UP, &up);
     if (!int8) return;
     const halving h = {{.x = s->mid,
-                        .ld = s->mid_stride,
-                        .n = p->w->arch.intermediate,
-                        .most = s->most,
+                        .n = inner,
+                        .from_scale = u->t.scale,
                         .shift = p->w->shift,
                         .a = mid_a,
                         .steps = y->down.steps,
-                        .row_scale = s->mid_scale + from},
-                       t->rows,
+                        .row_scale = s->mid_scale + u->from,
+                        .row_scale16 = s->mid_scale16 + u->from,
+                        .scale16 = y->down.input16},
+                       u->t.rows,
                        1};
     each_member(p, CPL_NATIVE_CONVERT, 0, halves_member, &h);
 }
 
-/* Attention's output of the rows of t, the pass's from `from` on: projected, added and normed. */
-static void close_attention(const pass *p, const cpl_amx_layer *y, const stream *t, uint32_t from)
+/* Attention's output, in the context or already in u->t.a: projected, added and normed. */
+static void close_attention(const pass *p, const cpl_amx_layer *y, const slice *u)
 {
     cpl_amx_session *s = p->s;
+    const stream *t = &u->t;
     if (is_int8(p)) {
-        const halving h = {{.x = s->context + from * s->context_stride,
-                            .ld = s->context_stride,
+        const halving h = {{.x = s->context + (size_t)u->from * p->w->arch.hidden * 2,
                             .n = p->w->arch.hidden,
                             .a = t->a,
                             .steps = y->out.steps,
-                            .row_scale = t->scale},
+                            .row_scale = t->scale,
+                            .row_scale16 = t->scale16,
+                            .scale16 = y->out.input16},
                            t->rows,
                            0};
         each_member(p, CPL_NATIVE_CONVERT, 0, halves_member, &h);
     }
-    add_product(p, CPL_NATIVE_OUT, &y->out, is_int8(p) ? CPL_AMX_INT8 : CPL_AMX_BF16, t->a, t->scale, t);
-    normalise(p, t, &y->attention_norm, y->scale16);
+    add_product(p, CPL_NATIVE_OUT, &y->out, is_int8(p) ? CPL_AMX_INT8 : CPL_AMX_BF16, t->a, t->scale, t->scale16, u,
+                (cpl_amx_ahead){0});
+    normalise(p, t, &y->attention_norm, y->up.input16);
 }
 
-static void feed_down(const pass *p, const cpl_amx_layer *y, const stream *t, uint32_t from)
+static void feed_down(const pass *p, const cpl_amx_layer *y, const slice *u)
 {
     const cpl_amx_session *s = p->s;
-    add_product(p, CPL_NATIVE_DOWN, &y->down, is_int8(p) ? CPL_AMX_UINT8 : CPL_AMX_BF16,
-                s->mid_a + from / 16 * (size_t)y->down.steps * 1024, is_int8(p) ? s->mid_scale + from : NULL, t);
-    normalise(p, t, &y->output_norm, 0);
+    const int int8 = is_int8(p), last = y + 1 == p->w->layers + p->w->arch.layers;
+    add_product(p, CPL_NATIVE_DOWN, &y->down, int8 ? CPL_AMX_UINT8 : CPL_AMX_BF16,
+                s->mid_a + (u->from - u->block) / 16 * (size_t)y->down.steps * 1024, int8 ? s->mid_scale + u->from : NULL,
+                int8 ? s->mid_scale16 + u->from : NULL, u,
+                last ? (cpl_amx_ahead){0} : fetched(p, &y[1].qkv, &y[1].out, u->from, u->t.rows, u->rows));
+    normalise(p, &u->t, &y->output_norm, 0);
 }
 
-/* What follows attention, for the rows of t; attention's output is in the context or already in t->a. Alone, a few rows
- * go through a product and the sweep after it together: they are still in L1 or L2 then. A team shares whole stages. */
-static void finish(const pass *p, const cpl_amx_layer *y, const stream *t)
+/* A stage over the rows of u. Alone, a few rows go through a product and the sweep after it together: they are still
+ * in L1 or L2 then. A team shares whole stages. */
+static void in_steps(const pass *p, const cpl_amx_layer *y, const slice *u,
+                     void (*stage)(const pass *, const cpl_amx_layer *, const slice *))
 {
-    static void (*const stages[])(const pass *, const cpl_amx_layer *, const stream *, uint32_t) = {close_attention,
-                                                                                                    feed_up, feed_down};
-    const uint32_t step = p->members > 1 ? t->rows : p->w->tuning.rows;
-    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
-        for (uint32_t from = 0; from < t->rows; from += step) {
-            const stream u = rows_of(p, t, from, t->rows - from < step ? t->rows - from : step);
-            stages[i](p, y, &u, from);
-        }
+    const uint32_t step = p->members > 1 ? u->t.rows : p->w->tuning.rows;
+    for (uint32_t at = 0; at < u->t.rows; at += step) {
+        slice v = slice_of(p, &u->t, at, u->t.rows - at < step ? u->t.rows - at : step);
+        v.from += u->from;
+        v.rows = u->rows;
+        v.block = u->block;
+        stage(p, y, &v);
+    }
+}
+
+/* Rows of a block that half a layer goes over before the next one: alone, what fits L2 with the weights. */
+static uint32_t block_rows(const pass *p, uint32_t rows)
+{
+    return p->members > 1 || !p->w->tuning.block_rows ? rows : p->w->tuning.block_rows;
+}
+
+static void feed_forward(const pass *p, const cpl_amx_layer *y, const stream *t)
+{
+    const uint32_t step = block_rows(p, t->rows);
+    for (uint32_t at = 0; at < t->rows; at += step) {
+        const slice u = slice_of(p, t, at, t->rows - at < step ? t->rows - at : step);
+        in_steps(p, y, &u, feed_up);
+        in_steps(p, y, &u, feed_down);
     }
 }
 
@@ -376,12 +426,33 @@ static stream all_rows(const pass *p)
     return (stream){p->s->x, p->s->a, p->s->row_scale, p->s->row_scale16, rows_total(p)};
 }
 
+/* Block by block of whole sequences, so that their Q, K and V stay in L2. Blocks begin at row tiles: the one that two
+ * share is projected in both (attention's output, which may take the place of the layer's input there, is that of rows
+ * done with), and what follows attention is for tiles whose rows are all there. */
 static void layer_forward(const pass *p, const cpl_amx_layer *y)
 {
     const stream t = all_rows(p);
-    project(p, y, &t, 0, 3, p->s->qkv);
-    attend(p, p->s->qkv, t.a, 0);
-    finish(p, y, &t);
+    const uint32_t *cu = p->batch->cu_seqlens, n = p->batch->n, step = block_rows(p, t.rows);
+    uint32_t closed = 0;
+    for (uint32_t first = 0, end = 0; first < n; first = end) {
+        for (end = first + 1; end < n && cu[end + 1] - cu[first] <= step;) end++;
+        const uint32_t from = cu[first] / 16 * 16, ready = end == n ? t.rows : cu[end] / 16 * 16;
+        const slice u = slice_of(p, &t, from, cu[end] - from);
+        project(p, y, &u, 0, 3, p->s->qkv);
+        attend(p, &(attending){p->s->qkv, is_int8(p) ? p->s->context : t.a, 0, first, end, from});
+        const slice v = slice_of(p, &t, closed, ready - closed);
+        in_steps(p, y, &v, close_attention);
+        closed = ready;
+    }
+    feed_forward(p, y, &t);
+}
+
+/* Row `from` of tiles, of which each row tile has `steps`, to row `to` of others. */
+static void copy_row(char *into, const char *out_of, uint32_t steps, uint32_t to, uint32_t from)
+{
+    into += to / 16 * (size_t)steps * 1024 + to % 16 * (size_t)64;
+    out_of += from / 16 * (size_t)steps * 1024 + from % 16 * (size_t)64;
+    for (uint32_t k = 0; k < steps; k++) memcpy(into + k * (size_t)1024, out_of + k * (size_t)1024, 64);
 }
 
 /* The last layer for [CLS] rows only; they end up in s->cls. */
@@ -389,24 +460,26 @@ static void layer_forward_cls(const pass *p, const cpl_amx_layer *y)
 {
     cpl_amx_session *s = p->s;
     const uint32_t *cu = p->batch->cu_seqlens, n = p->batch->n, steps = y->qkv.steps;
+    const uint32_t panels = p->w->arch.hidden / CPL_AMX_PANEL;
     const stream t = all_rows(p), c = {s->cls, s->cls_a, s->cls_scale, s->cls_scale16, n};
+    const slice all = slice_of(p, &t, 0, t.rows), cls = slice_of(p, &c, 0, n);
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t row = cu[i];
-        memcpy(s->cls + i * s->x_stride, s->x + row * s->x_stride, p->w->arch.hidden * sizeof(float));
         s->cls_scale[i] = s->row_scale[row];
-        const char *from = s->a + row / 16 * (size_t)steps * 1024 + row % 16 * (size_t)64;
-        char *to = s->cls_a + i / 16 * (size_t)steps * 1024 + i % 16 * (size_t)64;
-        for (uint32_t k = 0; k < steps; k++) memcpy(to + k * (size_t)1024, from + k * (size_t)1024, 64);
+        copy_row(s->cls, s->x, panels, i, row);
+        copy_row(s->cls_a, s->a, steps, i, row);
     }
-    project(p, y, &c, 0, 1, s->cls_q);
-    project(p, y, &t, 1, 3, s->qkv);
-    attend(p, s->cls_q, c.a, 1);
-    finish(p, y, &c);
+    project(p, y, &cls, 0, 1, s->cls_q);
+    project(p, y, &all, 1, 3, s->qkv);
+    attend(p, &(attending){s->cls_q, is_int8(p) ? s->context : c.a, 1, 0, n, 0});
+    in_steps(p, y, &cls, close_attention);
+    feed_forward(p, y, &c);
 }
 
-/* Sequences are dealt to members; one row is word + type + position. */
+/* Sequences are dealt to members; one row is word + type + position, made in the scratch. */
 static void gather_member(const pass *p, const void *what, uint32_t member)
 {
+    float *const row = p->s->member[member].scratch;
     const cpl_amx_weights *w = p->w;
     const cpl_batch *b = p->batch;
     const uint32_t h = w->arch.hidden;
@@ -417,30 +490,33 @@ static void gather_member(const pass *p, const void *what, uint32_t member)
         for (uint32_t t = b->cu_seqlens[i]; t < b->cu_seqlens[i + 1]; t++) {
             const float *type = w->type + (size_t)b->type_ids[t] * h;
             cpl_native_words_add(&w->words, &w->kernels, (uint32_t)b->ids[t], type,
-                                 w->position + (size_t)(t - b->cu_seqlens[i]) * h, p->s->x + t * p->s->x_stride);
+                                 w->position + (size_t)(t - b->cu_seqlens[i]) * h, row);
+            w->amx->put_row(row, h, p->s->x, t);
         }
     }
 }
 
-static void write_rows(const pass *p, const float *x, uint32_t n, float *rows)
+/* n rows of half tiles, from `first` on, to fp32. */
+static void write_rows(const pass *p, const char *x, uint32_t first, uint32_t n, float *rows, size_t stride)
 {
-    const uint32_t h = p->w->arch.hidden;
-    for (uint32_t i = 0; i < n; i++) memcpy(rows + (size_t)i * h, x + i * p->s->x_stride, h * sizeof(float));
+    for (uint32_t i = 0; i < n; i++) p->w->amx->get_row(rows + i * stride, p->w->arch.hidden, x, first + i);
 }
 
-/* Pooler and classifier, in fp32; the pooler's rows take the place of the residual stream's. */
+/* Pooler and classifier, in fp32; the [CLS] rows stand behind the pooler's. */
 static void write_logits(const pass *p, float *rows)
 {
     const cpl_amx_session *s = p->s;
     const cpl_kernels *k = &p->w->kernels;
     const cpl_native_matrix *m[2] = {&p->w->pooler, &p->w->classifier};
-    const uint64_t start = p->w->stages ? cpl_clock_thread_cpu_ns() : 0;
+    const uint64_t start = p->w->stages ? cpl_clock_ns() : 0;
+    float *const pooled = s->wide, *const cls = s->wide + p->batch->n * s->x_stride;
+    write_rows(p, s->cls, 0, p->batch->n, cls, s->x_stride);
     for (int i = 0; i < 2; i++) {
-        const cpl_gemm_f32 g = {.a = i ? s->x : s->cls,
+        const cpl_gemm_f32 g = {.a = i ? pooled : cls,
                                 .lda = s->x_stride,
                                 .b = m[i]->b,
                                 .bias = m[i]->bias,
-                                .c = i ? rows : s->x,
+                                .c = i ? rows : pooled,
                                 .ldc = i ? p->w->arch.labels : s->x_stride,
                                 .m = p->batch->n,
                                 .n = m[i]->n,
@@ -449,7 +525,7 @@ static void write_logits(const pass *p, float *rows)
                                 .epilogue = i ? CPL_EPILOGUE_BIAS : CPL_EPILOGUE_TANH};
         k->gemm_f32(k, &g);
     }
-    if (p->w->stages) p->s->stage_ns[CPL_NATIVE_HEAD] += cpl_clock_thread_cpu_ns() - start;
+    if (p->w->stages) p->s->stage_ns[CPL_NATIVE_HEAD] += cpl_clock_ns() - start;
 }
 
 static void write_result(const pass *p, float *rows)
@@ -458,15 +534,17 @@ static void write_result(const pass *p, float *rows)
     const cpl_amx_weights *w = p->w;
     const uint32_t h = w->arch.hidden, n = p->batch->n, *cu = p->batch->cu_seqlens;
     if (p->batch->want == CPL_WANT_TOKENS) {
-        write_rows(p, s->x, rows_total(p), rows);
+        write_rows(p, s->x, 0, rows_total(p), rows, h);
     } else if (p->batch->want == CPL_WANT_LOGITS) {
         write_logits(p, rows);
     } else if (w->pooling == CPL_POOLING_CLS) {
-        write_rows(p, s->cls, n, rows);
+        write_rows(p, s->cls, 0, n, rows, h);
     } else {
-        for (uint32_t i = 0; i < n; i++)
+        for (uint32_t i = 0; i < n; i++) {
+            write_rows(p, s->x, cu[i], cu[i + 1] - cu[i], s->wide, s->x_stride);
             (w->pooling == CPL_POOLING_MEAN ? w->kernels.pool_mean_f32 : w->kernels.pool_max_f32)(
-                rows + (size_t)i * h, s->x + cu[i] * s->x_stride, cu[i + 1] - cu[i], h, s->x_stride);
+                rows + (size_t)i * h, s->wide, cu[i + 1] - cu[i], h, s->x_stride);
+        }
     }
 }
 

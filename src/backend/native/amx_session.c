@@ -19,8 +19,6 @@ static char *take(cpl_native_bump *b, size_t bytes)
     return (char *)cpl_native_take(b, (bytes + sizeof(float) - 1) / sizeof(float));
 }
 
-static size_t odd_lines(size_t bytes) { return ((bytes + LINE - 1) / LINE | 1) * LINE; }
-
 static void lay_out(cpl_amx_session *s, cpl_native_bump *b)
 {
     const cpl_amx_weights *w = s->weights;
@@ -28,27 +26,27 @@ static void lay_out(cpl_amx_session *s, cpl_native_bump *b)
     const int int8 = w->precision == CPL_PRECISION_INT8;
     const size_t rows = s->rows, h = w->arch.hidden, panels = h / CPL_AMX_PANEL;
     const size_t cls = (w->limits.sequences_max + BLOCK - 1) / BLOCK * BLOCK + BLOCK;
-    s->x = cpl_native_take(b, rows * s->x_stride);
-    s->cls = cpl_native_take(b, cls * s->x_stride);
+    s->x = take(b, rows * h * 2);
+    s->cls = take(b, cls * h * 2);
+    s->wide = cpl_native_take(b, (rows + cls) * s->x_stride);
     s->a = take(b, rows / 16 * y->qkv.steps * 1024);
     s->cls_a = take(b, cls / 16 * y->qkv.steps * 1024);
     s->row_scale = cpl_native_take(b, rows);
     s->cls_scale = cpl_native_take(b, cls);
-    s->row_scale16 = (uint16_t *)(void *)take(b, rows * 2);
-    s->cls_scale16 = (uint16_t *)(void *)take(b, cls * 2);
+    s->row_scale16 = (uint32_t *)(void *)take(b, rows * 4);
+    s->cls_scale16 = (uint32_t *)(void *)take(b, cls * 4);
     s->qkv = take(b, 3 * panels * s->panel_bytes);
     s->cls_q = take(b, panels * s->panel_bytes);
     s->mid_a = take(b, rows / 16 * y->down.steps * 1024);
     if (int8) {
-        s->context = take(b, rows * s->context_stride);
-        s->mid = take(b, rows * s->mid_stride);
+        s->context = take(b, rows * h * 2);
+        s->mid = take(b, rows * w->arch.intermediate * 2);
         s->mid_scale = cpl_native_take(b, rows);
-        s->most = take(b, rows * LINE);
+        s->mid_scale16 = (uint32_t *)(void *)take(b, rows * 4);
     }
-    const size_t inner = panels > rows / 16 ? panels : rows / 16;
     for (int i = 0; i < CPL_NATIVE_TEAM_MAX; i++) {
         s->member[i].scratch = take(b, CPL_AMX_TILES_MAX * 2048);
-        s->member[i].partial = take(b, inner * CPL_AMX_TILES_MAX * 2048);
+        s->member[i].partial = take(b, panels * CPL_AMX_TILES_MAX * 2048);
         s->member[i].attention = take(b, w->amx->attention_scratch(w->limits.max_length, w->arch.head_size));
     }
 }
@@ -64,8 +62,6 @@ cpl_status cpl_amx_open(cpl_session **out, cpl_weights *weights, cpl_error *err)
     s->rows = (w->limits.tokens_max + BLOCK - 1) / BLOCK * (size_t)BLOCK + BLOCK;
     s->x_stride = cpl_row_stride(w->arch.hidden);
     s->panel_bytes = s->rows * LINE;
-    s->context_stride = odd_lines(w->arch.hidden * 2);
-    s->mid_stride = odd_lines(w->arch.intermediate * 2);
     cpl_native_bump count = {NULL, 0};
     lay_out(s, &count);
     s->block = w->host.allocate(count.used, 4096);

@@ -22,8 +22,8 @@
 enum { BLOCK_ALIGN = 4096, STEP = 64 /* bytes of k in a tile */ };
 
 const cpl_amx_tuning cpl_amx_tuned[2] = {
-    {.tiles = 2, .split = 512, .panels_outside = 0, .rows = 32, .batch_tokens = 512},
-    {.tiles = 2, .split = 768, .panels_outside = 0, .rows = 32, .batch_tokens = 512},
+    {.tiles = 2, .split = 512, .rows = 32, .ahead = 1, .batch_tokens = 512},
+    {.tiles = 2, .split = 768, .rows = 32, .ahead = 1, .batch_tokens = 512},
 };
 
 /* What is being packed, and the bounds on the way. */
@@ -35,7 +35,10 @@ typedef struct packer {
     int8_t *q;            /* int8: a column of the widest matrix */
     float *row;           /* of the widest matrix */
     float *reach;         /* largest magnitude of each element of the input at hand */
+    float *gamma, *beta;  /* what makes that input of a normed row, where it comes from a norm */
+    float stream;         /* largest magnitude of the residual stream */
     float *bound;         /* of each output column of the matrix packed last */
+    float sum;            /* int8: largest sum of magnitudes of a column of it, quantised */
     const char *broken;   /* what can't be proved */
 } packer;
 
@@ -58,10 +61,8 @@ static void take_matrix(const cpl_amx_weights *w, cpl_amx_matrix *m, cpl_native_
 
 static void take_norm(cpl_amx_norm_weights *norm, cpl_native_bump *b, uint32_t n)
 {
-    norm->gamma = cpl_native_take(b, n);
-    norm->beta = cpl_native_take(b, n);
-    norm->q_gamma = cpl_native_take(b, n);
-    norm->q_beta = cpl_native_take(b, n);
+    uint16_t **const all[] = {&norm->gamma, &norm->beta, &norm->q_gamma, &norm->q_beta};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) *all[i] = (uint16_t *)(void *)cpl_native_take(b, (n + 1) / 2);
 }
 
 static void take_fp32(const cpl_kernels *k, cpl_native_matrix *m, cpl_native_bump *b, uint32_t n, uint32_t kk)
@@ -79,10 +80,10 @@ static void lay_out(cpl_amx_weights *w, cpl_native_bump *b, const cpl_tensor *wo
     for (uint32_t l = 0; l < a->layers; l++) {
         cpl_amx_layer *y = &w->layers[l];
         take_matrix(w, &y->qkv, b, 3 * h, h, 0);
-        take_matrix(w, &y->out, b, h, h, 0);
+        take_matrix(w, &y->out, b, h, h, w->precision == CPL_PRECISION_INT8);
         take_norm(&y->attention_norm, b, h);
         take_matrix(w, &y->up, b, f, h, w->precision == CPL_PRECISION_INT8);
-        take_matrix(w, &y->down, b, h, f, 0);
+        take_matrix(w, &y->down, b, h, f, w->precision == CPL_PRECISION_INT8);
         take_norm(&y->output_norm, b, h);
     }
     take_norm(&w->embedding_norm, b, h);
@@ -128,7 +129,6 @@ typedef enum k_order { FROM_NORM, FROM_CONTEXT, FROM_ACTIVATION } k_order;
 static uint32_t k_at(const packer *p, k_order order, uint32_t at)
 {
     const uint32_t step = at / 64 * 64;
-    if (order == FROM_NORM) return p->int8 ? step + cpl_amx_order_rows(at % 64) : at;
     if (p->int8) at = step + cpl_amx_order_halves(at % 64);
     return order == FROM_CONTEXT ? at / 32 * 32 + cpl_amx_order_context(at % 32) : at;
 }
@@ -151,65 +151,6 @@ typedef struct source {
     float by;
 } source;
 
-static void pack_int8(packer *p, const cpl_amx_matrix *m, const source *s, uint32_t n)
-{
-    const uint32_t column = s->first + n;
-    float reach = 0, scale, bias;
-    cpl_fold_column(p->fold, s->layer, s->matrix, n, p->row, p->q, &scale, &bias);
-    for (uint32_t at = 0; at < m->k; at++) {
-        const uint32_t k = k_at(p, s->order, at);
-        ((int8_t *)m->b)[place(p, m, column, at, m->scale16 != NULL)] = p->q[k];
-        reach += fabsf((float)p->q[k]) * scale * p->reach[k];
-    }
-    m->scale[column] = scale * s->by;
-    m->bias[column] = bias * s->by;
-    p->bound[column] = (reach + fabsf(bias)) * s->by;
-}
-
-static void pack_bf16(packer *p, const cpl_amx_matrix *m, const source *s, uint32_t n)
-{
-    const uint32_t column = s->first + n;
-    float reach = 0, bias = 0;
-    cpl_tensor_read_f32(s->weight, (size_t)n * m->k, m->k, p->row);
-    if (s->bias->data) cpl_tensor_read_f32(s->bias, n, 1, &bias);
-    for (uint32_t at = 0; at < m->k; at++) {
-        const uint32_t k = k_at(p, s->order, at);
-        ((uint16_t *)m->b)[place(p, m, column, at, 0)] = to_bf16(p->row[k] * s->by);
-        reach += fabsf(p->row[k]) * p->reach[k];
-    }
-    m->bias[column] = bias * s->by;
-    p->bound[column] = (reach + fabsf(bias)) * s->by;
-}
-
-static void pack_matrix(packer *p, const cpl_amx_matrix *m, const source *s)
-{
-    for (uint32_t n = 0; n < s->weight->shape[0]; n++) (p->int8 ? pack_int8 : pack_bf16)(p, m, s, n);
-}
-
-static void fill(float *to, const cpl_tensor *from) { cpl_tensor_read_f32(from, 0, cpl_tensor_count(from), to); }
-
-/* The norm before products of `site` of `layer` (none after the last one). Leaves in p->reach how large the elements of
- * their input can get. */
-static void fill_norm(packer *p, const cpl_amx_norm_weights *norm, const cpl_tensor *gamma, const cpl_tensor *beta,
-                      uint32_t layer, cpl_fold_site site)
-{
-    const uint32_t n = p->w->arch.hidden;
-    fill(norm->gamma, gamma);
-    fill(norm->beta, beta);
-    memcpy(norm->q_gamma, norm->gamma, n * sizeof(float));
-    memcpy(norm->q_beta, norm->beta, n * sizeof(float));
-    if (p->int8 && layer < p->w->arch.layers) {
-        float *const mul = p->row, *const add = p->row + n;
-        cpl_fold_input(p->fold, layer, site, mul, add);
-        for (uint32_t i = 0; i < n; i++) {
-            norm->q_gamma[i] = norm->gamma[i] * mul[i];
-            norm->q_beta[i] = norm->beta[i] * mul[i] + add[i];
-        }
-    }
-    for (uint32_t i = 0; i < n; i++)
-        p->reach[i] = sqrtf((float)n - 1) * fabsf(norm->q_gamma[i]) + fabsf(norm->q_beta[i]);
-}
-
 static float largest(const float *x, uint32_t n)
 {
     float most = 0;
@@ -218,16 +159,153 @@ static float largest(const float *x, uint32_t n)
     return most;
 }
 
+/* How large an output gets: by its input's largest elements, or, behind a norm, by the length of a normed row, which is
+ * the square root of n; then rounding that row's elements adds half a step each. */
+typedef struct reach {
+    float elements, squares, beta, sum;
+} reach;
+
+static void extend(const packer *p, reach *r, float w, uint32_t k)
+{
+    r->elements += fabsf(w) * p->reach[k];
+    r->squares += w * p->gamma[k] * w * p->gamma[k];
+    r->beta += w * p->beta[k];
+    r->sum += fabsf(w);
+}
+
+static float bound_of(const packer *p, const reach *r, const source *s, uint32_t n)
+{
+    if (s->order != FROM_NORM) return r->elements;
+    const float most = largest(p->reach, n);
+    return fminf(r->elements, sqrtf((float)n * r->squares) + fabsf(r->beta) + r->sum * most / 254);
+}
+
+static void pack_int8(packer *p, const cpl_amx_matrix *m, const source *s, uint32_t n)
+{
+    const uint32_t column = s->first + n;
+    float scale, bias, sum[2] = {0};
+    reach r = {0};
+    cpl_fold_column(p->fold, s->layer, s->matrix, n, p->row, p->q, &scale, &bias);
+    for (uint32_t at = 0; at < m->k; at++) {
+        const uint32_t k = k_at(p, s->order, at);
+        ((int8_t *)m->b)[place(p, m, column, at, m->scale16 != NULL)] = p->q[k];
+        extend(p, &r, (float)p->q[k] * scale, k);
+        sum[p->q[k] < 0] += fabsf((float)p->q[k]);
+    }
+    m->scale[column] = scale * s->by;
+    m->bias[column] = bias * s->by;
+    p->bound[column] = (bound_of(p, &r, s, m->k) + fabsf(bias)) * s->by;
+    p->sum = fmaxf(p->sum, s->order == FROM_ACTIVATION ? 255 * fmaxf(sum[0], sum[1]) : 127 * (sum[0] + sum[1]));
+}
+
+static void pack_bf16(packer *p, const cpl_amx_matrix *m, const source *s, uint32_t n)
+{
+    const uint32_t column = s->first + n;
+    float bias = 0;
+    reach r = {0};
+    cpl_tensor_read_f32(s->weight, (size_t)n * m->k, m->k, p->row);
+    if (s->bias->data) cpl_tensor_read_f32(s->bias, n, 1, &bias);
+    for (uint32_t at = 0; at < m->k; at++) {
+        const uint32_t k = k_at(p, s->order, at);
+        ((uint16_t *)m->b)[place(p, m, column, at, 0)] = to_bf16(p->row[k] * s->by);
+        extend(p, &r, p->row[k], k);
+    }
+    m->bias[column] = bias * s->by;
+    p->bound[column] = (bound_of(p, &r, s, m->k) + fabsf(bias)) * s->by;
+}
+
+static void pack_matrix(packer *p, const cpl_amx_matrix *m, const source *s)
+{
+    p->sum = 0;
+    for (uint32_t n = 0; n < s->weight->shape[0]; n++) (p->int8 ? pack_int8 : pack_bf16)(p, m, s, n);
+}
+
+/* Halves may reach 65504; a tenth of it is left for what approximations and roundings add. */
+#define HALF_MAX  58000.0f
+#define SCORE_MAX 0x1p30f /* scores become int32 */
+
+/* Of magnitudes that can be squared and added up in halves: a sum has 1 / 32 of a row's elements. */
+#define SQUARE_MAX sqrtf(HALF_MAX * 32 / CPL_AMX_NORM_MAX)
+
 static void demand(packer *p, float bound, float most, const char *what)
 {
     if (!(bound <= most) && !p->broken) p->broken = what;
 }
 
+static void fill(float *to, const cpl_tensor *from) { cpl_tensor_read_f32(from, 0, cpl_tensor_count(from), to); }
+
+/* The norm before products of `site` of `layer` (none after the last one), of rows no element of which exceeds `most`.
+ * Leaves in p->reach how large the elements of their input can get. */
+static void fill_norm(packer *p, cpl_amx_norm_weights *norm, const cpl_tensor *gamma, const cpl_tensor *beta,
+                      uint32_t layer, cpl_fold_site site, float most)
+{
+    const uint32_t n = p->w->arch.hidden;
+    const float length = sqrtf((float)n - 1);
+    demand(p, most, HALF_MAX, "residual rows");
+    for (norm->down = 0; ldexpf(most, -norm->down) > SQUARE_MAX && norm->down < 20;) norm->down++;
+    fill(p->gamma, gamma);
+    fill(p->beta, beta);
+    p->stream = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        norm->gamma[i] = norm->q_gamma[i] = to_half(p->gamma[i]);
+        norm->beta[i] = norm->q_beta[i] = to_half(p->beta[i]);
+        p->stream = fmaxf(p->stream, length * fabsf(p->gamma[i]) + fabsf(p->beta[i]));
+    }
+    if (p->int8 && layer < p->w->arch.layers) {
+        float *const mul = p->row, *const add = p->row + n;
+        cpl_fold_input(p->fold, layer, site, mul, add);
+        for (uint32_t i = 0; i < n; i++) {
+            p->beta[i] = p->beta[i] * mul[i] + add[i];
+            p->gamma[i] *= mul[i];
+            norm->q_gamma[i] = to_half(p->gamma[i]);
+            norm->q_beta[i] = to_half(p->beta[i]);
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        p->reach[i] = length * fabsf(p->gamma[i]) + fabsf(p->beta[i]);
+        demand(p, p->reach[i], HALF_MAX, "normed rows");
+    }
+}
+
 /* ---- a layer ---------------------------------------------------------------------------------------------------- */
 
-/* Halves may reach 65504; a tenth of it is left for what approximations and roundings add. */
-#define HALF_MAX  58000.0f
-#define SCORE_MAX 0x1p30f /* scores become int32 */
+static const struct {
+    uint16_t limit, factor[4];
+} activations[] = {
+    /* halves of the polynomial with the least error, times |x|, that is 1 at 1.618; of those near by that stay 1 there
+     * in halves the one with the least error: 0.0037, roundings included */
+    [CPL_ACTIVATION_GELU] = {0x3e79, {0xaba4, 0x4040, 0xbdbe, 0x3535}},
+    [CPL_ACTIVATION_GELU_TANH] = {0x3e6f, {0xab88, 0x403c, 0xbdb4, 0x3528}},
+    [CPL_ACTIVATION_RELU] = {0, {0, 0, 0, 0}},
+};
+
+static void choose_activation(const packer *p, cpl_amx_activation *out)
+{
+    const cpl_activation kind = p->w->arch.activation;
+    *out = (cpl_amx_activation){.kind = kind == CPL_ACTIVATION_RELU        ? CPL_EPILOGUE_RELU
+                                        : kind == CPL_ACTIVATION_GELU_TANH ? CPL_EPILOGUE_GELU_TANH
+                                                                           : CPL_EPILOGUE_GELU,
+                                .limit = activations[kind].limit};
+    memcpy(out->factor, activations[kind].factor, sizeof out->factor);
+}
+
+/* A product's way into halves: sums lose `shift` bits to fit 16, and the scales share a power of two so that neither a
+ * row's nor a sum times it leaves the halves. row_scale: the largest there is; by: of what is to come of y. */
+static void choose_halves(packer *p, cpl_amx_matrix *m, float row_scale, float by)
+{
+    int shift = 0, exponent = 0;
+    while (ldexpf(p->sum, -shift) > 32767.0f) shift++;
+    while (32768.0f * row_scale * ldexpf(1, shift - exponent) > HALF_MAX / 2) exponent++;
+    m->shift = (uint32_t)shift;
+    m->input16 = ldexpf(1, shift - exponent);
+    for (uint32_t n = 0; n < m->n; n++) {
+        m->scale16[n] = to_half(ldexpf(m->scale[n] * by, exponent));
+        m->bias16[n] = to_half(m->bias[n] * by);
+        demand(p, ldexpf(m->scale[n], exponent), HALF_MAX, "scales");
+        demand(p, fabsf(m->bias[n]), HALF_MAX, "biases");
+    }
+    demand(p, (float)shift, 16, "sums");
+}
 
 static void pack_attention(packer *p, cpl_amx_layer *y, const cpl_layer *s, uint32_t l)
 {
@@ -247,43 +325,10 @@ static void pack_attention(packer *p, cpl_amx_layer *y, const cpl_layer *s, uint
         demand(p, sum, SCORE_MAX, "attention scores");
     }
     memcpy(p->reach, p->bound + 2 * h, h * sizeof(float));
-    demand(p, largest(p->reach, h), HALF_MAX, "values");
+    const float input = largest(p->reach, h);
+    demand(p, input, HALF_MAX, "values");
     pack_matrix(p, &y->out, &out);
-}
-
-static const struct {
-    uint16_t limit, factor[4];
-} activations[] = {
-    /* halves of 3.05 and of the factors that keep |x| |error| below 0.006, halves' roundings included */
-    [CPL_ACTIVATION_GELU] = {0x421a, {0x362e, 0xaaaa, 0x1c86, 0x88e5}},
-    [CPL_ACTIVATION_GELU_TANH] = {0x421a, {0x362f, 0xaab4, 0x1c9a, 0x890f}},
-    [CPL_ACTIVATION_RELU] = {0, {0, 0, 0, 0}},
-};
-
-static void choose_activation(const packer *p, cpl_amx_activation *out)
-{
-    const cpl_activation kind = p->w->arch.activation;
-    *out = (cpl_amx_activation){.kind = kind == CPL_ACTIVATION_RELU        ? CPL_EPILOGUE_RELU
-                                        : kind == CPL_ACTIVATION_GELU_TANH ? CPL_EPILOGUE_GELU_TANH
-                                                                           : CPL_EPILOGUE_GELU,
-                                .limit = activations[kind].limit};
-    memcpy(out->factor, activations[kind].factor, sizeof out->factor);
-}
-
-/* The first FFN product's way into halves: sums lose `shift` bits to fit 16, and the scales share a power of two so
- * that neither a row's nor a sum times it leaves the halves. */
-static void choose_halves(packer *p, cpl_amx_layer *y, float input)
-{
-    int shift = 0, exponent = 0;
-    while ((y->up.k * 127.0f * 127.0f) / (float)(1u << shift) > 32767.0f) shift++;
-    while (32768.0f * input / 127.0f * ldexpf(1, shift - exponent) > HALF_MAX / 2) exponent++;
-    y->activation.shift = (uint32_t)shift;
-    y->scale16 = ldexpf(1, shift - exponent);
-    for (uint32_t n = 0; n < y->up.n; n++) {
-        y->up.scale16[n] = to_half(ldexpf(y->up.scale[n], exponent));
-        y->up.bias16[n] = to_half(y->up.bias[n]);
-        demand(p, ldexpf(y->up.scale[n], exponent), HALF_MAX, "FFN scales");
-    }
+    if (p->int8) choose_halves(p, &y->out, input / 127, 1);
 }
 
 static void pack_layer(packer *p, uint32_t l)
@@ -294,15 +339,19 @@ static void pack_layer(packer *p, uint32_t l)
     const source up = {CPL_FOLD_UP, l, 0, &s->up_weight, &s->up_bias, FROM_NORM, 1};
     const source down = {CPL_FOLD_DOWN, l, 0, &s->down_weight, &s->down_bias, FROM_ACTIVATION, 1};
     pack_attention(p, y, s, l);
-    fill_norm(p, &y->attention_norm, &s->attention_norm_weight, &s->attention_norm_bias, l, CPL_FOLD_NORMED);
+    fill_norm(p, &y->attention_norm, &s->attention_norm_weight, &s->attention_norm_bias, l, CPL_FOLD_NORMED,
+              p->stream + largest(p->bound, w->arch.hidden));
     const float input = largest(p->reach, w->arch.hidden);
     pack_matrix(p, &y->up, &up);
-    demand(p, largest(p->bound, y->up.n), HALF_MAX, "inner rows of the FFN");
+    const float inner = largest(p->bound, y->up.n);
+    demand(p, inner, HALF_MAX, "inner rows of the FFN");
     choose_activation(p, &y->activation);
-    if (p->int8) choose_halves(p, y, input);
+    if (p->int8) choose_halves(p, &y->up, input / 127, w->arch.activation == CPL_ACTIVATION_RELU ? 1 : 0.5f);
     memcpy(p->reach, p->bound, y->up.n * sizeof(float));
     pack_matrix(p, &y->down, &down);
-    fill_norm(p, &y->output_norm, &s->output_norm_weight, &s->output_norm_bias, l + 1, CPL_FOLD_LAYER);
+    if (p->int8) choose_halves(p, &y->down, (inner + w->shift) / 255, 1);
+    fill_norm(p, &y->output_norm, &s->output_norm_weight, &s->output_norm_bias, l + 1, CPL_FOLD_LAYER,
+              p->stream + largest(p->bound, w->arch.hidden));
 }
 
 static void fill_fp32(const packer *p, cpl_native_matrix *m, const cpl_tensor *weight, const cpl_tensor *bias)
@@ -315,19 +364,40 @@ static void fill_fp32(const packer *p, cpl_native_matrix *m, const cpl_tensor *w
     if (bias->data) fill(m->bias, bias);
 }
 
+/* No element of a row of the embedding exceeds this. */
+static float largest_embedding(const packer *p)
+{
+    const cpl_amx_weights *w = p->w;
+    const cpl_tensor *word = &p->from->word_embedding;
+    const uint32_t n = w->arch.hidden;
+    float sum[3] = {0};
+    for (uint32_t i = 0; i < word->shape[0]; i++) {
+        if (w->words.q) {
+            sum[0] = fmaxf(sum[0], 127 * w->words.scale[i]);
+            continue;
+        }
+        cpl_tensor_read_f32(word, (size_t)i * n, n, p->row);
+        for (uint32_t k = 0; k < n; k++) sum[0] = fmaxf(sum[0], fabsf(p->row[k]));
+    }
+    for (size_t i = 0; i < (size_t)w->arch.positions * n; i++) sum[1] = fmaxf(sum[1], fabsf(w->position[i]));
+    for (size_t i = 0; i < (size_t)w->arch.types * n; i++) sum[2] = fmaxf(sum[2], fabsf(w->type[i]));
+    return sum[0] + sum[1] + sum[2];
+}
+
 static void pack_all(packer *p)
 {
     cpl_amx_weights *w = p->w;
     const cpl_weights_by_role *from = p->from;
-    fill_norm(p, &w->embedding_norm, &from->embedding_norm_weight, &from->embedding_norm_bias, 0, CPL_FOLD_LAYER);
+    fill(w->position, &from->position_embedding);
+    fill(w->type, &from->type_embedding);
+    cpl_native_words_fill(&w->words, &w->kernels, &from->word_embedding, p->row);
+    fill_norm(p, &w->embedding_norm, &from->embedding_norm_weight, &from->embedding_norm_bias, 0, CPL_FOLD_LAYER,
+              largest_embedding(p));
     for (uint32_t l = 0; l < w->arch.layers; l++) pack_layer(p, l);
     if (w->arch.head == CPL_HEAD_POOLER_CLASSIFIER) {
         fill_fp32(p, &w->pooler, &from->pooler_weight, &from->pooler_bias);
         fill_fp32(p, &w->classifier, &from->classifier_weight, &from->classifier_bias);
     }
-    fill(w->position, &from->position_embedding);
-    fill(w->type, &from->type_embedding);
-    cpl_native_words_fill(&w->words, &w->kernels, &from->word_embedding, p->row);
 }
 
 /* ---- load ------------------------------------------------------------------------------------------------------- */
@@ -347,18 +417,20 @@ static cpl_status fill_weights(cpl_amx_weights *w, const cpl_model *model, const
     if (!w->block) return cpl_fail_memory(err, count.used);
     w->block_bytes = count.used;
     const size_t widest = w->arch.intermediate > 3 * w->arch.hidden ? w->arch.intermediate : 3 * w->arch.hidden;
-    float *room = malloc(3 * widest * sizeof(float) + widest);
-    if (!room) return cpl_fail_memory(err, 3 * widest * sizeof(float) + widest);
+    float *room = calloc(1, 5 * widest * sizeof(float) + widest);
+    if (!room) return cpl_fail_memory(err, 5 * widest * sizeof(float) + widest);
     cpl_native_bump take = {w->block, 0};
     lay_out(w, &take, &model->weights.word_embedding);
     packer p = {.w = w,
                 .from = &model->weights,
                 .int8 = w->precision == CPL_PRECISION_INT8,
                 .fold = fold,
-                .q = (int8_t *)(room + 3 * widest),
+                .q = (int8_t *)(room + 5 * widest),
                 .row = room,
                 .reach = room + widest,
-                .bound = room + 2 * widest};
+                .bound = room + 2 * widest,
+                .gamma = room + 3 * widest,
+                .beta = room + 4 * widest};
     pack_all(&p);
     free(room);
     if (!p.broken) return CPL_OK;
