@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention_amx.c - attention of one sequence on bf16 tiles, head after head, 16 queries at a time.
  *
- * The idea: four units (16 queries of a head) are under way at once, each a stage behind the other, so that what waits
- * for what is a whole turn apart. While one unit's scores become probabilities in the vector unit, 32 keys at a time, the
- * tile unit makes the next one's scores of as many keys and multiplies the probabilities of the one before with V; what
- * came out for the one before that is divided by its sums. Tiles reach vectors and vectors tiles only through memory;
- * nothing is loaded that was stored in the same turn (with one unit less under way, a unit's probabilities waited for
- * the stores of its predecessor's context).
+ * The idea: three things go on at once, and what waits for what is a whole stage apart. While the scores of one unit
+ * (16 queries of a head) become probabilities in the vector unit, 32 keys at a time, the tile unit makes the next
+ * unit's scores of as many keys and multiplies the probabilities of the keys before with V. Tiles reach vectors and
+ * vectors tiles only through memory; nothing is loaded that was stored just before.
  *
  * Softmax without its maximum: Q comes scaled by 128 log2(e), so the score rounded to an integer plus 127 * 128 is the
  * bit pattern of a bf16 near 2^score, and a table by the upper six bits of its fraction takes 1 + f - 2^f off. What is
@@ -26,7 +24,7 @@
 
 CPL_AMX_DECLARE(AMX_NAME);
 
-enum { QUERIES = 16, KEYS = 32, TILE = 1024, ROW = 64, HEADS = 3 };
+enum { QUERIES = 16, KEYS = 32, TILE = 1024, ROW = 64 };
 
 /* 128 (1 + f - 2^f) in the middle of 64 steps of f. */
 static const uint8_t correction[64] __attribute__((aligned(64))) = {
@@ -37,10 +35,10 @@ static const uint8_t correction[64] __attribute__((aligned(64))) = {
 static const uint32_t ones[TILE / 4] __attribute__((aligned(64))) = {[0 ... TILE / 4 - 1] = 0x3f803f80u};
 
 typedef struct room {
-    char *k[HEADS], *v[HEADS]; /* of the heads under way: blocks of tiles */
-    char *scores[2];           /* of a unit and the next: 2 tiles a block */
-    char *p[2];                /* of a unit and the one before: a tile a block */
-    char *context[2];          /* of the two before: sums, then 2 tiles for each 32 columns */
+    char *k[2], *v[2];      /* of a head and the next: blocks of tiles */
+    char *scores[2];        /* of a unit and the next: 2 tiles a block */
+    char *p;                /* a tile a block */
+    char *context;          /* sums, then 2 tiles for each 32 columns */
     char *tail;             /* the last block's rows, filled up */
     uint32_t blocks, parts; /* of 32 keys, of 32 columns of the head */
 } room;
@@ -48,7 +46,7 @@ typedef struct room {
 size_t AMX_NAME(cpl_amx_attention_room)(uint32_t keys, uint32_t head_size)
 {
     const size_t blocks = (keys + KEYS - 1) / KEYS, parts = head_size / 32;
-    return (blocks * (4 * HEADS * parts + 6) + 6 * parts + 2) * TILE;
+    return (blocks * (8 * parts + 5) + 4 * parts + 3) * TILE;
 }
 
 static room lay_out(const cpl_amx_attention *a)
@@ -57,13 +55,13 @@ static room lay_out(const cpl_amx_attention *a)
     char *at = a->scratch;
     for (int i = 0; i < 2; i++) {
         r.scores[i] = at;
-        r.p[i] = r.scores[i] + (size_t)r.blocks * 2 * TILE;
-        r.context[i] = r.p[i] + (size_t)r.blocks * TILE;
-        at = r.context[i] + (size_t)(2 * r.parts + 1) * TILE;
+        at += (size_t)r.blocks * 2 * TILE;
     }
-    r.tail = at;
-    at += (size_t)2 * r.parts * TILE;
-    for (int i = 0; i < HEADS; i++) {
+    r.p = at;
+    r.context = r.p + (size_t)r.blocks * TILE;
+    r.tail = r.context + (size_t)(2 * r.parts + 1) * TILE;
+    at = r.tail + (size_t)2 * r.parts * TILE;
+    for (int i = 0; i < 2; i++) {
         r.k[i] = at;
         at += (size_t)r.blocks * 2 * r.parts * TILE;
         r.v[i] = at;
@@ -118,7 +116,7 @@ static const char *whole_block(const room *r, const char *rows, uint32_t count)
 
 static void prepare_head(const cpl_amx_attention *a, const room *r, uint32_t head)
 {
-    char *kt = r->k[head % HEADS], *vt = r->v[head % HEADS];
+    char *kt = r->k[head & 1], *vt = r->v[head & 1];
     for (uint32_t b = 0; b < r->blocks; b++) {
         const uint32_t count = a->keys - b * KEYS;
         for (uint32_t part = 0; part < r->parts; part++, kt += 2 * TILE, vt += 2 * TILE) {
@@ -205,7 +203,6 @@ AMX_INLINE void write_context(const cpl_amx_attention *a, const room *r, uint32_
 
 typedef struct unit {
     uint32_t head, query, rows; /* rows 0: none */
-    uint32_t which;             /* of the two places for its scores, probabilities and context */
 } unit;
 
 /* A row whose sum left the range that the fast softmax can do. */
@@ -220,7 +217,7 @@ static __attribute__((noinline)) void finish_again(const cpl_amx_attention *a, c
 {
     for (uint32_t i = 0; i < u->rows; i++) {
         float x[64];
-        if (!out_of_range(r->context[u->which] + i * (size_t)64)) continue;
+        if (!out_of_range(r->context + i * (size_t)64)) continue;
         row_again(a, u->head, u->query + i, x);
         for (uint32_t part = 0; part < r->parts; part++)
             write_context(a, r, u->head, part, u->query + i, _mm512_loadu_ps(x + 32 * part),
@@ -235,12 +232,12 @@ static void finish_unit(const cpl_amx_attention *a, const room *r, const unit *u
     float by[16] __attribute__((aligned(64)));
     const __m512i rows = _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240);
     const __mmask16 used = (__mmask16)((1u << u->rows) - 1);
-    const __m512 sums = _mm512_i32gather_ps(rows, r->context[u->which], 4);
+    const __m512 sums = _mm512_i32gather_ps(rows, r->context, 4);
     const __mmask16 good = _mm512_cmp_ps_mask(sums, _mm512_set1_ps(0x1p-100f), _CMP_GE_OQ) &
                            _mm512_cmp_ps_mask(sums, _mm512_set1_ps(0x1p100f), _CMP_LE_OQ);
     _mm512_store_ps(by, _mm512_rcp14_ps(sums));
     for (uint32_t part = 0; part < r->parts; part++) {
-        const char *at = r->context[u->which] + (2 * part + 1) * (size_t)TILE;
+        const char *at = r->context + (2 * part + 1) * (size_t)TILE;
         for (uint32_t i = 0; i < u->rows; i++, at += 64)
             write_context(a, r, u->head, part, u->query + i, _mm512_mul_ps(_mm512_load_ps(at), _mm512_set1_ps(by[i])),
                           _mm512_mul_ps(_mm512_load_ps(at + TILE), _mm512_set1_ps(by[i])));
@@ -252,7 +249,7 @@ static void finish_unit(const cpl_amx_attention *a, const room *r, const unit *u
 AMX_INLINE void score_block(const cpl_amx_attention *a, const room *r, const unit *u, uint32_t block, char *store)
 {
     const char *q = (const char *)a->q + u->head * r->parts * a->q_panel + u->query * (size_t)ROW;
-    const char *k = r->k[u->head % HEADS] + (size_t)block * 2 * r->parts * TILE;
+    const char *k = r->k[u->head & 1] + (size_t)block * 2 * r->parts * TILE;
     if (store) T_STORE(3, store, 64);
     T_ZERO(3);
     if (store) T_STORE(4, store + TILE, 64);
@@ -268,8 +265,8 @@ AMX_INLINE void score_block(const cpl_amx_attention *a, const room *r, const uni
 
 AMX_INLINE void value_block(const room *r, const unit *u, uint32_t block, uint32_t part, int sums)
 {
-    const char *v = r->v[u->head % HEADS] + ((size_t)block * r->parts + part) * 2 * TILE;
-    T_LOAD(7, r->p[u->which] + (size_t)block * TILE, 64);
+    const char *v = r->v[u->head & 1] + ((size_t)block * r->parts + part) * 2 * TILE;
+    T_LOAD(7, r->p + (size_t)block * TILE, 64);
     T_LOAD(6, v, 64);
     T_BF16(0, 7, 6);
     T_LOAD(6, v + TILE, 64);
@@ -279,69 +276,84 @@ AMX_INLINE void value_block(const room *r, const unit *u, uint32_t block, uint32
     T_BF16(2, 7, 6);
 }
 
-/* The context of a unit, whose first 32 columns are in the tiles. */
-static void store_context(const room *r, const unit *u)
+AMX_INLINE void store_context(const room *r)
 {
-    char *const to = r->context[u->which];
-    T_STORE(2, to, 64);
-    T_STORE(0, to + TILE, 64);
-    T_STORE(1, to + 2 * TILE, 64);
+    T_STORE(2, r->context, 64);
+    T_STORE(0, r->context + TILE, 64);
+    T_STORE(1, r->context + 2 * TILE, 64);
+}
+
+/* The columns after the first 32. */
+static void other_parts(const room *r, const unit *u)
+{
+    store_context(r);
     for (uint32_t part = 1; part < r->parts; part++) {
         T_ZERO(0);
         T_ZERO(1);
         for (uint32_t b = 0; b < r->blocks; b++) value_block(r, u, b, part, 0);
-        T_STORE(0, to + (2 * part + 1) * (size_t)TILE, 64);
-        T_STORE(1, to + (2 * part + 2) * (size_t)TILE, 64);
+        T_STORE(0, r->context + (2 * part + 1) * (size_t)TILE, 64);
+        T_STORE(1, r->context + (2 * part + 2) * (size_t)TILE, 64);
     }
     AMX_FENCE();
 }
 
-static void store_scores(const room *r, const unit *u)
+/* Probabilities and context of `now`, scores of `next`, and what is left of `before`. */
+static void turn(const cpl_amx_attention *a, const room *r, const unit *before, const unit *now, const unit *next,
+                 uint32_t which)
 {
-    char *const to = r->scores[u->which] + (size_t)(r->blocks - 1) * 2 * TILE;
-    T_STORE(3, to, 64);
-    T_STORE(4, to + TILE, 64);
-    AMX_FENCE();
-}
-
-/* Scores of u[0], probabilities of u[1], context of u[2], what becomes of it for u[3]. */
-static void turn(const cpl_amx_attention *a, const room *r, const unit *u)
-{
+    const char *scores = r->scores[which];
+    char *coming = r->scores[which ^ 1];
     const uint32_t last = r->blocks - 1, tail = a->keys - last * KEYS;
     const __mmask32 tail_mask = tail >= KEYS ? 0xffffffffu : (1u << tail) - 1;
+    if (before->rows && r->parts == 1) store_context(r);
     T_ZERO(0);
     T_ZERO(1);
     T_ZERO(2);
     for (uint32_t b = 0; b < r->blocks; b++) {
-        if (u[0].rows) score_block(a, r, &u[0], b, b ? r->scores[u[0].which] + (size_t)(b - 1) * 2 * TILE : NULL);
-        if (u[2].rows) value_block(r, &u[2], b, 0, 1);
+        if (next->rows) score_block(a, r, next, b, b ? coming + (size_t)(b - 1) * 2 * TILE : NULL);
         AMX_FENCE();
-        softmax_block(r->scores[u[1].which] + (size_t)b * 2 * TILE, r->p[u[1].which] + (size_t)b * TILE, u[1].rows,
+        softmax_block(scores + (size_t)b * 2 * TILE, r->p + (size_t)b * TILE, now->rows,
                       b == last ? tail_mask : 0xffffffffu);
         AMX_FENCE();
+        if (b) value_block(r, now, b - 1, 0, 1);
     }
-    if (u[3].rows) finish_unit(a, r, &u[3]);
-    if (u[0].rows) store_scores(r, &u[0]);
-    if (u[2].rows) store_context(r, &u[2]);
+    if (next->rows) {
+        T_STORE(3, coming + (size_t)last * 2 * TILE, 64);
+        T_STORE(4, coming + (size_t)last * 2 * TILE + TILE, 64);
+    }
+    AMX_FENCE();
+    if (before->rows) finish_unit(a, r, before);
+    value_block(r, now, last, 0, 1);
+    if (r->parts > 1) other_parts(r, now);
 }
 
-static unit unit_at(const cpl_amx_attention *a, uint32_t at, uint32_t total)
+static unit unit_at(const cpl_amx_attention *a, uint32_t at)
 {
     const uint32_t per_head = (a->queries + QUERIES - 1) / QUERIES, query = at % per_head * QUERIES;
     const uint32_t left = a->queries - query;
-    if (at >= total) return (unit){0};
-    return (unit){a->head_begin + at / per_head, query, left < QUERIES ? left : QUERIES, at & 1};
+    return (unit){a->head_begin + at / per_head, query, left < QUERIES ? left : QUERIES};
 }
 
 void AMX_NAME(cpl_amx_attention_run)(const cpl_amx_attention *a)
 {
     const room r = lay_out(a);
     const uint32_t total = (a->head_end - a->head_begin) * ((a->queries + QUERIES - 1) / QUERIES);
-    unit u[4] = {{0}};
-    for (uint32_t i = 0; i < total + 3; i++) {
-        memmove(u + 1, u, 3 * sizeof *u);
-        u[0] = unit_at(a, i, total);
-        if (u[0].rows && (!u[1].rows || u[0].head != u[1].head)) prepare_head(a, &r, u[0].head);
-        turn(a, &r, u);
+    if (!total) return;
+    unit before = {0}, now = {0}, next = unit_at(a, 0);
+    prepare_head(a, &r, next.head);
+    for (uint32_t b = 0; b < r.blocks; b++)
+        score_block(a, &r, &next, b, b ? r.scores[0] + (size_t)(b - 1) * 2 * TILE : NULL);
+    T_STORE(3, r.scores[0] + (size_t)(r.blocks - 1) * 2 * TILE, 64);
+    T_STORE(4, r.scores[0] + (size_t)(r.blocks - 1) * 2 * TILE + TILE, 64);
+    AMX_FENCE();
+    for (uint32_t i = 0; i < total; i++) {
+        before = now;
+        now = next;
+        next = i + 1 < total ? unit_at(a, i + 1) : (unit){0};
+        if (next.rows && next.head != now.head) prepare_head(a, &r, next.head);
+        turn(a, &r, &before, &now, &next, i & 1);
     }
+    if (r.parts == 1) store_context(&r);
+    AMX_FENCE();
+    finish_unit(a, &r, &now);
 }

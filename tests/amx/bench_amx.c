@@ -7,7 +7,9 @@
  *
  * Every combination of the lists is one line. A sample is a burst of tile products, some passes, and a burst again, on
  * all threads at once; useful operations over time over the mean of the two bursts is its fraction, the median of the
- * samples is printed, with the quickest one's. With team, one sequence instead is shared by as many threads that never
+ * samples is printed, with the least and the greatest, and the same of those threads and samples whose control loop,
+ * a small product fed from L1, took no more than twice its tiles' time right before and after: it notices who shares the
+ * core, where products alone hardly do. With team, one sequence instead is shared by as many threads that never
  * sleep: the median and the least time of 1,000 passes. */
 #include <math.h>
 #include <pthread.h>
@@ -49,7 +51,10 @@ typedef struct run {
     _Atomic uint32_t arrived;
     double ops;
     double time[THREADS_MAX], before[THREADS_MAX], after[THREADS_MAX];
+    int quiet[THREADS_MAX];
     double fraction[SAMPLES_MAX], us[SAMPLES_MAX], peak[SAMPLES_MAX];
+    double quiet_fraction[SAMPLES_MAX * THREADS_MAX], quiet_us[SAMPLES_MAX * THREADS_MAX];
+    uint32_t quiet_count;
 } run;
 
 typedef struct worker {
@@ -75,6 +80,38 @@ static double peak_of(const run *r)
     return ops / (double)(cpl_clock_ns() - start);
 }
 
+/* Operations a ns of a product of 32 rows, 64 columns and 384 of K, all in L1. */
+static double control(void)
+{
+    enum { STEPS = 6, PANELS = 2, TIMES = 100 };
+    static _Thread_local char room[2 * STEPS * 1024 + PANELS * STEPS * 2048 + 4096 + PANELS * 2048]
+        __attribute__((aligned(64)));
+    static _Thread_local float scales[PANELS * CPL_AMX_PANEL];
+    char *const b = room + 2 * STEPS * 1024, *const scratch = b + PANELS * STEPS * 2048;
+    const cpl_amx_gemm g = {.kind = CPL_AMX_INT8,
+                            .what = CPL_AMX_ROWS,
+                            .a = room,
+                            .b = b,
+                            .scale = scales,
+                            .bias = scales,
+                            .row_scale = scales,
+                            .tiles = 2,
+                            .blocks = 1,
+                            .steps = STEPS,
+                            .split = STEPS,
+                            .panel_end = PANELS,
+                            .out = scratch + 4096,
+                            .out_panel = 2048,
+                            .scratch = scratch};
+    cpl_amx_table.begin();
+    cpl_amx_table.gemm(&g);
+    const uint64_t start = cpl_clock_ns();
+    for (int i = 0; i < TIMES; i++) cpl_amx_table.gemm(&g);
+    const double ns = (double)(cpl_clock_ns() - start);
+    cpl_amx_table.end();
+    return 2.0 * 32 * PANELS * CPL_AMX_PANEL * STEPS * 64 * TIMES / ns;
+}
+
 static double sequence_ops(const cpl_arch *m, double s)
 {
     const double h = m->hidden, i = m->intermediate;
@@ -90,6 +127,9 @@ static void gather(run *r, uint32_t sample)
         rate += r->ops / r->time[i];
         peak += (r->before[i] + r->after[i]) / 2;
         if (r->time[i] > slowest) slowest = r->time[i];
+        if (!r->quiet[i]) continue;
+        r->quiet_fraction[r->quiet_count] = r->ops / r->time[i] / ((r->before[i] + r->after[i]) / 2);
+        r->quiet_us[r->quiet_count++] = r->time[i] / 1e3 / (r->passes * (double)r->batch.cu_seqlens[r->batch.n]);
     }
     r->fraction[sample] = rate / peak;
     r->peak[sample] = peak / r->threads;
@@ -107,6 +147,7 @@ static void work(void *arg)
     if (!rows || cpl_native_amx.open(&s, r->weights, &err)) abort();
     for (uint32_t i = 0; i <= r->samples; i++) {
         meet(r, &round);
+        const double calm = control();
         r->before[me->index] = peak_of(r);
         meet(r, &round);
         const uint64_t start = cpl_clock_ns();
@@ -115,6 +156,8 @@ static void work(void *arg)
         r->time[me->index] = (double)(cpl_clock_ns() - start);
         meet(r, &round);
         r->after[me->index] = peak_of(r);
+        const double alone = (r->bf16 ? 2 : 1) * (r->before[me->index] + r->after[me->index]) / 4;
+        r->quiet[me->index] = calm > alone && control() > alone;
         meet(r, &round);
         if (!me->index && i) gather(r, i - 1); /* the first one warms up */
     }
@@ -252,6 +295,7 @@ static void measure(run *r, const uint32_t *v, const cpl_host *host)
     r->passes = 1 + 8192 / v[TOKENS]; /* some 60 ms */
     r->ops *= r->passes;
     r->arrived = 0;
+    r->quiet_count = 0;
     for (uint32_t i = 0; i < r->threads; i++) {
         workers[i] = (worker){.r = r, .index = i};
         if (cpl_thread_start(&workers[i].thread, "bench", cpus[i % allowed], work, &workers[i], &err)) abort();
@@ -259,8 +303,12 @@ static void measure(run *r, const uint32_t *v, const cpl_host *host)
     for (uint32_t i = 0; i < r->threads; i++) cpl_thread_join(&workers[i].thread);
     const double fraction = middle(r->fraction, r->samples), us = middle(r->us, r->samples);
     printf("%s x%-2u S=%-3u T=%-4u tiles %u split %-4u rows %-3u block %-3u ahead %u  %.3f "
-           "(%.3f-%.3f)  %.2f us/token  peak %.2f\n",
+           "(%.3f-%.3f)  %.2f us/token  peak %.2f",
            r->bf16 ? "bf16" : "int8", r->threads, r->length, v[TOKENS], v[TILES], v[SPLIT], v[FFN], v[BLOCK], v[AHEAD], fraction, r->fraction[0], r->fraction[r->samples - 1], us, middle(r->peak, r->samples) / 1e3);
+    if (r->quiet_count)
+        printf("  quiet %u of %u: %.3f, %.2f us", r->quiet_count, r->samples * r->threads,
+               middle(r->quiet_fraction, r->quiet_count), middle(r->quiet_us, r->quiet_count));
+    printf("\n");
     fflush(stdout);
     cpl_native_amx.unload(r->weights);
 }

@@ -84,15 +84,16 @@ typedef struct product {
     cpl_amx_ahead ahead; /* its lines are to be counted */
 } product;
 
-/* What of the weights from `next` to `last`, which lie behind each other, a product of rows [from, from + n) of `rows`
- * fetches, so that all of them fetch all. */
-static cpl_amx_ahead fetched(const pass *p, const cpl_amx_matrix *next, const cpl_amx_matrix *last, uint32_t from,
-                             uint32_t n, uint32_t rows)
+/* A member's part of what x fetches, in so many k steps. */
+static cpl_amx_ahead shared_ahead(const pass *p, const product *x, uint32_t member, size_t steps)
 {
-    const char *b = next->b, *end = (const char *)last->b + (size_t)last->n / CPL_AMX_PANEL * last->steps * 2048;
-    const size_t lines = (size_t)(end - b) / 64;
-    if (!p->w->tuning.ahead) return (cpl_amx_ahead){0};
-    return (cpl_amx_ahead){b + lines * from / rows * 64, b + lines * (from + n) / rows * 64, 0};
+    cpl_amx_ahead ahead = x->ahead;
+    if (!ahead.at) return ahead;
+    const size_t lines = (size_t)(ahead.end - ahead.at) / 64;
+    ahead.at += lines * member / p->members * 64;
+    ahead.end = x->ahead.at + lines * (member + 1) / p->members * 64;
+    ahead.lines = (uint32_t)((lines / p->members + steps - 1) / steps);
+    return ahead;
 }
 
 /* `blocks` blocks of `tiles` row tiles from row tile `first` on. */
@@ -104,12 +105,7 @@ static void multiply_blocks(const pass *p, const product *x, uint32_t member, ui
     uint32_t from, to;
     share(x->panel_end - x->panel_begin, p->members, member, &from, &to);
     if (from == to) return;
-    const size_t turns = (size_t)blocks * (to - from) * m->steps;
-    cpl_amx_ahead ahead = x->ahead;
-    const size_t lines = (size_t)(ahead.end - ahead.at) / 64;
-    ahead.at += lines * member / p->members * 64;
-    ahead.end = x->ahead.at + lines * (member + 1) / p->members * 64;
-    ahead.lines = (uint32_t)((lines / p->members + turns - 1) / turns);
+    const cpl_amx_ahead ahead = shared_ahead(p, x, member, (size_t)blocks * (to - from) * m->steps);
     const cpl_amx_gemm g = {.kind = x->kind,
                             .what = x->what,
                             .a = x->a + (size_t)first * m->steps * 1024,
@@ -270,10 +266,12 @@ static void attend(const pass *p, const attending *t)
 
 static uint32_t rows_total(const pass *p) { return p->batch->cu_seqlens[p->batch->n]; }
 
-/* Rows [from, from + t.rows) of `rows` of all, whichever stream t they are in; of a block that begins at `block`. */
+/* Rows from `from` on of whichever stream t they are in, in a block of `rows` that begins at `block`; what it `fetches`
+ * is for the stage that comes after. */
 typedef struct slice {
     stream t;
-    uint32_t from, rows, block;
+    uint32_t from, block, rows;
+    int fetches;
 } slice;
 
 static slice slice_of(const pass *p, const stream *t, uint32_t from, uint32_t n)
@@ -281,8 +279,19 @@ static slice slice_of(const pass *p, const stream *t, uint32_t from, uint32_t n)
     const size_t tile = (size_t)p->w->layers[0].qkv.steps * 1024, x_tile = p->w->arch.hidden / CPL_AMX_PANEL * (size_t)1024;
     return (slice){{t->x + from / 16 * x_tile, t->a + from / 16 * tile, t->scale + from, t->scale16 + from, n},
                    from,
-                   t->rows,
-                   from};
+                   from,
+                   n,
+                   1};
+}
+
+/* The part of the weights from `next` to `last`, which lie behind each other, that the rows of u fetch into L2, so that
+ * those of the block fetch all. */
+static cpl_amx_ahead fetched(const pass *p, const slice *u, const cpl_amx_matrix *next, const cpl_amx_matrix *last)
+{
+    const char *b = next->b, *end = (const char *)last->b + (size_t)last->n / CPL_AMX_PANEL * last->steps * 2048;
+    const size_t lines = (size_t)(end - b) / 64, from = u->from - u->block;
+    if (!p->w->tuning.ahead || !u->fetches) return (cpl_amx_ahead){0};
+    return (cpl_amx_ahead){b + lines * from / u->rows * 64, b + lines * (from + u->t.rows) / u->rows * 64, 0};
 }
 
 /* Panels [begin, end) of Q, K and V of a stream's rows, in units of the hidden size, to out. */
@@ -299,7 +308,7 @@ static void project(const pass *p, const cpl_amx_layer *y, const slice *u, uint3
                        .row_scale = u->t.scale,
                        .out = out,
                        .out_panel = p->s->panel_bytes,
-                       .ahead = fetched(p, &y->up, &y->up, u->from, u->t.rows, u->rows)};
+                       .ahead = fetched(p, u, &y->up, &y->up)};
     multiply(p, CPL_NATIVE_QKV, &x);
 }
 
@@ -340,7 +349,7 @@ static void feed_up(const pass *p, const cpl_amx_layer *y, const slice *u)
                         .out = int8 ? s->mid : mid_a,
                         .out_row = inner / CPL_AMX_PANEL * (size_t)1024,
                         .activation = &y->activation,
-                        .ahead = fetched(p, &y->down, &y->down, u->from, u->t.rows, u->rows)};
+                        .ahead = fetched(p, u, &y->down, &y->down)};
     multiply(p, CPL_NATIVE_UP, &up);
     if (!int8) return;
     const halving h = {{.x = s->mid,
@@ -386,7 +395,7 @@ static void feed_down(const pass *p, const cpl_amx_layer *y, const slice *u)
     add_product(p, CPL_NATIVE_DOWN, &y->down, int8 ? CPL_AMX_UINT8 : CPL_AMX_BF16,
                 s->mid_a + (u->from - u->block) / 16 * (size_t)y->down.steps * 1024, int8 ? s->mid_scale + u->from : NULL,
                 int8 ? s->mid_scale16 + u->from : NULL, u,
-                last ? (cpl_amx_ahead){0} : fetched(p, &y[1].qkv, &y[1].out, u->from, u->t.rows, u->rows));
+                last ? (cpl_amx_ahead){0} : fetched(p, u, &y[1].qkv, &y[1].out));
     normalise(p, &u->t, &y->output_norm, 0);
 }
 
@@ -401,6 +410,7 @@ static void in_steps(const pass *p, const cpl_amx_layer *y, const slice *u,
         v.from += u->from;
         v.rows = u->rows;
         v.block = u->block;
+        v.fetches = u->fetches;
         stage(p, y, &v);
     }
 }
@@ -415,8 +425,10 @@ static void feed_forward(const pass *p, const cpl_amx_layer *y, const stream *t)
 {
     const uint32_t step = block_rows(p, t->rows);
     for (uint32_t at = 0; at < t->rows; at += step) {
-        const slice u = slice_of(p, t, at, t->rows - at < step ? t->rows - at : step);
+        slice u = slice_of(p, t, at, t->rows - at < step ? t->rows - at : step);
+        u.fetches = at == 0;
         in_steps(p, y, &u, feed_up);
+        u.fetches = at + step >= t->rows;
         in_steps(p, y, &u, feed_down);
     }
 }
@@ -437,7 +449,8 @@ static void layer_forward(const pass *p, const cpl_amx_layer *y)
     for (uint32_t first = 0, end = 0; first < n; first = end) {
         for (end = first + 1; end < n && cu[end + 1] - cu[first] <= step;) end++;
         const uint32_t from = cu[first] / 16 * 16, ready = end == n ? t.rows : cu[end] / 16 * 16;
-        const slice u = slice_of(p, &t, from, cu[end] - from);
+        slice u = slice_of(p, &t, from, cu[end] - from);
+        u.fetches = end == n;
         project(p, y, &u, 0, 3, p->s->qkv);
         attend(p, &(attending){p->s->qkv, is_int8(p) ? p->s->context : t.a, 0, first, end, from});
         const slice v = slice_of(p, &t, closed, ready - closed);
