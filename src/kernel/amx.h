@@ -5,8 +5,8 @@
  * after row tile, in each k step after k step, 1 KiB each. "Panels" hold weights: 32 output columns, k step after k
  * step, in each two B tiles (16 columns of 4 int8 or 2 bf16 side by side, 16 such rows): 2 KiB a step.
  *
- * "Half tiles" hold rows of halves on their way: 16 rows x 32 columns (64 bytes), row tile after row tile, in each panel
- * after panel, 1 KiB each, so that what a block of sums becomes lies together.
+ * "Half tiles" hold rows of halves on their way: 16 rows x 32 columns (64 bytes), row tile after row tile, in each
+ * panel after panel, 1 KiB each, so that what a block of sums becomes lies together.
  *
  * K may lie in any order as long as A and panels agree; the order in which the row kernels write A is told by
  * cpl_amx_order_*, and weights are packed in it. Rows are padded to whole blocks in memory: kernels read and write rows
@@ -32,8 +32,8 @@ typedef enum cpl_amx_out {
     CPL_AMX_ADD       /* half tiles += y */
 } cpl_amx_out;
 
-/* Activation in half precision, of x = 2 h: h + |h| Q(c) with c = min(|h|, limit), Q of degree 3, Q(limit) = 1. So GELU's
- * scales and biases are those of h. */
+/* Activation in half precision, of x = 2 h: h + |h| Q(c) with c = min(|h|, limit), Q of degree 3, Q(limit) = 1. So
+ * GELU's scales and biases are those of h. */
 typedef struct cpl_amx_activation {
     cpl_epilogue kind;         /* GELU, GELU_TANH or RELU (of x itself) */
     uint16_t limit, factor[4]; /* halves; factor[0] is the constant one */
@@ -75,8 +75,8 @@ typedef struct cpl_amx_attention {
     const void *q, *k, *v;
     size_t q_panel, kv_panel;
     uint32_t queries, keys, head_size, head_begin, head_end;
-    void *out; /* int8: half tiles; bf16: A tiles; of both the sequence's first row is `out_first`, and each row tile has
-                * `out_steps` */
+    void *out; /* int8: half tiles; bf16: A tiles; of both the sequence's first row is `out_first`, and each row tile
+                * has `out_steps` */
     uint32_t out_first, out_steps;
     int out_bf16_tiles;
     void *scratch; /* attention_scratch(keys, head_size) bytes, 64-byte aligned */

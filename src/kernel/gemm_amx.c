@@ -73,7 +73,8 @@ AMX_INLINE void last_store(const uint32_t tiles, char *store)
     AMX_FENCE();
 }
 
-/* Rows dealt with after each product: those of a block are done after two thirds of the next one's at K of 384 bytes. */
+/* Rows dealt with after each product: those of a block are done after two thirds of the next one's at K of 384 bytes.
+ */
 enum { PAIR = 2 };
 
 /* ---- what becomes of the sums ----------------------------------------------------------------------------------- */
@@ -119,7 +120,8 @@ AMX_INLINE __m512 activate_f32(const cpl_epilogue e, __m512 x)
                                          : cpl_relu_avx512(x);
 }
 
-/* Rows to be written soon, those of the next panel, are brought into L1: a store that misses holds up those behind it. */
+/* Rows to be written soon, those of the next panel, are brought into L1: a store that misses holds up those behind it.
+ */
 #define WANT(p) __builtin_prefetch(p, 1, 3)
 
 /* Where row i of what d has become goes: row tiles of 1 KiB for each panel. */
@@ -173,8 +175,8 @@ AMX_INLINE amx_h activated(const cpl_epilogue e, const constants *c, amx_h x)
  * in one vector. Cutting bits off rounds down, so half a unit is added with the row's scale.
  *
  * Beside the tiles only one of the two vector units multiplies; the other one picks bits, compares and masks, so the
- * activation's clamp is done on the halves' bits. And tile loads leave little of the load ports: what a row needs beside
- * its sums is one word. */
+ * activation's clamp is done on the halves' bits. And tile loads leave little of the load ports: what a row needs
+ * beside its sums is one word. */
 AMX_INLINE void rows_half(const cpl_amx_gemm *g, const cpl_amx_out what, const cpl_epilogue e, const uint32_t tiles,
                           const constants *c, const done *d, uint32_t end)
 {
@@ -263,8 +265,7 @@ AMX_INLINE void step(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_a
 AMX_INLINE constants constants_of(const cpl_amx_gemm *g)
 {
     const uint64_t low = (g->shift | (g->shift + 8) << 8) * 0x10001u, high = low + 0x20202020u;
-    constants c = {.pick = _mm512_set1_epi64((int64_t)(low | high << 32)),
-                   .magnitude = _mm512_set1_epi16(0x7fff)};
+    constants c = {.pick = _mm512_set1_epi64((int64_t)(low | high << 32)), .magnitude = _mm512_set1_epi16(0x7fff)};
     if (g->activation) {
         c.limit = _mm512_set1_epi16((short)g->activation->limit);
         for (int i = 0; i < 4; i++) c.factor[i] = h_set(g->activation->factor[i]);

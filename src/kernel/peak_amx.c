@@ -2,8 +2,8 @@
 /* peak_amx.c - tile products on registers only: four accumulators, so that each waits for its own sum of three products
  * ago. One product of full tiles is 16 x 16 x 64 multiply-adds in int8, half of that in bf16, every 16 cycles.
  *
- * The operands are random numbers: on zeros the same loop runs up to a quarter faster, since the core then keeps a clock
- * that it can't keep while it multiplies. */
+ * The operands are random numbers: on zeros the same loop runs up to a quarter faster, since the core then keeps a
+ * clock that it can't keep while it multiplies. */
 #include "kernel/amx.h"
 #include "kernel/peak.h"
 #include "kernel/tile_amx.h"

@@ -123,7 +123,8 @@ AMX_INLINE __m128 four_sums(const __m512 *v)
     const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
     const __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
     const __m512d c = _mm512_castps_pd(a), d = _mm512_castps_pd(b);
-    const __m512 e = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(c, d)), _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
+    const __m512 e =
+        _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(c, d)), _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
     const __m256 f = _mm256_add_ps(_mm512_castps512_ps256(e), _mm512_extractf32x8_ps(e, 1));
     return _mm_add_ps(_mm256_castps256_ps128(f), _mm256_extractf128_ps(f, 1));
 }
@@ -247,8 +248,8 @@ AMX_INLINE __m512i row_most(const char *x, uint32_t n, const int is_unsigned)
         CPL_UNROLL for (int i = 0; i < 2; i++)
         {
             const __m512i y = _mm512_load_si512(x + i * 1024);
-            most[i] = is_unsigned ? _mm512_max_epi16(most[i], y)
-                                  : _mm512_max_epu16(most[i], _mm512_and_si512(y, magnitude));
+            most[i] =
+                is_unsigned ? _mm512_max_epi16(most[i], y) : _mm512_max_epu16(most[i], _mm512_and_si512(y, magnitude));
         }
     }
     return _mm512_max_epu16(most[0], most[1]);
@@ -282,7 +283,10 @@ AMX_INLINE void quantise(const cpl_amx_halves *h, uint32_t from, uint32_t to, co
     }
 }
 
-void AMX_NAME(cpl_amx_quantise_halves)(const cpl_amx_halves *h, uint32_t from, uint32_t to) { quantise(h, from, to, 0); }
+void AMX_NAME(cpl_amx_quantise_halves)(const cpl_amx_halves *h, uint32_t from, uint32_t to)
+{
+    quantise(h, from, to, 0);
+}
 
 void AMX_NAME(cpl_amx_quantise_activated)(const cpl_amx_halves *h, uint32_t from, uint32_t to)
 {

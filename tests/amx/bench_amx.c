@@ -8,8 +8,8 @@
  * Every combination of the lists is one line. A sample is a burst of tile products, some passes, and a burst again, on
  * all threads at once; useful operations over time over the mean of the two bursts is its fraction, the median of the
  * samples is printed, with the least and the greatest, and the same of those threads and samples whose control loop,
- * a small product fed from L1, took no more than twice its tiles' time right before and after: it notices who shares the
- * core, where products alone hardly do. With team, one sequence instead is shared by as many threads that never
+ * a small product fed from L1, took no more than twice its tiles' time right before and after: it notices who shares
+ * the core, where products alone hardly do. With team, one sequence instead is shared by as many threads that never
  * sleep: the median and the least time of 1,000 passes. */
 #include <math.h>
 #include <pthread.h>
@@ -34,13 +34,12 @@ typedef struct list {
 enum { THREADS, LENGTHS, PRECISIONS, TILES, SPLIT, FFN, BLOCK, AHEAD, TOKENS, SAMPLES, STAGES, TEAM, LISTS };
 
 static list lists[LISTS] = {
-    [THREADS] = {"threads", 1, {1}},  [LENGTHS] = {"lengths", 3, {32, 64, 128}},
-    [PRECISIONS] = {"bf16", 1, {0}},  [TILES] = {"tiles", 1, {2}},
-    [SPLIT] = {"split", 1, {512}},    [FFN] = {"rows", 1, {32}},
-    [BLOCK] = {"block", 1, {0}},      [AHEAD] = {"ahead", 1, {1}},
-    [TOKENS] = {"tokens", 1, {512}},
-    [SAMPLES] = {"samples", 1, {15}}, [STAGES] = {"stages", 1, {0}},
-    [TEAM] = {"team", 1, {0}},
+    [THREADS] = {"threads", 1, {1}}, [LENGTHS] = {"lengths", 3, {32, 64, 128}},
+    [PRECISIONS] = {"bf16", 1, {0}}, [TILES] = {"tiles", 1, {2}},
+    [SPLIT] = {"split", 1, {512}},   [FFN] = {"rows", 1, {32}},
+    [BLOCK] = {"block", 1, {0}},     [AHEAD] = {"ahead", 1, {1}},
+    [TOKENS] = {"tokens", 1, {512}}, [SAMPLES] = {"samples", 1, {15}},
+    [STAGES] = {"stages", 1, {0}},   [TEAM] = {"team", 1, {0}},
 };
 
 typedef struct run {
@@ -304,7 +303,8 @@ static void measure(run *r, const uint32_t *v, const cpl_host *host)
     const double fraction = middle(r->fraction, r->samples), us = middle(r->us, r->samples);
     printf("%s x%-2u S=%-3u T=%-4u tiles %u split %-4u rows %-3u block %-3u ahead %u  %.3f "
            "(%.3f-%.3f)  %.2f us/token  peak %.2f",
-           r->bf16 ? "bf16" : "int8", r->threads, r->length, v[TOKENS], v[TILES], v[SPLIT], v[FFN], v[BLOCK], v[AHEAD], fraction, r->fraction[0], r->fraction[r->samples - 1], us, middle(r->peak, r->samples) / 1e3);
+           r->bf16 ? "bf16" : "int8", r->threads, r->length, v[TOKENS], v[TILES], v[SPLIT], v[FFN], v[BLOCK], v[AHEAD],
+           fraction, r->fraction[0], r->fraction[r->samples - 1], us, middle(r->peak, r->samples) / 1e3);
     if (r->quiet_count)
         printf("  quiet %u of %u: %.3f, %.2f us", r->quiet_count, r->samples * r->threads,
                middle(r->quiet_fraction, r->quiet_count), middle(r->quiet_us, r->quiet_count));

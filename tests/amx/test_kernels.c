@@ -160,8 +160,8 @@ static void make_problem(problem *p, cpl_amx_kind kind, cpl_amx_out what, cpl_ep
 
 static void free_problem(problem *p)
 {
-    void *all[] = {p->a,      p->b,           p->scale, p->bias,    p->row_scale, p->scale16,
-                   p->bias16, p->row_scale16, p->scratch, p->partial,   p->out};
+    void *all[] = {p->a,      p->b,           p->scale,   p->bias,    p->row_scale, p->scale16,
+                   p->bias16, p->row_scale16, p->scratch, p->partial, p->out};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
@@ -186,7 +186,8 @@ static double result(const problem *p, uint32_t r, uint32_t n, double *to, doubl
     const char *const halves = p->out + r / 16 * p->g.out_row + panel * (size_t)1024 + r % 16 * (size_t)64;
     if (p->g.what == CPL_AMX_ADD) { /* a half's 2^-11 of scales, bias and sums, and the sum's bits */
         *to = y + 1;
-        *allowed = 0.0006 + 0.0005 * fabs(y) + (p->g.kind == CPL_AMX_BF16 ? 0 : 0.002 * (1 + fabs(y)) + 128 * p->row_scale[r] * p->scale[n]);
+        *allowed = 0.0006 + 0.0005 * fabs(y) +
+                   (p->g.kind == CPL_AMX_BF16 ? 0 : 0.002 * (1 + fabs(y)) + 128 * p->row_scale[r] * p->scale[n]);
         return from_half(((const uint16_t *)(const void *)halves)[c]);
     }
     if (p->g.what == CPL_AMX_ROWS) {
@@ -213,8 +214,7 @@ static void swap_columns(problem *p)
             double was[32];
             memcpy(was, &p->sums[r][32 * panel], sizeof was);
             for (uint32_t t = 0; t < 2; t++)
-                for (uint32_t c = 0; c < 16; c++)
-                    p->sums[r][32 * panel + cpl_amx_half_column(t, c)] = was[16 * t + c];
+                for (uint32_t c = 0; c < 16; c++) p->sums[r][32 * panel + cpl_amx_half_column(t, c)] = was[16 * t + c];
         }
 }
 
@@ -223,7 +223,8 @@ static void prepare_output(problem *p)
     memset(p->out, 0, p->out_bytes);
     p->g.out_panel = ROWS_MAX * 64;
     p->g.out_row = PANELS * 1024;
-    for (size_t i = 0; p->g.what == CPL_AMX_ADD && i < ROWS_MAX * (size_t)N; i++) ((uint16_t *)(void *)p->out)[i] = 0x3c00;
+    for (size_t i = 0; p->g.what == CPL_AMX_ADD && i < ROWS_MAX * (size_t)N; i++)
+        ((uint16_t *)(void *)p->out)[i] = 0x3c00;
 }
 
 static void check_product(const cpl_amx_kernels *k, problem *p, uint32_t tiles, uint32_t split)
@@ -262,8 +263,8 @@ static void check_product(const cpl_amx_kernels *k, problem *p, uint32_t tiles, 
             double to, allowed;
             const double is = result(p, r, n, &to, &allowed);
             if (!(fabs(is - to) <= allowed))
-                fail_msg("kind %d, what %d, tiles %u, split %u: row %u, column %u is %g, not %g", g->kind,
-                         g->what, tiles, split, r, n, is, to);
+                fail_msg("kind %d, what %d, tiles %u, split %u: row %u, column %u is %g, not %g", g->kind, g->what,
+                         tiles, split, r, n, is, to);
         }
 }
 
@@ -287,8 +288,7 @@ static void products(void **state)
     assert_non_null(p);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         make_problem(p, cases[i].kind, cases[i].what, cases[i].e, &random);
-        for (uint32_t way = 0; way < 6; way++)
-            check_product(k, p, 1 + way % 2, (uint32_t[]){6, 2, 1}[way / 2]);
+        for (uint32_t way = 0; way < 6; way++) check_product(k, p, 1 + way % 2, (uint32_t[]){6, 2, 1}[way / 2]);
         free_problem(p);
     }
     free(p);
@@ -401,7 +401,8 @@ static void check_norm(const cpl_amx_rows *r, const float *was, float gamma[4][W
     }
     for (uint32_t c = 0; c < WIDTH; c++) {
         const double v = (was[row * WIDTH + c] - mean) / sqrt(variance + 1e-5), y = v * gamma[2][c] + gamma[3][c];
-        const double x = v * gamma[0][c] + gamma[1][c], off = 0.003 * (0.3 + fabs(v)); /* halves: 2^-11 here and there */
+        const double x = v * gamma[0][c] + gamma[1][c],
+                     off = 0.003 * (0.3 + fabs(v)); /* halves: 2^-11 here and there */
         assert_true(fabs(from_half(((uint16_t *)r->x)[half_at(row, c)]) - x) < off);
         if (bf16)
             assert_true(fabs(from_bf16(((uint16_t *)r->a)[half_at(row, c)]) - y) < off + 0.004 * fabs(y));

@@ -8,12 +8,12 @@
 
 /* How the work is cut. Speed only: results have the same bits whatever stands here. */
 typedef struct cpl_amx_tuning {
-    uint32_t tiles;          /* row tiles of a block, 1 or 2 */
-    uint32_t split;          /* bytes of K that a block goes through at once, a multiple of 64 */
-    uint32_t rows;           /* that go through a product and the sweep after it together; a multiple of 32 */
-    uint32_t block_rows;     /* about as many rows go through half a layer together, 0: all */
-    uint32_t ahead;          /* 1: weights are fetched into L2 a stage ahead */
-    uint32_t batch_tokens;   /* recommended tokens a pass */
+    uint32_t tiles;        /* row tiles of a block, 1 or 2 */
+    uint32_t split;        /* bytes of K that a block goes through at once, a multiple of 64 */
+    uint32_t rows;         /* that go through a product and the sweep after it together; a multiple of 32 */
+    uint32_t block_rows;   /* about as many rows go through half a layer together, 0: all */
+    uint32_t ahead;        /* 1: weights are fetched into L2 a stage ahead */
+    uint32_t batch_tokens; /* recommended tokens a pass */
 } cpl_amx_tuning;
 
 extern const cpl_amx_tuning cpl_amx_tuned[2]; /* int8, bf16 */

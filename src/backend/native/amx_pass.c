@@ -210,8 +210,8 @@ static void halves_member(const pass *p, const void *what, uint32_t member)
 /* ---- attention -------------------------------------------------------------------------------------------------- */
 
 typedef struct attending {
-    char *q, *out; /* int8: half tiles; bf16: A tiles */
-    int cls;       /* one query a sequence */
+    char *q, *out;                  /* int8: half tiles; bf16: A tiles */
+    int cls;                        /* one query a sequence */
     uint32_t begin, end, first_row; /* sequences; the row that q, k and v begin with */
 } attending;
 
@@ -276,12 +276,10 @@ typedef struct slice {
 
 static slice slice_of(const pass *p, const stream *t, uint32_t from, uint32_t n)
 {
-    const size_t tile = (size_t)p->w->layers[0].qkv.steps * 1024, x_tile = p->w->arch.hidden / CPL_AMX_PANEL * (size_t)1024;
-    return (slice){{t->x + from / 16 * x_tile, t->a + from / 16 * tile, t->scale + from, t->scale16 + from, n},
-                   from,
-                   from,
-                   n,
-                   1};
+    const size_t tile = (size_t)p->w->layers[0].qkv.steps * 1024,
+                 x_tile = p->w->arch.hidden / CPL_AMX_PANEL * (size_t)1024;
+    return (slice){
+        {t->x + from / 16 * x_tile, t->a + from / 16 * tile, t->scale + from, t->scale16 + from, n}, from, from, n, 1};
 }
 
 /* The part of the weights from `next` to `last`, which lie behind each other, that the rows of u fetch into L2, so that
@@ -314,8 +312,7 @@ static void project(const pass *p, const cpl_amx_layer *y, const slice *u, uint3
 
 /* t->x += a m^T + bias. */
 static void add_product(const pass *p, cpl_native_stage stage, const cpl_amx_matrix *m, cpl_amx_kind kind,
-                        const char *a, const float *scale, const uint32_t *scale16, const slice *u,
-                        cpl_amx_ahead ahead)
+                        const char *a, const float *scale, const uint32_t *scale16, const slice *u, cpl_amx_ahead ahead)
 {
     const product x = {.m = m,
                        .kind = kind,
@@ -393,8 +390,8 @@ static void feed_down(const pass *p, const cpl_amx_layer *y, const slice *u)
     const cpl_amx_session *s = p->s;
     const int int8 = is_int8(p), last = y + 1 == p->w->layers + p->w->arch.layers;
     add_product(p, CPL_NATIVE_DOWN, &y->down, int8 ? CPL_AMX_UINT8 : CPL_AMX_BF16,
-                s->mid_a + (u->from - u->block) / 16 * (size_t)y->down.steps * 1024, int8 ? s->mid_scale + u->from : NULL,
-                int8 ? s->mid_scale16 + u->from : NULL, u,
+                s->mid_a + (u->from - u->block) / 16 * (size_t)y->down.steps * 1024,
+                int8 ? s->mid_scale + u->from : NULL, int8 ? s->mid_scale16 + u->from : NULL, u,
                 last ? (cpl_amx_ahead){0} : fetched(p, u, &y[1].qkv, &y[1].out));
     normalise(p, &u->t, &y->output_norm, 0);
 }
