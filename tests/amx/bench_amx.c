@@ -2,8 +2,8 @@
 /* bench_amx.c - times the AMX path on a cross-encoder of MiniLM's shape with random weights, its parts, and variants of
  * how the work is cut, each beside the tile peak on the same threads.
  *
- *     bench_amx [threads=1,2] [lengths=32,64,128] [bf16=0,1] [tiles=2] [split=512] [rows=32]
- *               [block=0] [ahead=1] [tokens=512] [samples=15] [stages=1] [team=2,4]
+ *     bench_amx [threads=1,2] [lengths=32,64,128] [bf16=0,1] [tiles=2] [split=512] [rows=64]
+ *               [block=128] [ahead=0] [tokens=512] [samples=15] [stages=1] [team=2,4]
  *
  * Every combination of the lists is one line. A sample is a burst of tile products, some passes, and a burst again, on
  * all threads at once; useful operations over time over the mean of the two bursts is its fraction, the median of the
@@ -36,8 +36,8 @@ enum { THREADS, LENGTHS, PRECISIONS, TILES, SPLIT, FFN, BLOCK, AHEAD, TOKENS, SA
 static list lists[LISTS] = {
     [THREADS] = {"threads", 1, {1}}, [LENGTHS] = {"lengths", 3, {32, 64, 128}},
     [PRECISIONS] = {"bf16", 1, {0}}, [TILES] = {"tiles", 1, {2}},
-    [SPLIT] = {"split", 1, {512}},   [FFN] = {"rows", 1, {32}},
-    [BLOCK] = {"block", 1, {0}},     [AHEAD] = {"ahead", 1, {1}},
+    [SPLIT] = {"split", 1, {512}},   [FFN] = {"rows", 1, {64}},
+    [BLOCK] = {"block", 1, {128}},     [AHEAD] = {"ahead", 1, {0}},
     [TOKENS] = {"tokens", 1, {512}}, [SAMPLES] = {"samples", 1, {15}},
     [STAGES] = {"stages", 1, {0}},   [TEAM] = {"team", 1, {0}},
 };

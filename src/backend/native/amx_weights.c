@@ -22,8 +22,8 @@
 enum { BLOCK_ALIGN = 4096, STEP = 64 /* bytes of k in a tile */ };
 
 const cpl_amx_tuning cpl_amx_tuned[2] = {
-    {.tiles = 2, .split = 512, .rows = 64, .block_rows = 128, .ahead = 1, .batch_tokens = 512},
-    {.tiles = 2, .split = 1024, .rows = 32, .ahead = 1, .batch_tokens = 512},
+    {.tiles = 2, .split = 512, .rows = 64, .block_rows = 128, .batch_tokens = 512},
+    {.tiles = 2, .split = 1024, .rows = 32, .batch_tokens = 512},
 };
 
 /* What is being packed, and the bounds on the way. */
