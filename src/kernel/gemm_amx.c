@@ -6,14 +6,17 @@
  * block's first product needs the tile, some products after its own last one, so that no store waits for a sum. What is
  * to become of the sums (scale, bias, activation, residual) is done a few rows at a time between the next block's
  * products, so that vector and tile unit work side by side. Long K goes in parts (split), so that the rows of A that
- * all panels share stay in L1; sums in between rest in `partial`.
+ * all panels share stay in L1; sums in between rest in `partial`. Weights are loaded with the hint that they are read
+ * once: they stream by from L2 and leave L1 to A, the sums and what comes of them.
  *
  * An element is one chain of operations that depends on nothing but its row of A and its column of B: no part of K is
  * summed elsewhere, whatever the block, loop order or team.
  *
  * Rejected: storing the sums at the end of their block (0.86 of the tile peak against 1.00), two scratch blocks in turn
  * (L1 is too small), the epilogue after the block (0.42 against 0.63 for the activation), blocks of 48 x 32 through one
- * tile for A and one for B (as fast as this in L1, 9 to 17 % slower as soon as A or B comes from L2). */
+ * tile for A and one for B (as fast as this in L1, 9 to 17 % slower as soon as A or B comes from L2), two blocks in
+ * turn at each panel (halves what comes from L2, but A, sums and output rows of 64 rows are more than L1 holds: a
+ * quarter slower), prefetching B into L1 (the load ports are the tile loads'). */
 #include "kernel/amx.h"
 #include "kernel/math_avx512.h"
 #include "kernel/tile_amx.h"

@@ -12,7 +12,7 @@ typedef struct cpl_amx_tuning {
     uint32_t split;        /* bytes of K that a block goes through at once, a multiple of 64 */
     uint32_t rows;         /* that go through a product and the sweep after it together; a multiple of 32 */
     uint32_t block_rows;   /* about as many rows go through half a layer together, 0: all */
-    uint32_t ahead;        /* 1: weights are fetched into L2 a stage ahead */
+    uint32_t ahead;        /* 1: weights are fetched into L2 in the block of rows before they are needed */
     uint32_t batch_tokens; /* recommended tokens a pass */
 } cpl_amx_tuning;
 

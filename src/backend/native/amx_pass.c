@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* amx_pass.c - one pass over a packed token stream on AMX.
  *
- * The idea: stages go over the whole pass, so that each weight crosses from L3 once a pass; inside a stage the GEMM
- * overlaps tile and vector work (gemm_amx.c) and each stage's epilogue writes what the next one reads: Q, K, V as bf16
- * rows of a head each, the FFN's inner rows as halves with their maxima, residual rows as halves. The row-wise sweeps
- * that need a whole row (layer norm with quantising, quantising of attention's output and of the FFN's inner rows)
- * follow their product after a few rows each.
+ * The idea: half a layer at a time goes over the whole pass, so that each weight crosses from L3 once a pass, in blocks
+ * of whole sequences whose Q, K, V and inner rows stay in L2. Inside a stage the GEMM overlaps tile and vector work
+ * (gemm_amx.c) and each stage's epilogue writes what the next one reads: Q, K, V as bf16 rows of a head each, the FFN's
+ * inner rows and the residual rows as halves. The row-wise sweeps that need a whole row (layer norm with quantising,
+ * quantising of attention's output and of the FFN's inner rows) follow their product after a few rows each.
  *
  * Rows never meet but in attention, and there only those of a sequence; blocks of rows are padded by whatever lies
  * there. So scores have the same bits in any batch. A team splits panels, (sequence, head) units or rows, one parallel

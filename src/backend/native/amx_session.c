@@ -2,8 +2,8 @@
 /* amx_session.c - one thread's scratch for the AMX path, taken whole at open.
  *
  * Rows are those of the largest pass, rounded up to blocks of 32, and one block more, since tiles are read whole. What
- * a pass writes and soon reads lies in few arrays: the context's A tiles replace the layer's input, the FFN's halves
- * and tiles stand beside each other. */
+ * a pass writes and soon reads lies in few arrays: the context's A tiles replace the layer's input, and each block of
+ * rows has its Q, K, V and inner rows where the one before had them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
