@@ -37,7 +37,7 @@ static list lists[LISTS] = {
     [THREADS] = {"threads", 1, {1}}, [LENGTHS] = {"lengths", 3, {32, 64, 128}},
     [PRECISIONS] = {"bf16", 1, {0}}, [TILES] = {"tiles", 1, {2}},
     [SPLIT] = {"split", 1, {512}},   [FFN] = {"rows", 1, {64}},
-    [BLOCK] = {"block", 1, {128}},     [AHEAD] = {"ahead", 1, {0}},
+    [BLOCK] = {"block", 1, {128}},   [AHEAD] = {"ahead", 1, {0}},
     [TOKENS] = {"tokens", 1, {512}}, [SAMPLES] = {"samples", 1, {15}},
     [STAGES] = {"stages", 1, {0}},   [TEAM] = {"team", 1, {0}},
 };
