@@ -21,7 +21,7 @@ endif()
 file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernel/*.c)
 cpl_isa_files(kernels)
 target_sources(kerncheck PRIVATE ${kernels} ${CMAKE_SOURCE_DIR}/src/base/arena.c ${CMAKE_SOURCE_DIR}/src/base/clock.c
-  ${CMAKE_SOURCE_DIR}/src/base/error.c)
+  ${CMAKE_SOURCE_DIR}/src/base/error.c ${CMAKE_SOURCE_DIR}/src/base/system_linux.c)
 target_include_directories(kerncheck PRIVATE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
 target_link_options(kerncheck PRIVATE -static)
 target_link_libraries(kerncheck PRIVATE m)
