@@ -8,10 +8,10 @@
  * whatever is loaded was stored a whole turn ago, made it 3 to 15 % slower.
  *
  * Softmax without its maximum: Q comes scaled by 128 log2(e), so the score rounded to an integer plus 127 * 128 is the
- * bit pattern of a bf16 near 2^score, and a table by the upper six bits of its fraction takes 1 + f - 2^f off. What is
- * too small becomes 0, what is too large a NaN. Sums come out of a third product, with ones, in all columns at once. A
- * row whose sum shows that it left the range (2^-100 to 2^100, or NaN) is done again in fp32 with its maximum: a choice
- * by that row's own numbers, so scores stay the same in any batch.
+ * bit pattern of a bf16 near 2^score (times 2^-RANGE_SHIFT), and a table by the upper six bits of its fraction takes 1
+ * + f - 2^f off. What is too small becomes 0, what is too large a NaN. Sums come out of a third product, with ones, in
+ * all columns at once. A row whose sum shows that it left the range (2^-100 to 2^100, or NaN) is done again in fp32
+ * with its maximum: a choice by that row's own numbers, so scores stay the same in any batch.
  *
  * K and V are brought into the tiles' order once a head: K transposed, so that packing two vectors of scores leaves
  * keys in their order; V's rows interleaved by unpacks, which moves columns (cpl_amx_order_context). The last block of
@@ -26,6 +26,10 @@
 CPL_AMX_DECLARE(AMX_NAME);
 
 enum { QUERIES = 16, KEYS = 32, TILE = 1024, ROW = 64 };
+
+/* Probabilities are made 2^64 smaller than they are, which their sum takes back: a row's largest score (in powers of 2)
+ * is seldom far below 0 and, in real models' first layers, above 90. So it may lie between -36 and 164. */
+enum { RANGE_SHIFT = 64 };
 
 /* 128 (1 + f - 2^f) in the middle of 64 steps of f. */
 static const uint8_t correction[64] __attribute__((aligned(64))) = {
@@ -134,7 +138,7 @@ static void prepare_head(const cpl_amx_attention *a, const room *r, uint32_t hea
 
 AMX_INLINE void softmax_block(const char *scores, char *p, uint32_t rows, __mmask32 keys)
 {
-    const __m512i one = _mm512_set1_epi16(127 * 128), zero = _mm512_setzero_si512();
+    const __m512i one = _mm512_set1_epi16((127 - RANGE_SHIFT) * 128), zero = _mm512_setzero_si512();
     const __m512i table = _mm512_load_si512(correction);
     for (uint32_t i = 0; i < rows; i++) {
         const __m512i s0 = _mm512_cvtps_epi32(_mm512_load_ps(scores + i * (size_t)64));
@@ -145,41 +149,50 @@ AMX_INLINE void softmax_block(const char *scores, char *p, uint32_t rows, __mmas
     }
 }
 
-/* Column i of a row of a head that begins with that panel. */
-AMX_INLINE float element(const void *rows, size_t panel_bytes, uint32_t panel, uint32_t row, uint32_t i)
+/* The 32 columns of a row of a panel. */
+AMX_INLINE const char *columns(const void *rows, size_t panel_bytes, uint32_t panel, uint32_t row)
 {
-    const char *at = (const char *)rows + (panel + i / 32) * panel_bytes + row * (size_t)ROW + i % 32 * (size_t)2;
-    uint16_t half;
-    memcpy(&half, at, sizeof half);
-    const uint32_t bits = (uint32_t)half << 16;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
+    return (const char *)rows + panel * panel_bytes + row * (size_t)ROW;
 }
 
-/* A row that left the range, in fp32 and in the order of attention's output: x receives head_size floats. */
+AMX_INLINE __m512 widened(const char *sixteen)
+{
+    const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)sixteen);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+
+/* A row that left the range, in fp32 with its maximum so far: x receives head_size floats, in the order of attention's
+ * output. Slower than the tiles by the width of a tile and exp2f, so the range is wide (RANGE_SHIFT). */
 static __attribute__((noinline)) void row_again(const cpl_amx_attention *a, uint32_t head, uint32_t query, float *x)
 {
-    const uint32_t d = a->head_size, parts = d / 32;
-    float most = -INFINITY, sum = 0;
-    memset(x, 0, d * sizeof *x);
-    for (int sweep = 0; sweep < 2; sweep++) {
-        for (uint32_t t = 0; t < a->keys; t++) {
-            float score = 0;
-            for (uint32_t i = 0; i < d; i++)
-                score +=
-                    element(a->q, a->q_panel, head * parts, query, i) * element(a->k, a->kv_panel, head * parts, t, i);
-            if (!sweep) {
-                most = fmaxf(most, score);
-                continue;
-            }
-            const float p = exp2f((score - most) / 128);
-            sum += p;
-            for (uint32_t i = 0; i < d; i++)
-                x[i] += p * element(a->v, a->kv_panel, head * parts, t, i / 32 * 32 + cpl_amx_order_context(i % 32));
+    const uint32_t parts = a->head_size / 32;
+    float most = -INFINITY, sum = 0, natural[64];
+    __m512 context[4] = {0};
+    for (uint32_t t = 0; t < a->keys; t++) {
+        __m512 products = _mm512_setzero_ps();
+        for (uint32_t part = 0; part < parts; part++) {
+            const char *q = columns(a->q, a->q_panel, head * parts + part, query);
+            const char *k = columns(a->k, a->kv_panel, head * parts + part, t);
+            products = _mm512_fmadd_ps(widened(q), widened(k), products);
+            products = _mm512_fmadd_ps(widened(q + 32), widened(k + 32), products);
+        }
+        const float score = _mm512_reduce_add_ps(products);
+        if (score > most) {
+            const float by = exp2f((most - score) / 128);
+            for (int i = 0; i < 4; i++) context[i] = _mm512_mul_ps(context[i], _mm512_set1_ps(by));
+            sum *= by;
+            most = score;
+        }
+        const float p = exp2f((score - most) / 128);
+        sum += p;
+        for (uint32_t part = 0; part < parts; part++) {
+            const char *v = columns(a->v, a->kv_panel, head * parts + part, t);
+            context[2 * part] = _mm512_fmadd_ps(_mm512_set1_ps(p), widened(v), context[2 * part]);
+            context[2 * part + 1] = _mm512_fmadd_ps(_mm512_set1_ps(p), widened(v + 32), context[2 * part + 1]);
         }
     }
-    for (uint32_t i = 0; i < d; i++) x[i] /= sum;
+    for (int i = 0; i < 4; i++) _mm512_storeu_ps(natural + 16 * i, context[i]);
+    for (uint32_t i = 0; i < a->head_size; i++) x[i] = natural[i / 32 * 32 + cpl_amx_order_context(i % 32)] / sum;
 }
 
 AMX_INLINE char *context_row(const cpl_amx_attention *a, const room *r, uint32_t head, uint32_t part, uint32_t query)

@@ -21,12 +21,10 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
     (void)host;
     cpl_cpu cpu;
     cpl_isa isa;
-    cpl_kernels kernels;
     cpl_topology topology;
     cpl_cpu_detect(&cpu);
     const cpl_status st = cpl_isa_choose(&isa, NULL, &cpu, err);
     if (st) return st;
-    cpl_kernels_choose(&kernels, isa);
     cpl_topology_read(&topology, NULL);
     *out = (cpl_caps){
         .precisions = CPL_NATIVE_PRECISIONS,
@@ -44,7 +42,7 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
     out->automatic = fast ? CPL_PRECISION_INT8 : CPL_PRECISION_FP32;
     snprintf(out->automatic_rule, sizeof out->automatic_rule,
              "int8 where AMX, AVX-512 VNNI or ARM dot products multiply it, else fp32");
-    snprintf(out->isa, sizeof out->isa, "%s", kernels.isa);
+    snprintf(out->isa, sizeof out->isa, "%s", cpl_isa_name(isa)); /* the rung: AMX's table of rows is AVX-512's */
     const uint32_t cores = cpl_cpu_count();
     snprintf(out->device, sizeof out->device, "%u core%s of %s", cores, cores == 1 ? "" : "s", cpu.name);
     return CPL_OK;
