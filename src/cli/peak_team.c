@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* peak_team.c - the peak loops on several cores at once, in short probes.
  * The ideas: all threads start together, because one core's peak times n is not what n cores give. A probe is a few
- * blocks of some 40 us whose median counts, with the number of rounds found beforehand: long enough to time, short
- * enough to see the clock as the sample left it, and a thread that is interrupted loses a block, not the probe.
- * The L2 buffer is swept once untimed, since the sample's own data may have pushed it out.
- * Invariants: threads touch nothing but their own slot and, under the lock, the turn. Threads: one caller at a time.
- * Rejected: starting threads for each probe (a tenth of a millisecond in which the clock recovers); one long block
- * (after a few milliseconds it measures itself). */
+ * blocks of some 40 us (longer where the loop asks for it) whose median counts, with the number of rounds found
+ * beforehand: long enough to time, short enough to see the clock as the sample left it, and a thread that is
+ * interrupted loses a block, not the probe. The L2 buffer is swept once untimed, since the sample's own data may have
+ * pushed it out. Invariants: threads touch nothing but their own slot and, under the lock, the turn. Threads: one
+ * caller at a time. Rejected: starting threads for each probe (a tenth of a millisecond in which the clock recovers);
+ * one long block (after a few milliseconds it measures itself). */
 #include "cli/peak_team.h"
 
 #include <stdbool.h>
@@ -79,10 +79,11 @@ static double time_l2(const member *m, uint64_t rounds, uint64_t *ns)
 /* Rounds that last about BLOCK_NS each. */
 static void calibrate(member *m)
 {
+    const uint64_t block_ns = m->team->loop.block_us ? 1000ull * m->team->loop.block_us : BLOCK_NS;
     uint64_t ns = 0;
     for (m->rounds = 16;; m->rounds *= 2) {
         time_loop(m, m->rounds, &ns);
-        if (ns >= BLOCK_NS / 2) break;
+        if (ns >= block_ns / 2) break;
     }
     for (m->clock_rounds = 128;; m->clock_rounds *= 2) {
         uint64_t start = cpl_clock_ns();
@@ -99,6 +100,7 @@ static void probe_peak(member *m)
 {
     double v[BLOCKS];
     uint64_t ns;
+    if (m->team->loop.block_us) time_loop(m, m->rounds, &ns);
     for (int i = 0; i < BLOCKS; i++) v[i] = time_loop(m, m->rounds, &ns);
     m->ops_per_s = middle(v, BLOCKS);
 }

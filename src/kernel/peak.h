@@ -21,6 +21,7 @@ typedef struct cpl_peak_loop {
     double ops;                                  /* operations of one instruction */
     double per_cycle;                            /* instructions a core of this kind starts in a cycle; 0: not known */
     double step;                                 /* then that is a multiple of this; 0: nothing is known */
+    uint32_t block_us; /* the shortest run that shows the rate, after one that isn't counted; 0: any */
 } cpl_peak_loop;
 
 /* The loop by the instructions that rung `isa`, which must run here, has for the unit. */
