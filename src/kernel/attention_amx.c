@@ -219,19 +219,13 @@ typedef struct unit {
     uint32_t head, query, rows; /* rows 0: none */
 } unit;
 
-/* A row whose sum left the range that the fast softmax can do. */
-AMX_INLINE int out_of_range(const char *at)
+/* The rows of that mask, whose sums left the range that the fast softmax can do. */
+static __attribute__((noinline)) void finish_again(const cpl_amx_attention *a, const room *r, const unit *u,
+                                                   uint32_t rows)
 {
-    float sum;
-    memcpy(&sum, at, sizeof sum);
-    return !(sum >= 0x1p-100f && sum <= 0x1p100f);
-}
-
-static __attribute__((noinline)) void finish_again(const cpl_amx_attention *a, const room *r, const unit *u)
-{
-    for (uint32_t i = 0; i < u->rows; i++) {
+    for (; rows; rows &= rows - 1) {
+        const uint32_t i = (uint32_t)__builtin_ctz(rows);
         float x[64];
-        if (!out_of_range(r->context + i * (size_t)64)) continue;
         row_again(a, u->head, u->query + i, x);
         for (uint32_t part = 0; part < r->parts; part++)
             write_context(a, r, u->head, part, u->query + i, _mm512_loadu_ps(x + 32 * part),
@@ -256,7 +250,8 @@ static void finish_unit(const cpl_amx_attention *a, const room *r, const unit *u
             write_context(a, r, u->head, part, u->query + i, _mm512_mul_ps(_mm512_load_ps(at), _mm512_set1_ps(by[i])),
                           _mm512_mul_ps(_mm512_load_ps(at + TILE), _mm512_set1_ps(by[i])));
     }
-    if ((good & used) != used) finish_again(a, r, u);
+    const uint32_t again = used & ~(uint32_t)good;
+    if (again) finish_again(a, r, u, again);
 }
 
 /* Tiles 0, 1: context; 2: sums; 3, 4: scores; 5: Q; 6: K, V; 7: probabilities, K's Q of a second part. */
