@@ -14,12 +14,10 @@
 
 #include "backend/onnx/graph.h"
 #include "backend/onnx/settings.h"
-#include "backend/registry.h"
 #include "base/file.h"
 #include "model/onnx.h"
 #include "model/onnx_proto.h"
-
-const cpl_backend *cpl_plugin(const cpl_host *host);
+#include "try_load.h"
 
 static cpl_host host;
 static cpl_ort ort;
@@ -184,26 +182,6 @@ static void settings_are_checked(void **state)
 /* ---- loading -------------------------------------------------------------------------------------------------------
  */
 
-static cpl_status try_load(const char *model_dir, cpl_precision precision, const char *setting, cpl_load_report *report,
-                           cpl_error *err)
-{
-    const char *const settings[] = {setting, NULL};
-    const cpl_load_options o = {.size = sizeof o,
-                                .precision = precision,
-                                .batch_tokens_max = 64,
-                                .batch_sequences_max = 8,
-                                .settings = settings};
-    const cpl_backend *b = cpl_plugin(&host);
-    cpl_model *model = NULL;
-    cpl_weights *w = NULL;
-    if (cpl_model_open(&model, model_dir, err)) fail_msg("%s", err->what);
-    cpl_status st = b->load(&w, model, &o, report, &host, err);
-    assert_true(!w == (st != CPL_OK));
-    b->unload(w);
-    cpl_model_close(model);
-    return st;
-}
-
 static const char tiny[] = "tests/golden/models/cross-encoder";
 
 static void what_ran_is_reported(void **state)
@@ -212,13 +190,13 @@ static void what_ran_is_reported(void **state)
     need_runtime();
     cpl_load_report r;
     cpl_error err;
-    assert_int_equal(try_load(tiny, CPL_PRECISION_FP32, NULL, &r, &err), CPL_OK);
+    assert_int_equal(try_load(&host, tiny, CPL_PRECISION_FP32, NULL, &r, &err), CPL_OK);
     assert_non_null(strstr(r.kernels, "CPU, 14 of 14 products fp32"));
-    assert_int_equal(try_load(tiny, CPL_PRECISION_INT8, NULL, &r, &err), CPL_OK);
+    assert_int_equal(try_load(&host, tiny, CPL_PRECISION_INT8, NULL, &r, &err), CPL_OK);
     assert_non_null(strstr(r.kernels, "CPU, 8 of 14 products int8"));
-    assert_int_equal(try_load(tiny, CPL_PRECISION_FP32, "optimize=false", &r, &err), CPL_OK);
-    assert_int_equal(try_load(tiny, CPL_PRECISION_INT8, "optimize=false", &r, &err), CPL_OK);
-    assert_int_equal(try_load(tiny, CPL_PRECISION_INT8, "threads=2", &r, &err), CPL_OK);
+    assert_int_equal(try_load(&host, tiny, CPL_PRECISION_FP32, "optimize=false", &r, &err), CPL_OK);
+    assert_int_equal(try_load(&host, tiny, CPL_PRECISION_INT8, "optimize=false", &r, &err), CPL_OK);
+    assert_int_equal(try_load(&host, tiny, CPL_PRECISION_INT8, "threads=2", &r, &err), CPL_OK);
 }
 
 /* On x86 the CPU provider casts fp16 to fp32: whichever this machine does, probe and load agree. */
@@ -232,7 +210,7 @@ static void fp16_runs_or_is_refused_by_name(void **state)
     bool fp16 = false;
     assert_int_equal(cpl_plugin(&host)->probe(&caps, &host, &err), CPL_OK);
     assert_int_equal(cpl_ort_multiplies_fp16(&ort, CPL_ORT_CPU, &fp16, &err), CPL_OK);
-    cpl_status st = try_load(tiny, CPL_PRECISION_FP16, NULL, &r, &err);
+    cpl_status st = try_load(&host, tiny, CPL_PRECISION_FP16, NULL, &r, &err);
     assert_int_equal(st, fp16 ? CPL_OK : CPL_UNSUPPORTED);
     if (!fp16) assert_non_null(strstr(err.what, "fp16 was asked for and fp32 ran"));
 }
@@ -244,14 +222,14 @@ static void absent_providers_are_named(void **state)
     cpl_load_report r;
     cpl_error err;
     if (!cpl_ort_has(&ort, CPL_ORT_CUDA)) {
-        assert_int_equal(try_load(tiny, CPL_PRECISION_FP32, "provider=cuda", &r, &err), CPL_UNSUPPORTED);
+        assert_int_equal(try_load(&host, tiny, CPL_PRECISION_FP32, "provider=cuda", &r, &err), CPL_UNSUPPORTED);
         assert_non_null(strstr(err.what, "provider 'CUDA' is not in this ONNX Runtime"));
     }
     if (!cpl_ort_has(&ort, CPL_ORT_OPENVINO))
-        assert_int_equal(try_load(tiny, CPL_PRECISION_FP32, "provider=openvino", &r, &err), CPL_UNSUPPORTED);
-    assert_int_equal(try_load(tiny, CPL_PRECISION_FP32, "provider=coreml", &r, &err), CPL_UNSUPPORTED);
-    assert_int_equal(try_load(tiny, CPL_PRECISION_FP16, "device=mps", &r, &err), CPL_UNSUPPORTED);
-    assert_int_equal(try_load(tiny, CPL_PRECISION_BF16, NULL, &r, &err), CPL_UNSUPPORTED);
+        assert_int_equal(try_load(&host, tiny, CPL_PRECISION_FP32, "provider=openvino", &r, &err), CPL_UNSUPPORTED);
+    assert_int_equal(try_load(&host, tiny, CPL_PRECISION_FP32, "provider=coreml", &r, &err), CPL_UNSUPPORTED);
+    assert_int_equal(try_load(&host, tiny, CPL_PRECISION_FP16, "device=mps", &r, &err), CPL_UNSUPPORTED);
+    assert_int_equal(try_load(&host, tiny, CPL_PRECISION_BF16, NULL, &r, &err), CPL_UNSUPPORTED);
 }
 
 static void a_missing_runtime_is_one_line(void **state)
@@ -330,7 +308,7 @@ static void expect(const char *file, cpl_precision p, cpl_status status, const c
     cpl_load_report r;
     cpl_error err = {0};
     snprintf(setting, sizeof setting, "file=%s", file);
-    cpl_status st = try_load(dir, p, setting, &r, &err);
+    cpl_status st = try_load(&host, dir, p, setting, &r, &err);
     if (st != status || (st && !strstr(err.what, why))) fail_msg("%s: status %d, '%s'", file, st, err.what);
 }
 

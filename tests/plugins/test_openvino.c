@@ -13,10 +13,8 @@
 #include <cmocka.h>
 
 #include "backend/openvino/ov.h"
-#include "backend/registry.h"
 #include "base/file.h"
-
-const cpl_backend *cpl_plugin(const cpl_host *host);
+#include "try_load.h"
 
 static cpl_host host;
 static cpl_caps caps;
@@ -49,31 +47,11 @@ static void kernels_names_tell_what_ran(void **state)
     assert_int_equal(ran.fp16, 1);
 }
 
-static cpl_status try_load(const char *model_dir, cpl_precision precision, const char *setting, cpl_load_report *report,
-                           cpl_error *err)
-{
-    const char *const settings[] = {setting, NULL};
-    const cpl_load_options o = {.size = sizeof o,
-                                .precision = precision,
-                                .batch_tokens_max = 64,
-                                .batch_sequences_max = 8,
-                                .settings = settings};
-    const cpl_backend *b = cpl_plugin(&host);
-    cpl_model *model = NULL;
-    cpl_weights *w = NULL;
-    if (cpl_model_open(&model, model_dir, err)) fail_msg("%s", err->what);
-    cpl_status st = b->load(&w, model, &o, report, &host, err);
-    assert_true(!w == (st != CPL_OK));
-    b->unload(w);
-    cpl_model_close(model);
-    return st;
-}
-
 static void refused(const char *setting, cpl_precision p, cpl_status status, const char *why)
 {
     cpl_load_report r;
     cpl_error err = {0};
-    cpl_status st = try_load(tiny, p, setting, &r, &err);
+    cpl_status st = try_load(&host, tiny, p, setting, &r, &err);
     if (st != status || !strstr(err.what, why)) fail_msg("%s: %d, '%s'", setting, st, err.what);
 }
 
@@ -93,14 +71,14 @@ static void what_ran_is_reported(void **state)
     need_runtime();
     cpl_load_report r;
     cpl_error err;
-    if (try_load(tiny, CPL_PRECISION_FP32, "threads=1", &r, &err)) fail_msg("%s", err.what);
+    if (try_load(&host, tiny, CPL_PRECISION_FP32, "threads=1", &r, &err)) fail_msg("%s", err.what);
     assert_non_null(strstr(r.kernels, "products fp32, rest f32"));
     for (int p = CPL_PRECISION_BF16; p <= CPL_PRECISION_FP16; p++) { /* probe and load agree */
-        cpl_status st = try_load(tiny, (cpl_precision)p, NULL, &r, &err);
+        cpl_status st = try_load(&host, tiny, (cpl_precision)p, NULL, &r, &err);
         assert_int_equal(st, caps.precisions >> p & 1 ? CPL_OK : CPL_UNSUPPORTED);
         if (st) assert_non_null(strstr(err.what, "hint in effect"));
     }
-    assert_int_equal(try_load(tiny, CPL_PRECISION_INT4, NULL, &r, &err), CPL_UNSUPPORTED);
+    assert_int_equal(try_load(&host, tiny, CPL_PRECISION_INT4, NULL, &r, &err), CPL_UNSUPPORTED);
 }
 
 static void write_text(const char *name, const char *text)
@@ -125,12 +103,12 @@ static void int8_needs_its_own_graph(void **state)
         snprintf(to, sizeof to, "%s/%s", dir, files[i]);
         assert_int_equal(symlink(from, to), 0);
     }
-    assert_int_equal(try_load(dir, CPL_PRECISION_INT8, NULL, &r, &err), CPL_NOT_FOUND);
+    assert_int_equal(try_load(&host, dir, CPL_PRECISION_INT8, NULL, &r, &err), CPL_NOT_FOUND);
     assert_non_null(strstr(err.what, "tools/export_openvino.py"));
     write_text("openvino_int8.xml", "<net/>");
-    assert_int_not_equal(try_load(dir, CPL_PRECISION_INT8, NULL, &r, &err), CPL_OK); /* no stamp */
+    assert_int_not_equal(try_load(&host, dir, CPL_PRECISION_INT8, NULL, &r, &err), CPL_OK); /* no stamp */
     write_text("openvino_int8.json", "{\"weights_crc32\": 12345}");
-    assert_int_equal(try_load(dir, CPL_PRECISION_INT8, NULL, &r, &err), CPL_CORRUPT);
+    assert_int_equal(try_load(&host, dir, CPL_PRECISION_INT8, NULL, &r, &err), CPL_CORRUPT);
     assert_non_null(strstr(err.what, "other weights"));
 }
 
