@@ -68,6 +68,60 @@ static void on_kept(void *user, const char *name, const char *date)
     fflush(stdout);
 }
 
+/* ---- run --dry-run --------------------------------------------------------------------------------------------- */
+
+typedef struct dry_state {
+    run_state run; /* first: the runner's callbacks share one pointer */
+    cpl_json_writer w;
+    double seconds;
+} dry_state;
+
+static void on_planned(void *user, const cpl_lab_result *r, const char *what, const char *why,
+                       const cpl_lab_forecast *f)
+{
+    dry_state *s = user;
+    s->seconds += f->expected_s;
+    if (s->run.json) {
+        cpl_json_open(&s->w, NULL, '{');
+        cpl_json_text(&s->w, "name", r->name);
+        cpl_json_text(&s->w, "backend", r->backend);
+        cpl_json_text(&s->w, "what", what);
+        cpl_json_text(&s->w, "why", why);
+        cpl_json_int(&s->w, "rows", (int64_t)f->rows);
+        cpl_json_int(&s->w, "rows_known", (int64_t)f->known);
+        cpl_json_double(&s->w, "seconds", f->expected_s);
+        cpl_json_double(&s->w, "seconds_measured_max", f->most_s);
+        cpl_json_close(&s->w, '}');
+        return;
+    }
+    printf("%-38s %-9s %-8s", r->name, r->backend, what);
+    if (!strcmp(what, "run")) printf(" %3zu rows %5.0f s, %.0f s measured at most", f->rows, f->expected_s, f->most_s);
+    printf("%s%s\n", *why ? " " : "", why);
+}
+
+static cpl_status dry_run(cpl_lab_options *o, bool json, cpl_error *err)
+{
+    size_t failed;
+    cpl_buf out = {0};
+    dry_state s = {.run.json = json, .w = {.out = &out, .pretty = true}};
+    o->planned = on_planned;
+    o->user = &s;
+    cpl_json_open(&s.w, NULL, '{');
+    cpl_json_open(&s.w, "experiments", '[');
+    cpl_status st = cpl_lab_run(o, &failed, err);
+    cpl_json_close(&s.w, ']');
+    cpl_json_double(&s.w, "seconds", s.seconds);
+    cpl_json_close(&s.w, '}');
+    if (!st && json) st = cpl_buf_status(&out, err);
+    if (!st && json) printf("%s\n", out.data);
+    if (!st && !json)
+        printf("In all %.0f minutes, by the speeds of older results where there are any; rounds measured again come on "
+               "top.\n",
+               s.seconds / 60);
+    cpl_buf_deinit(&out);
+    return st;
+}
+
 static bool is_all(const cpl_args *args)
 {
     return cpl_args_positional_count(args) == 1 && !strcmp(cpl_args_positional(args, 0), "all");
@@ -113,7 +167,12 @@ static int run(const cpl_args *args)
                          .user = &s,
                          .log = cpl_cli_log(&storage, NULL)};
     cpl_status st = take_files(args, &o.files, &listed, room, FILES_MAX, &err);
-    if (!st) st = cpl_lab_run(&o, &failed, &err);
+    const bool dry = cpl_args_switch(args, "dry-run");
+    if (!st) st = dry ? dry_run(&o, s.json, &err) : cpl_lab_run(&o, &failed, &err);
+    if (dry) {
+        cpl_lab_files_close(listed);
+        return st ? cpl_cli_fail(&err) : 0;
+    }
     cpl_progress_finish(&s.bar);
     if (s.json && !st) st = cpl_buf_status(&s.out, &err);
     if (s.json && !st) printf("{\"results\": [\n%s]}\n", s.out.data ? s.out.data : "");
@@ -127,6 +186,8 @@ static const cpl_flag run_flags[] = {
     {"target", CPL_FLAG_TEXT, "HOST:PORT", NULL, "drive the server that is up there instead of starting one"},
     {"quick", CPL_FLAG_SWITCH, NULL, NULL, "a few requests a row, one round: to see that it works; results say so"},
     {"force", CPL_FLAG_SWITCH, NULL, NULL, "with 'all': measure again what a result of this program already says"},
+    {"dry-run", CPL_FLAG_SWITCH, NULL, NULL,
+     "run nothing: say what would be run, kept or can't be, and how long it takes"},
     {"output", CPL_FLAG_TEXT, "DIR", "docs/experiments", "folder for NAME.json and NAME.md"},
     {"set", CPL_FLAG_LIST, "KEY=VALUE", NULL, "override any key of the files; results say so; repeatable"},
     {"json", CPL_FLAG_SWITCH, NULL, NULL, "print one JSON document"},

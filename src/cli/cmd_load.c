@@ -116,6 +116,24 @@ static void write_selftest(cpl_json_writer *w, const cpl_selftest *t)
     cpl_json_close(w, '}');
 }
 
+/* Each by itself, with what stands against it. */
+static void write_percentiles(cpl_json_writer *w, const cpl_load_result *r, const cpl_verdict *v)
+{
+    static const double list[] = {0.5, 0.9, 0.95, 0.99, 0.999, 0.9999};
+    char why[CPL_PERCENTILE_WHY];
+    cpl_json_open(w, "percentiles", '[');
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        cpl_json_open(w, NULL, '{');
+        cpl_json_double(w, "percentile", list[i] * 100);
+        cpl_json_double(w, "ms", ms((double)cpl_histogram_at(&r->measure.latency_ns, list[i])));
+        cpl_json_bool(w, "valid", cpl_verdict_percentile(v, list[i], r->measure.requests, why));
+        if (*why) cpl_json_text(w, "why", why);
+        cpl_json_close(w, '}');
+    }
+    cpl_json_close(w, ']');
+    cpl_json_double(w, "percentile_supported", v->highest * 100);
+}
+
 static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict *v, const char *source)
 {
     const cpl_measure *m = &r->measure;
@@ -172,8 +190,9 @@ static void write_json(cpl_buf *out, const cpl_load_result *r, const cpl_verdict
     cpl_json_close(&w, ']');
     cpl_json_bool(&w, "valid", v->valid);
     cpl_json_text(&w, "reasons", v->reasons);
-    cpl_json_text(&w, "percentiles", v->percentiles);
-    cpl_json_double(&w, "percentile_supported", v->highest * 100);
+    cpl_json_bool(&w, "beyond_capacity", v->beyond);
+    cpl_json_text(&w, "note", v->note);
+    write_percentiles(&w, r, v);
     write_server(&w, &r->server);
     cpl_json_close(&w, '}');
     cpl_buf_text(out, "\n");
@@ -225,8 +244,8 @@ static void print_table(const cpl_load_result *r, const cpl_verdict *v, const ch
     printf(", %.1f requests/s; TP P95 %.1f over windows of %.3g s\n", m->pairs_per_s / r->pairs_per_request,
            m->window_p95, m->window_s);
     printf("latency ms   mean %.2f  p50 %.2f%s  p95 %.2f%s  p99 %.2f%s  max %.2f\n", ms(cpl_histogram_mean(h)),
-           ms((double)cpl_histogram_at(h, 0.5)), v->p50 ? "" : "~", ms((double)cpl_histogram_at(h, 0.95)),
-           v->p95 ? "" : "~", ms((double)cpl_histogram_at(h, 0.99)), v->p99 ? "" : "~",
+           ms((double)cpl_histogram_at(h, 0.5)), v->p50 && !v->beyond ? "" : "~", ms((double)cpl_histogram_at(h, 0.95)),
+           v->p95 && !v->beyond ? "" : "~", ms((double)cpl_histogram_at(h, 0.99)), v->p99 && !v->beyond ? "" : "~",
            ms(h->count ? (double)h->max : 0));
     if (v->highest > 0.99)
         printf("             p%g %.2f\n", v->highest * 100, ms((double)cpl_histogram_at(h, v->highest)));
@@ -251,7 +270,10 @@ static void print_table(const cpl_load_result *r, const cpl_verdict *v, const ch
         printf("error        %s x %llu, first: %s\n", cpl_load_error_name(&r->errors[i], name),
                (unsigned long long)r->errors[i].count, r->errors[i].message);
     printf("verdict      %s%s%s\n", v->valid ? "VALID" : "INVALID", *v->reasons ? ": " : "", v->reasons);
-    if (*v->percentiles)
+    if (*v->note) printf("             %s\n", v->note);
+    if (v->beyond)
+        printf("             ~ INVALID: percentiles beyond capacity grow with the length of the run\n");
+    else if (*v->percentiles)
         printf("             ~ INVALID by itself: %s; highest supported: p%g\n", v->percentiles, v->highest * 100);
 }
 

@@ -138,6 +138,7 @@ cpl_lab_knee cpl_lab_knee_of(const cpl_lab_result *r, const cpl_lab_point *line)
         if (!p->requests || !on_line(p, line, true)) continue;
         const bool bent = p->latency_p95_ms > 2 * k.least->latency_p95_ms;
         if (bent && (!k.knee || p->offered < k.knee->offered)) k.knee = p;
+        if (p->valid && p->beyond_capacity && (!k.beyond || p->offered < k.beyond->offered)) k.beyond = p;
         if (p->slo_ms > 0 && p->within_slo >= 0.99 && (!k.in_time || p->offered > k.in_time->offered)) k.in_time = p;
     }
     for (size_t i = 0; i < r->point_count; i++) {
@@ -163,6 +164,9 @@ static void say_load(const cpl_lab_result *r, const cpl_lab_point *line, cpl_buf
         cpl_md_sure(out, knee->latency_p95_ms, knee->p95_enough);
         cpl_buf_text(out, " ms");
     }
+    if (k.beyond)
+        cpl_buf_print(out, "; %.0f requests/s are more than it takes: %.0f were answered", k.beyond->offered,
+                      k.beyond->throughput / (double)k.beyond->batch);
     if (in_time)
         cpl_buf_print(out, "; up to %.0f requests/s 99 %% are answered within %g ms", in_time->offered,
                       in_time->slo_ms);
@@ -297,11 +301,13 @@ static void say_pass_cost(const cpl_lab_result *r, cpl_buf *out)
 
 static void say_trouble(const cpl_lab_result *r, cpl_buf *out)
 {
-    size_t failed = 0, invalid = 0, cut = 0, repeated = 0, shallow = 0;
+    size_t failed = 0, invalid = 0, cut = 0, repeated = 0, shallow = 0, beyond = 0, again = 0;
     for (size_t i = 0; i < r->point_count; i++) {
         const cpl_lab_point *p = &r->points[i];
         failed += *p->errors != 0;
-        invalid += !p->valid;
+        invalid += p->requests && !p->valid;
+        beyond += p->valid && p->beyond_capacity;
+        again += p->retaken > 0;
         cut += p->asked && p->requests + p->failed < p->asked;
         repeated += p->repeats > 0;
         shallow += p->requests && p->in_flight_mean < 0.9 * (double)p->concurrency;
@@ -312,6 +318,10 @@ static void say_trouble(const cpl_lab_result *r, cpl_buf *out)
         cpl_buf_print(out, "- In %zu of %zu rows less than 90 %% of the concurrency asked for was in flight.\n",
                       shallow, n);
     if (invalid) cpl_buf_print(out, "- %zu of %zu rows are INVALID by the rules below.\n", invalid, n);
+    if (beyond) cpl_buf_print(out, "- %zu of %zu rows offered more than the server takes.\n", beyond, n);
+    if (again)
+        cpl_buf_print(out, "- In %zu of %zu rows a round was measured again because the machine was unsteady.\n", again,
+                      n);
     if (cut) cpl_buf_print(out, "- Time ended %zu of %zu rows before all requests were sent.\n", cut, n);
     if (repeated)
         cpl_buf_print(out, "- In %zu of %zu rows the pool of pairs was used up and pairs were sent again.\n", repeated,

@@ -21,6 +21,7 @@ typedef struct cpl_lab_knee {
     const cpl_lab_point *least;   /* the lightest load */
     const cpl_lab_point *kept;    /* the heaviest whose p95 is within twice that of the lightest */
     const cpl_lab_point *knee;    /* the first beyond; NULL: none */
+    const cpl_lab_point *beyond;  /* the lightest that is more than the server takes; NULL: none */
     const cpl_lab_point *in_time; /* the heaviest with 99 % within the objective; NULL: none, or no objective */
 } cpl_lab_knee;
 cpl_lab_knee cpl_lab_knee_of(const cpl_lab_result *r, const cpl_lab_point *line);

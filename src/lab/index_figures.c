@@ -387,7 +387,8 @@ void cpl_index_load(const cpl_lab_results *all, cpl_buf *out)
             cpl_index_open(
                 out, "load", "Latency against load",
                 "Open loop: requests arrive by chance at a rate, whatever the server does, and latency counts from "
-                "the moment each was due. Hollow marks are INVALID rows: the table says why.");
+                "the moment each was due. Hollow marks are INVALID percentiles, as all are where more is offered than "
+                "the server takes.");
             cpl_buf_text(out, "<div class=grid>");
         }
         open = true;

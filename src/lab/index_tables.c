@@ -220,8 +220,9 @@ void cpl_index_cost(const cpl_lab_results *all, const cpl_lab_index_options *o, 
 static void experiment_row(const cpl_lab_result *r, cpl_buf *out)
 {
     const cpl_lab_point *p = cpl_lab_best(r);
-    size_t invalid = 0, absent = 0, cut = 0;
+    size_t invalid = 0, absent = 0, cut = 0, beyond = 0;
     for (size_t i = 0; i < r->point_count; i++) {
+        beyond += r->points[i].valid && r->points[i].beyond_capacity;
         invalid += r->points[i].requests && !r->points[i].valid;
         absent += *r->points[i].not_run != 0;
         cut += r->points[i].asked > r->points[i].requests + r->points[i].failed;
@@ -244,8 +245,13 @@ static void experiment_row(const cpl_lab_result *r, cpl_buf *out)
     cpl_chart_number(out, p->latency_p95_ms);
     cpl_buf_text(out, p->p99_enough ? "<td class=r>" : "<td class=\"r soft\">~");
     cpl_chart_number(out, p->latency_p99_ms);
+    if (p->highest_percentile > 0)
+        cpl_buf_print(out, "<br><small>p%g is sure</small>", p->highest_percentile);
+    else
+        cpl_buf_text(out, "<br><small>none is sure</small>");
     cpl_buf_print(out, "<td class=o>%zu", r->point_count);
     if (invalid) cpl_buf_print(out, ", <span class=bad>%zu INVALID</span>", invalid);
+    if (beyond) cpl_buf_print(out, ", %zu beyond capacity", beyond);
     if (absent) cpl_buf_print(out, ", %zu not run", absent);
     if (cut) cpl_buf_print(out, "<br><small>%zu ended by time</small>", cut);
     cpl_buf_text(out, "\n");
@@ -273,7 +279,8 @@ void cpl_index_experiments(const cpl_lab_results *all, cpl_buf *out)
     cpl_index_open(
         out, "all", "Every experiment",
         "Its best row. Pairs a request times requests in flight (or requests a second offered). ~ marks a percentile "
-        "with too few samples. INVALID rows broke a rule of measuring; each page says which.");
+        "that is INVALID by itself: too few samples, or a queue that grew. INVALID rows broke a rule of measuring; "
+        "each page says which.");
     for (size_t i = 0; i < all->count; i++) {
         const cpl_lab_result *r = all->at[i];
         bool first = cpl_lab_ran(r), open = false;

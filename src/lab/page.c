@@ -50,40 +50,51 @@ static void head(const cpl_lab_result *r, cpl_buf *out)
     cpl_buf_text(out, "\n");
 }
 
+static void rate_row(const cpl_lab_point *p, bool sweep, cpl_buf *out)
+{
+    if (sweep) cpl_buf_print(out, "| `%s` ", p->server);
+    cpl_buf_print(out, "| %llu | ", u(p->batch));
+    put_level(out, p);
+    cpl_buf_print(out, " | %llu | %.1f | ", u(p->pairs), p->seconds);
+    cpl_md_number(out, p->latency_mean_ms);
+    cpl_buf_text(out, " | ");
+    cpl_md_sure(out, p->latency_p95_ms, p->p95_enough);
+    cpl_buf_text(out, " | ");
+    cpl_md_sure(out, p->latency_p99_ms, p->p99_enough);
+    cpl_buf_text(out, " | ");
+    cpl_md_number(out, p->throughput);
+    cpl_buf_text(out, " | ");
+    cpl_md_number(out, p->throughput_p95);
+    cpl_buf_text(out, " | ");
+    if (p->interval_known) {
+        cpl_md_number(out, p->throughput_low);
+        cpl_buf_text(out, " to ");
+        cpl_md_number(out, p->throughput_high);
+    } else {
+        cpl_buf_text(out, "not known");
+    }
+    cpl_buf_text(out, " | ");
+    if (p->highest_percentile > 0) {
+        cpl_buf_print(out, "p%g ", p->highest_percentile);
+        cpl_md_number(out, p->latency_highest_ms);
+    } else {
+        cpl_buf_text(out, "-");
+    }
+    cpl_buf_print(out, " | %s |\n", cpl_lab_verdict_name(p));
+}
+
 static void rates(const cpl_lab_result *r, cpl_buf *out)
 {
     bool sweep = has_sweep(r);
     const char *level = is_open(r) ? "Offered/s" : "Conc";
-    cpl_buf_print(out,
-                  "## Results\n\n| %sBatch | %s | Pairs | Time (s) | Lat Avg | P95 | P99 | TP Avg | TP P95 | TP 95 %% "
-                  "interval | Verdict |\n|%s---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|\n",
-                  sweep ? "Setting | " : "", level, sweep ? "---|" : "");
-    for (size_t i = 0; i < r->point_count; i++) {
-        const cpl_lab_point *p = &r->points[i];
-        if (sweep) cpl_buf_print(out, "| `%s` ", p->server);
-        cpl_buf_print(out, "| %llu | ", u(p->batch));
-        put_level(out, p);
-        cpl_buf_print(out, " | %llu | %.1f | ", u(p->pairs), p->seconds);
-        cpl_md_number(out, p->latency_mean_ms);
-        cpl_buf_text(out, " | ");
-        cpl_md_sure(out, p->latency_p95_ms, p->p95_enough);
-        cpl_buf_text(out, " | ");
-        cpl_md_sure(out, p->latency_p99_ms, p->p99_enough);
-        cpl_buf_text(out, " | ");
-        cpl_md_number(out, p->throughput);
-        cpl_buf_text(out, " | ");
-        cpl_md_number(out, p->throughput_p95);
-        cpl_buf_text(out, " | ");
-        if (p->interval_known) {
-            cpl_md_number(out, p->throughput_low);
-            cpl_buf_text(out, " to ");
-            cpl_md_number(out, p->throughput_high);
-        } else {
-            cpl_buf_text(out, "not known");
-        }
-        cpl_buf_print(out, " | %s |\n", p->valid ? "VALID" : "INVALID");
-    }
-    cpl_buf_text(out, "\nLatencies in ms, throughput in pairs/s. `~`: too few samples for that percentile.");
+    cpl_buf_print(
+        out,
+        "## Results\n\n| %sBatch | %s | Pairs | Time (s) | Lat Avg | P95 | P99 | TP Avg | TP P95 | TP 95 %% interval | "
+        "Highest sure | Verdict |\n|%s---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---|\n",
+        sweep ? "Setting | " : "", level, sweep ? "---|" : "");
+    for (size_t i = 0; i < r->point_count; i++) rate_row(&r->points[i], sweep, out);
+    cpl_buf_text(out, "\nLatencies in ms, throughput in pairs/s. `~`: that percentile is INVALID by itself, for too "
+                      "few samples or a queue that grew; highest: the highest percentile that the samples support.");
     for (size_t i = 0; i < r->point_count; i++)
         if (r->points[i].window_s > 0 && r->points[i].window_s < 1) {
             cpl_buf_print(out,
@@ -246,6 +257,6 @@ void cpl_lab_table(const cpl_lab_result *r, cpl_buf *out)
             cpl_buf_print(out, "%8.1f ", p->pass_sequences_mean);
         else
             cpl_buf_print(out, "%8s ", "-");
-        cpl_buf_print(out, "%7llu  %s\n", u(p->failed), p->valid ? "VALID" : "INVALID");
+        cpl_buf_print(out, "%7llu  %s\n", u(p->failed), cpl_lab_verdict_name(p));
     }
 }

@@ -30,7 +30,6 @@ static cpl_status copy_levels(cpl_lab_plan *p, const cpl_config *c, cpl_error *e
     static const uint32_t replay[] = {0};
     const char *trace = cpl_config_text(c, "experiment.trace");
     const bool is_replay = !strcmp(p->scenario->name, "replay");
-    p->slo_ms = cpl_config_float(c, "experiment.slo_ms");
     if (!is_replay)
         return copy_list(p, c, p->scenario->open ? "experiment.rate" : "experiment.concurrency_levels", &p->levels,
                          &p->level_count, err);
@@ -41,11 +40,32 @@ static cpl_status copy_levels(cpl_lab_plan *p, const cpl_config *c, cpl_error *e
     return p->trace && p->levels ? CPL_OK : cpl_fail_memory(err, 256);
 }
 
+/* The generator's own options, and whether they agree. */
+static cpl_status copy_options(cpl_lab_plan *p, const cpl_config *c, cpl_error *err)
+{
+    p->slo.ms = cpl_config_float(c, "experiment.slo_ms");
+    p->slo.part = cpl_config_float(c, "experiment.slo_percentile") / 100;
+    p->early_stop = cpl_config_bool(c, "experiment.early_stop");
+    p->warmup_stable = cpl_config_bool(c, "experiment.warmup_stable");
+    p->inference_only = !strcmp(cpl_config_text(c, "experiment.mode"), "inference");
+    if (p->slo.part > 0 && !(p->slo.ms > 0))
+        return cpl_fail(err, CPL_INVALID, "'experiment.slo_percentile' needs 'experiment.slo_ms'");
+    if (p->early_stop && !(p->slo.part > 0))
+        return cpl_fail(err, CPL_INVALID,
+                        "'experiment.early_stop' needs 'experiment.slo_ms' and 'experiment.slo_percentile'");
+    return cpl_dialect_find(&p->dialect, cpl_config_text(c, "experiment.dialect"), err);
+}
+
 static cpl_status name_models(cpl_lab_plan *p, const cpl_config *c, cpl_error *err)
 {
     p->model_count = cpl_config_model_count(c);
     p->models = CPL_ARENA_NEW(&p->arena, const char *, p->model_count);
     if (!p->models) return cpl_fail_memory(err, p->model_count * sizeof *p->models);
+    const char *only = cpl_config_model_name(c);
+    if (p->model_count == 1 && p->dialect->model && !*p->dialect->model) {
+        p->model_name = cpl_arena_copy(&p->arena, only, strlen(only));
+        if (!p->model_name) return cpl_fail_memory(err, strlen(only));
+    }
     cpl_status st = CPL_OK;
     for (size_t i = 0; !st && p->model_count > 1 && i < p->model_count; i++) {
         cpl_config *one;
@@ -165,13 +185,14 @@ cpl_status cpl_lab_plan_open(cpl_lab_plan **out, const cpl_config *c, const char
     p->rounds = (uint32_t)cpl_config_int(c, "experiment.repeats");
     p->connections = (uint32_t)cpl_config_int(c, "experiment.connections");
     p->seed = (uint64_t)cpl_config_int(c, "experiment.seed");
+    p->quality_pairs = (uint64_t)cpl_config_int(c, "experiment.quality_pairs");
     if (quick) cut_to_quick(p);
     cpl_status st = p->name ? cpl_scenario_find(&p->scenario, cpl_config_text(c, "experiment.scenario"), err)
                             : cpl_fail_memory(err, 256);
     if (!st) st = copy_list(p, c, "experiment.batch_sizes", &p->batches, &p->batch_count, err);
     if (!st) st = copy_levels(p, c, err);
+    if (!st) st = copy_options(p, c, err);
     if (!st) st = name_models(p, c, err);
-    p->inference_only = !strcmp(cpl_config_text(c, "experiment.mode"), "inference");
     if (!st) st = make_servers(p, c, err);
     if (!st && quick) cut_lists_to_quick(p);
     if (st) {

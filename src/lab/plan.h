@@ -25,13 +25,17 @@ typedef struct cpl_lab_plan {
     uint64_t requests, warmup; /* a row and round; warm-up at least one request a client */
     double duration_s;         /* a row and round; 0: no limit */
     uint32_t rounds, connections;
+    uint64_t quality_pairs; /* for the accuracy measured beside; 0: none */
     uint64_t seed;
     const cpl_scenario *scenario;
     const char **models; /* what requests call them, all driven at once; one NULL where there is only one */
     size_t model_count;
-    bool inference_only; /* experiment.mode */
-    const char *trace;   /* NULL unless replay */
-    double slo_ms;
+    const char *model_name; /* what a dialect that must name one calls the only model; NULL: none is named */
+    bool inference_only;    /* experiment.mode */
+    const char *trace;      /* NULL unless replay */
+    cpl_slo slo;            /* ms 0: none */
+    bool early_stop, warmup_stable;
+    const cpl_dialect *dialect;
     cpl_arena arena;
 } cpl_lab_plan;
 

@@ -151,9 +151,13 @@ static const cpl_field point_fields[] = {TEXT(Q, server),
                                          NUMBER(Q, rss_mb),
                                          NUMBER(Q, client_cores),
                                          TRUTH(Q, valid),
+                                         TRUTH(Q, beyond_capacity),
                                          TRUTH(Q, p50_enough),
                                          TRUTH(Q, p95_enough),
                                          TRUTH(Q, p99_enough),
+                                         NUMBER(Q, highest_percentile),
+                                         NUMBER(Q, latency_highest_ms),
+                                         COUNT(Q, retaken),
                                          TEXT(Q, reasons),
                                          TEXT(Q, errors),
                                          TEXT(Q, not_run),
@@ -209,6 +213,22 @@ static void write_probes(cpl_json_writer *w, const cpl_lab_result *r)
     cpl_json_close(w, ']');
 }
 
+/* For readers of the document; made from the members above, so it isn't read back. */
+static void write_verdicts(cpl_json_writer *w, const cpl_lab_point *p)
+{
+    static const struct {
+        const char *name;
+        int percentile;
+    } list[] = {{"p50", 50}, {"p95", 95}, {"p99", 99}};
+    char text[CPL_LAB_VERDICT];
+    cpl_json_open(w, "percentile_verdicts", '{');
+    for (size_t i = 0; p->requests && i < sizeof list / sizeof *list; i++) {
+        cpl_lab_percentile_verdict(p, list[i].percentile, text);
+        cpl_json_text(w, list[i].name, text);
+    }
+    cpl_json_close(w, '}');
+}
+
 static void write_points(cpl_json_writer *w, const cpl_lab_result *r)
 {
     cpl_json_open(w, "points", '[');
@@ -224,6 +244,7 @@ static void write_points(cpl_json_writer *w, const cpl_lab_result *r)
         for (uint64_t k = 0; k < p->rounds && k < CPL_LAB_ROUNDS_MAX; k++)
             cpl_json_text(w, NULL, p->round_latency[k] ? p->round_latency[k] : "");
         cpl_json_close(w, ']');
+        write_verdicts(w, p);
         cpl_json_close(w, '}');
     }
     cpl_json_close(w, ']');

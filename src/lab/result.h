@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "load/measure.h"
 
-enum { CPL_LAB_ROUNDS_MAX = 20, CPL_LAB_PRECISIONS_MAX = 8 };
+enum { CPL_LAB_ROUNDS_MAX = 20, CPL_LAB_PRECISIONS_MAX = 8, CPL_LAB_VERDICT = 100 };
 
 /* One row: a server setting, pairs a request, requests in flight. Times in milliseconds, rates in pairs a second;
  * counts and times are over all rounds. */
@@ -38,7 +38,11 @@ typedef struct cpl_lab_point {
     double queue_mean_ms, queue_p95_ms, compute_mean_ms, tokenize_mean_ms;
     double server_cores, busy_cores, rss_mb;
     double client_cores;
-    bool valid, p50_enough, p95_enough, p99_enough;
+    bool valid;
+    bool beyond_capacity; /* open loop: more was offered than the server takes; throughput says what it does take */
+    bool p50_enough, p95_enough, p99_enough;       /* the percentile has its samples and isn't of a queue that grew */
+    double highest_percentile, latency_highest_ms; /* of p50 to p99.99 the highest that has them, 95 say; 0: none */
+    uint64_t retaken;    /* rounds that were measured again because the machine was unsteady */
     const char *reasons; /* why it isn't valid, which percentiles lack samples, what failed; "" */
     const char *errors;  /* "UNAVAILABLE x 3: message"; "" */
     const char *not_run; /* why this row can't be run here; "" when it was. It has no request then */
@@ -125,5 +129,9 @@ void cpl_lab_results_deinit(cpl_lab_results *r);
  * an answer. */
 const cpl_lab_point *cpl_lab_best(const cpl_lab_result *r);
 cpl_interval cpl_lab_interval(const cpl_lab_point *p);
+/* "VALID", or "INVALID: " and why, of the row's p50, p95 or p99 (50, 95, 99). */
+void cpl_lab_percentile_verdict(const cpl_lab_point *p, int percentile, char out[CPL_LAB_VERDICT]);
+/* "VALID", "VALID, beyond capacity", "INVALID". */
+const char *cpl_lab_verdict_name(const cpl_lab_point *p);
 
 #endif

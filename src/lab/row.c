@@ -4,6 +4,7 @@
  * stretches (measure.h). Threads: no state. */
 #include "lab/row.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,6 +43,8 @@ void cpl_lab_row_add(cpl_lab_row *row, const cpl_load_result *r, cpl_lab_result 
     cpl_verdict verdict;
     cpl_verdict_of(&verdict, r);
     if (!verdict.valid && !row->invalid_rounds++) memcpy(row->reasons, verdict.reasons, sizeof row->reasons);
+    if (!*row->note || (verdict.beyond && !row->beyond_rounds)) memcpy(row->note, verdict.note, sizeof row->note);
+    row->beyond_rounds += verdict.beyond;
     cpl_histogram_merge(&row->latency_ns, &m->latency_ns);
     if (!row->shared_server) cpl_server_totals_merge(&row->server, &r->server);
     for (uint32_t i = 0; i < m->windows && row->windows < CPL_WINDOWS_MAX; i++)
@@ -80,6 +83,48 @@ static void finish_latency(const cpl_lab_row *row, cpl_lab_point *out)
     out->latency_p95_ms = ms((double)cpl_histogram_at(h, 0.95));
     out->latency_p99_ms = ms((double)cpl_histogram_at(h, 0.99));
     out->latency_max_ms = ms(h->count ? (double)h->max : 0);
+}
+
+static void say(char *text, size_t cap, const char *fmt, ...) CPL_PRINTF(3, 4);
+static void say(char *text, size_t cap, const char *fmt, ...)
+{
+    size_t used = strlen(text);
+    if (used) used += (size_t)snprintf(text + used, cap - used, "; ");
+    if (used >= cap) return;
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text + used, cap - used, fmt, args);
+    va_end(args);
+}
+
+/* Which figures of the row stand, and what is to be said of it. A row with one round beyond capacity is beyond it. */
+static void finish_verdict(const cpl_lab_row *row, cpl_lab_point *out, cpl_lab_result *r)
+{
+    cpl_verdict v = {0};
+    char text[1200] = "";
+    cpl_verdict_samples(&v, row->requests);
+    out->valid = row->rounds && !row->invalid_rounds;
+    out->beyond_capacity = row->beyond_rounds > 0;
+    out->p50_enough = v.p50 && !out->beyond_capacity;
+    out->p95_enough = v.p95 && !out->beyond_capacity;
+    out->p99_enough = v.p99 && !out->beyond_capacity;
+    out->highest_percentile = out->beyond_capacity ? 0 : v.highest * 100;
+    out->latency_highest_ms =
+        out->highest_percentile > 0 ? ms((double)cpl_histogram_at(&row->latency_ns, v.highest)) : 0;
+    out->retaken = row->retaken;
+    if (*row->reasons) say(text, sizeof text, "%s", row->reasons);
+    if (row->rounds > 1 && row->invalid_rounds)
+        snprintf(text + strlen(text), sizeof text - strlen(text), " (%u of %u rounds)", row->invalid_rounds,
+                 row->rounds);
+    if (*row->note) say(text, sizeof text, "%s", row->note);
+    if (*v.percentiles && !out->beyond_capacity) say(text, sizeof text, "%s", v.percentiles);
+    if (row->retaken)
+        say(text, sizeof text, "%u of %u rounds measured again, the machine having been unsteady", row->retaken,
+            row->rounds);
+    if (row->server.known && row->server.ids_made && !strcmp(row->server.mode, "inference"))
+        say(text, sizeof text, "%llu sequences were tokenized inside the measured time",
+            (unsigned long long)row->server.ids_made);
+    out->reasons = cpl_lab_text(r, "%s", text);
 }
 
 static void finish_throughput(const cpl_lab_row *row, cpl_lab_point *out)
@@ -159,20 +204,6 @@ void cpl_lab_row_finish(const cpl_lab_row *row, uint64_t batch, cpl_lab_point *o
     finish_latency(row, out);
     finish_throughput(row, out);
     finish_server(row, batch, out, r);
-    cpl_verdict v = {0};
-    cpl_verdict_samples(&v, row->requests);
-    out->p50_enough = v.p50;
-    out->p95_enough = v.p95;
-    out->p99_enough = v.p99;
-    out->valid = row->rounds && !row->invalid_rounds;
-    const char *sep = *v.percentiles && row->invalid_rounds ? "; " : "";
-    if (row->rounds > 1 && row->invalid_rounds)
-        out->reasons = cpl_lab_text(r, "%s (%u of %u rounds)%s%s", row->reasons, row->invalid_rounds, row->rounds, sep,
-                                    v.percentiles);
-    else
-        out->reasons = cpl_lab_text(r, "%s%s%s", row->reasons, sep, v.percentiles);
-    if (row->server.known && row->server.ids_made && !strcmp(row->server.mode, "inference"))
-        out->reasons = cpl_lab_text(r, "%s%s%llu sequences were tokenized inside the measured time", out->reasons,
-                                    *out->reasons ? "; " : "", (unsigned long long)row->server.ids_made);
+    finish_verdict(row, out, r);
     out->errors = errors_text(row, r);
 }

@@ -17,11 +17,13 @@ typedef struct cpl_lab_row {
     double window_s;
     cpl_interval inside; /* of the last round, which is the only one where rounds is 1 */
     double throughput[CPL_LAB_ROUNDS_MAX];
-    uint32_t rounds, invalid_rounds;
+    uint32_t rounds, invalid_rounds, beyond_rounds;
+    uint32_t retaken; /* rounds that were measured a second time */
     uint64_t asked, requests, failed, repeats, connections;
     double seconds, in_flight_seconds, client_cpu_s;
     uint32_t in_flight_max;
     char reasons[400]; /* of the first round that wasn't valid */
+    char note[200];    /* of the first round that had one */
     cpl_load_errors errors[CPL_LOAD_ERROR_KINDS];
     uint32_t error_kinds;
     const char *round_latency[CPL_LAB_ROUNDS_MAX];

@@ -90,6 +90,13 @@ static void put_origin(table *t, const cpl_lab_result *r)
     put_number(t, "spearman_to_fp32", r->quality.spearman, r->quality.pairs > 0);
 }
 
+static void put_percentile(table *t, const char *name, const cpl_lab_point *p, int percentile)
+{
+    char text[CPL_LAB_VERDICT] = "";
+    if (p->requests) cpl_lab_percentile_verdict(p, percentile, text);
+    put_text(t, name, text);
+}
+
 static void put_row(table *t, const cpl_lab_result *r, const cpl_lab_point *p)
 {
     const bool ran = p->requests > 0;
@@ -111,6 +118,11 @@ static void put_row(table *t, const cpl_lab_result *r, const cpl_lab_point *p)
     put_number(t, "latency_p50_ms", p->latency_p50_ms, ran && p->p50_enough);
     put_number(t, "latency_p95_ms", p->latency_p95_ms, ran && p->p95_enough);
     put_number(t, "latency_p99_ms", p->latency_p99_ms, ran && p->p99_enough);
+    put_percentile(t, "latency_p50_verdict", p, 50);
+    put_percentile(t, "latency_p95_verdict", p, 95);
+    put_percentile(t, "latency_p99_verdict", p, 99);
+    put_number(t, "highest_percentile", p->highest_percentile, p->highest_percentile > 0);
+    put_number(t, "latency_highest_ms", p->latency_highest_ms, p->highest_percentile > 0);
     put_number(t, "goodput_pairs_per_s", p->goodput, ran && p->slo_ms > 0);
     put_number(t, "in_flight_mean", p->in_flight_mean, ran);
     put_number(t, "sequences_per_pass", p->pass_sequences_mean, p->server_known);
@@ -124,6 +136,8 @@ static void put_row(table *t, const cpl_lab_result *r, const cpl_lab_point *p)
     put_number(t, "padding", p->pass_padding, p->padding_known);
     put_number(t, "watts", p->watts, p->watts > 0);
     put_text(t, "verdict", !ran ? "not run" : p->valid ? "VALID" : "INVALID");
+    put_text(t, "beyond_capacity", !ran ? "" : p->beyond_capacity ? "yes" : "no");
+    put_count(t, "rounds_retaken", p->retaken);
     put_text(t, "why", *r->reason ? r->reason : p->not_run && *p->not_run ? p->not_run : p->reasons ? p->reasons : "");
 }
 

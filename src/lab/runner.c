@@ -7,7 +7,6 @@
  * what production has). */
 #include "lab/runner.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,35 +22,15 @@
 #include "lab/accuracy.h"
 #include "lab/child.h"
 #include "lab/describe.h"
-#include "lab/energy.h"
+#include "lab/job.h"
 #include "lab/machine.h"
 #include "lab/page.h"
-#include "lab/plan.h"
 #include "lab/resume.h"
-#include "lab/row.h"
-#include "load/selftest.h"
 #include "model/locate.h"
 
 enum { START_TIMEOUT_MS = 60000, STOP_GRACE_MS = 40000, ARGS_MAX = 64 };
 
-typedef struct lab_job {
-    const cpl_lab_options *options;
-    const char *file;
-    cpl_config *config;
-    cpl_lab_plan *plan;
-    cpl_pool *pool;
-    cpl_energy *energy; /* of the whole run */
-    const char *pairs;  /* file of texts; NULL: generated */
-    cpl_lab_result *result;
-    cpl_lab_row *rows;       /* server by batch by level */
-    cpl_selftest *selftests; /* by level */
-    bool seeded;             /* the seeded cross-encoder stands in for the model */
-    char model_dir[1024];
-    size_t rows_done; /* for progress, over all rounds */
-    bool skip;        /* not run, or failed */
-} lab_job;
-
-static void give_up(lab_job *job, const char *status, const cpl_error *e)
+static void give_up(cpl_lab_job *job, const char *status, const cpl_error *e)
 {
     job->skip = true;
     job->result->status = status;
@@ -61,146 +40,9 @@ static void give_up(lab_job *job, const char *status, const cpl_error *e)
                   job->plan->name, status, e->what);
 }
 
-/* ---- one row ------------------------------------------------------------------------------------------------- */
-
-typedef struct lab_progress {
-    const lab_job *job;
-    double duration_s;
-    uint64_t start_ns;
-} lab_progress;
-
-static void on_progress(void *user, uint64_t measured, uint64_t asked)
-{
-    const lab_progress *p = user;
-    const cpl_lab_options *o = p->job->options;
-    double part = asked ? (double)measured / (double)asked : 0;
-    double by_time = p->duration_s > 0 ? (double)(cpl_clock_ns() - p->start_ns) / 1e9 / p->duration_s : 0;
-    if (by_time > part) part = by_time;
-    o->progress(o->user, p->job->plan->name, p->job->rows_done, cpl_lab_plan_rows(p->job->plan) * p->job->plan->rounds,
-                part > 1 ? 1 : part);
-}
-
-static uint64_t warmup_of(const cpl_lab_plan *plan, uint32_t level)
-{
-    if (plan->scenario->open) return plan->warmup;
-    return plan->warmup > level ? plan->warmup : level; /* below one a client the window would open on the ramp */
-}
-
-/* The generator against a server that does nothing: once for each level of load, before the first row at it. */
-static cpl_status selftest(lab_job *job, cpl_load_options *o, const cpl_workload *w, cpl_error *err)
-{
-    size_t l = 0;
-    while (job->plan->levels[l] != (uint32_t)(job->plan->scenario->open ? o->rate : o->concurrency)) l++;
-    o->selftest = &job->selftests[l];
-    return job->selftests[l].ran ? CPL_OK : cpl_selftest_run(&job->selftests[l], o, w, err);
-}
-
-/* One model of a row, on a thread of its own where there are several. */
-typedef struct lab_load {
-    cpl_load_options options;
-    cpl_workload *workload;
-    cpl_load_result *result;
-    cpl_status status;
-    cpl_error error;
-    pthread_t thread;
-    bool started;
-} lab_load;
-
-static void *load_thread(void *arg)
-{
-    lab_load *l = arg;
-    l->status = cpl_load_run(&l->result, &l->options, l->workload, &l->error);
-    return NULL;
-}
-
-static cpl_status take_result(lab_job *job, cpl_lab_row *row, const lab_load *l, cpl_error *err)
-{
-    const cpl_load_result *r = l->result;
-    if (l->status) {
-        if (err) *err = l->error;
-        return l->status;
-    }
-    row->shared_server = job->plan->model_count > 1;
-    cpl_lab_row_add(row, r, job->result);
-    cpl_lab_describe_server(job->result, r);
-    if (!r->gave_up || r->measure.requests) return CPL_OK;
-    return cpl_fail(err, CPL_UNAVAILABLE, "no request was answered: %s", r->errors[0].message);
-}
-
-/* All models at once: the rest on threads, the first on this one. */
-static cpl_status run_loads(lab_load *loads, size_t n, cpl_error *err)
-{
-    cpl_status st = CPL_OK;
-    for (size_t i = 1; !st && i < n; i++) {
-        loads[i].started = !pthread_create(&loads[i].thread, NULL, load_thread, &loads[i]);
-        if (!loads[i].started) st = cpl_fail(err, CPL_NO_MEMORY, "can't start a thread for the load of a model");
-    }
-    if (!st) load_thread(&loads[0]);
-    for (size_t i = 1; i < n; i++)
-        if (loads[i].started) pthread_join(loads[i].thread, NULL);
-    return st;
-}
-
-/* `rows`: one for each model. */
-static cpl_status run_row(lab_job *job, cpl_lab_row *rows, const char *target, uint32_t batch, uint32_t level,
-                          cpl_error *err)
-{
-    const cpl_lab_plan *plan = job->plan;
-    lab_progress progress = {job, plan->duration_s, cpl_clock_ns()};
-    lab_load *loads = calloc(plan->model_count, sizeof *loads);
-    cpl_status st = loads ? CPL_OK : cpl_fail_memory(err, plan->model_count * sizeof *loads);
-    for (size_t i = 0; !st && i < plan->model_count; i++) {
-        loads[i].options = (cpl_load_options){.target = target,
-                                              .scenario = plan->scenario,
-                                              .concurrency = plan->scenario->open ? 0 : level,
-                                              .rate = level,
-                                              .seed = plan->seed + i,
-                                              .trace = plan->trace,
-                                              .slo = {.ms = plan->slo_ms},
-                                              .connections = plan->connections,
-                                              .requests = plan->requests,
-                                              .warmup = warmup_of(plan, level),
-                                              .duration_s = plan->duration_s,
-                                              .progress = job->options->progress && !i ? on_progress : NULL,
-                                              .user = &progress,
-                                              .log = job->options->log};
-        st = cpl_workload_open_model(&loads[i].workload, job->pool, &cpl_dialect_couplet_grpc, plan->models[i], batch,
-                                     plan->requests + loads[i].options.warmup + 4 * (uint64_t)level, err);
-        if (!st) st = selftest(job, &loads[i].options, loads[i].workload, err);
-    }
-    cpl_energy_take(job->energy);
-    const uint64_t start_ns = cpl_clock_ns();
-    if (!st) st = run_loads(loads, plan->model_count, err);
-    if (!st && cpl_energy_available(job->energy)) {
-        rows->joules += cpl_energy_take(job->energy);
-        rows->energy_seconds += (double)(cpl_clock_ns() - start_ns) / 1e9;
-    }
-    for (size_t i = 0; !st && i < plan->model_count; i++) st = take_result(job, &rows[i], &loads[i], err);
-    for (size_t i = 0; loads && i < plan->model_count; i++) {
-        cpl_load_result_close(loads[i].result);
-        cpl_workload_close(loads[i].workload);
-    }
-    free(loads);
-    job->rows_done += plan->model_count;
-    return st;
-}
-
-/* Every row against the server at `target`. */
-static cpl_status run_rows(lab_job *job, size_t server, const char *target, cpl_error *err)
-{
-    const cpl_lab_plan *plan = job->plan;
-    cpl_status st = CPL_OK;
-    for (size_t b = 0; !st && b < plan->batch_count; b++)
-        for (size_t l = 0; !st && l < plan->level_count; l++)
-            st =
-                run_row(job, &job->rows[((server * plan->batch_count + b) * plan->level_count + l) * plan->model_count],
-                        target, plan->batches[b], plan->levels[l], err);
-    return st;
-}
-
 /* ---- servers ------------------------------------------------------------------------------------------------- */
 
-static cpl_status serve_arguments(const lab_job *job, size_t server, const char *program, const char **argv,
+static cpl_status serve_arguments(const cpl_lab_job *job, size_t server, const char *program, const char **argv,
                                   cpl_error *err)
 {
     size_t n = 0;
@@ -232,7 +74,7 @@ static cpl_status find_program(const cpl_lab_options *o, char *program, size_t c
 }
 
 /* A swept setting that this machine has nothing for. */
-static cpl_status check_server(const lab_job *job, size_t server, cpl_error *err)
+static cpl_status check_server(const cpl_lab_job *job, size_t server, cpl_error *err)
 {
     const unsigned long cores = cpl_cpu_count();
     for (const char *const *s = job->plan->servers[server].sets; *s; s++)
@@ -242,7 +84,7 @@ static cpl_status check_server(const lab_job *job, size_t server, cpl_error *err
 }
 
 /* A server of several that can't be started takes its rows with it, not the others'. */
-static cpl_status leave_server_out(lab_job *job, size_t server, const cpl_error *why, cpl_error *err)
+static cpl_status leave_server_out(cpl_lab_job *job, size_t server, const cpl_error *why, cpl_error *err)
 {
     const cpl_lab_plan *plan = job->plan;
     const size_t rows = cpl_lab_plan_rows(plan) / plan->server_count;
@@ -257,10 +99,19 @@ static cpl_status leave_server_out(lab_job *job, size_t server, const cpl_error 
     return why->status;
 }
 
-static cpl_status run_server(lab_job *job, size_t server, cpl_error *err)
+/* Every row of this server is left out. */
+static bool nothing_left(const cpl_lab_job *job, size_t server)
 {
-    if (job->options->target) return run_rows(job, server, job->options->target, err);
-    if (job->rows[server * (cpl_lab_plan_rows(job->plan) / job->plan->server_count)].not_run) return CPL_OK;
+    const size_t rows = cpl_lab_plan_rows(job->plan) / job->plan->server_count;
+    for (size_t i = 0; i < rows; i++)
+        if (!job->rows[server * rows + i].not_run) return false;
+    return true;
+}
+
+static cpl_status run_server(cpl_lab_job *job, size_t server, cpl_error *err)
+{
+    if (job->options->target) return cpl_lab_drive(job, server, job->options->target, err);
+    if (nothing_left(job, server)) return CPL_OK;
     const char *argv[ARGS_MAX];
     char program[1024];
     cpl_error why;
@@ -272,7 +123,7 @@ static cpl_status run_server(lab_job *job, size_t server, cpl_error *err)
     if (!st) st = cpl_child_start(&child, argv, START_TIMEOUT_MS, &why);
     if (st) return leave_server_out(job, server, &why, err);
     if (child.ready_ms > job->result->ready_ms_max) job->result->ready_ms_max = child.ready_ms;
-    st = run_rows(job, server, child.address, err);
+    st = cpl_lab_drive(job, server, child.address, err);
     cpl_error stop;
     cpl_status stopped = cpl_child_stop(&child, STOP_GRACE_MS, &stop);
     if (!stopped) return st;
@@ -280,7 +131,7 @@ static cpl_status run_server(lab_job *job, size_t server, cpl_error *err)
     return stopped;
 }
 
-static void run_round(lab_job *job)
+static void run_round(cpl_lab_job *job)
 {
     cpl_error e;
     for (size_t s = 0; !job->skip && s < job->plan->server_count; s++)
@@ -289,7 +140,7 @@ static void run_round(lab_job *job)
 
 /* ---- jobs ---------------------------------------------------------------------------------------------------- */
 
-static void job_deinit(lab_job *job)
+static void job_deinit(cpl_lab_job *job)
 {
     cpl_config_close(job->config);
     cpl_lab_plan_close(job->plan);
@@ -299,7 +150,7 @@ static void job_deinit(lab_job *job)
     free(job->selftests);
 }
 
-static cpl_status check_target(const lab_job *job, cpl_error *err)
+static cpl_status check_target(const cpl_lab_job *job, cpl_error *err)
 {
     const char *key;
     size_t values;
@@ -310,10 +161,10 @@ static cpl_status check_target(const lab_job *job, cpl_error *err)
                          key, job->options->target);
 }
 
-static cpl_status job_init(lab_job *job, const cpl_lab_options *o, const char *file, const cpl_lab_result *like,
+static cpl_status job_init(cpl_lab_job *job, const cpl_lab_options *o, const char *file, const cpl_lab_result *like,
                            cpl_error *err)
 {
-    *job = (lab_job){.options = o, .file = file};
+    *job = (cpl_lab_job){.options = o, .file = file};
     cpl_status st = cpl_config_load(&job->config, file, true, o->sets, err);
     if (!st) st = cpl_lab_plan_open(&job->plan, job->config, file, o->quick, err);
     if (st) return st;
@@ -331,14 +182,32 @@ static cpl_status job_init(lab_job *job, const cpl_lab_options *o, const char *f
                                  like, err);
 }
 
+/* A dialect whose requests are one query each needs as many documents of each as any of its rows sends at once. */
+static uint32_t documents_of(const cpl_lab_job *job)
+{
+    const cpl_lab_plan *plan = job->plan;
+    uint64_t all = (uint64_t)cpl_config_int(job->config, "experiment.documents_per_query");
+    for (size_t b = 0; plan->dialect->one_query && b < plan->batch_count; b++) {
+        uint64_t x = all, y = plan->batches[b];
+        while (y) {
+            const uint64_t rest = x % y;
+            x = y;
+            y = rest;
+        }
+        all *= plan->batches[b] / x;
+        if (all > CPL_POOL_PAIRS_MAX) return CPL_POOL_PAIRS_MAX + 1u; /* refused by name */
+    }
+    return (uint32_t)all;
+}
+
 /* Pairs the longest row of the plan may send. */
-static cpl_status open_pool(lab_job *job, cpl_error *err)
+static cpl_status open_pool(cpl_lab_job *job, cpl_error *err)
 {
     uint64_t most = 1;
     const cpl_lab_plan *plan = job->plan;
     for (size_t b = 0; b < plan->batch_count; b++)
         for (size_t l = 0; l < plan->level_count; l++) {
-            uint64_t n = plan->requests + warmup_of(plan, plan->levels[l]) + 4 * (uint64_t)plan->levels[l];
+            uint64_t n = plan->requests + cpl_lab_warmup_of(plan, plan->levels[l]) + 4 * (uint64_t)plan->levels[l];
             if (n * plan->batches[b] > most) most = n * plan->batches[b];
         }
     /* Inference only: the warm-up must have sent every text, in each of its rows. */
@@ -350,8 +219,7 @@ static cpl_status open_pool(lab_job *job, cpl_error *err)
     }
     cpl_shape shape;
     const char *path = cpl_config_text(job->config, "experiment.pairs");
-    cpl_status st = cpl_shape_parse(&shape, cpl_config_text(job->config, "experiment.lengths"),
-                                    (uint32_t)cpl_config_int(job->config, "experiment.documents_per_query"),
+    cpl_status st = cpl_shape_parse(&shape, cpl_config_text(job->config, "experiment.lengths"), documents_of(job),
                                     cpl_config_float(job->config, "experiment.duplicates"), err);
     if (st) return st;
     if (!*path && shape.lengths == CPL_LENGTHS_GIVEN) path = getenv("COUPLET_DATA");
@@ -363,7 +231,7 @@ static cpl_status open_pool(lab_job *job, cpl_error *err)
 }
 
 /* What must hold before its first server starts; a job that can't run here says so. */
-static void job_prepare(lab_job *job)
+static void job_prepare(cpl_lab_job *job)
 {
     cpl_error e;
     const char *precision = "", *fallback = cpl_config_text(job->config, "model.on_unsupported");
@@ -382,9 +250,9 @@ static void job_prepare(lab_job *job)
 }
 
 /* Once the rounds are through. A run whose accuracy can't be measured still has its speed. */
-static void measure_accuracy(lab_job *job)
+static void measure_accuracy(cpl_lab_job *job)
 {
-    uint64_t count = (uint64_t)cpl_config_int(job->config, "experiment.quality_pairs");
+    uint64_t count = job->plan->quality_pairs;
     const char *backend = job->result->backend, *precision = job->result->precision_effective;
     char program[1024];
     cpl_error e;
@@ -397,7 +265,7 @@ static void measure_accuracy(lab_job *job)
     if (st) cpl_log_write(job->options->log, CPL_LOG_WARN, "%s: accuracy not measured: %s", job->plan->name, e.what);
 }
 
-static cpl_status make_points(lab_job *job, cpl_error *err)
+static cpl_status make_points(cpl_lab_job *job, cpl_error *err)
 {
     const cpl_lab_plan *plan = job->plan;
     cpl_lab_result *r = job->result;
@@ -420,7 +288,7 @@ static cpl_status make_points(lab_job *job, cpl_error *err)
     return CPL_OK;
 }
 
-static cpl_status write_result(lab_job *job, const char *dir, cpl_error *err)
+static cpl_status write_result(cpl_lab_job *job, const char *dir, cpl_error *err)
 {
     char path[1024];
     cpl_buf json = {0}, page = {0};
@@ -444,7 +312,7 @@ static cpl_status write_result(lab_job *job, const char *dir, cpl_error *err)
     return st;
 }
 
-static cpl_status job_finish(lab_job *job, const char *dir, size_t *failed, cpl_error *err)
+static cpl_status job_finish(cpl_lab_job *job, const char *dir, size_t *failed, cpl_error *err)
 {
     if (!job->skip) job->result->status = "ran";
     measure_accuracy(job);
@@ -461,7 +329,7 @@ static cpl_status job_finish(lab_job *job, const char *dir, size_t *failed, cpl_
 /* ---- groups -------------------------------------------------------------------------------------------------- */
 
 /* How many jobs from `jobs` on take their rounds in turn. */
-static size_t group_size(const lab_job *jobs, size_t n)
+static size_t group_size(const cpl_lab_job *jobs, size_t n)
 {
     size_t k = 1;
     if (jobs[0].plan->rounds < 2) return 1;
@@ -471,7 +339,7 @@ static size_t group_size(const lab_job *jobs, size_t n)
     return k;
 }
 
-static void name_group(lab_job *jobs, size_t n)
+static void name_group(cpl_lab_job *jobs, size_t n)
 {
     for (size_t i = 0; n > 1 && i < n; i++) {
         char text[1024] = "";
@@ -484,7 +352,7 @@ static void name_group(lab_job *jobs, size_t n)
 }
 
 /* All that can run here have their result: those of a group are only worth something from the same hour. */
-static bool stands_already(lab_job *jobs, size_t n, const char *dir)
+static bool stands_already(cpl_lab_job *jobs, size_t n, const char *dir)
 {
     char date[32][32];
     size_t can = 0;
@@ -496,16 +364,43 @@ static bool stands_already(lab_job *jobs, size_t n, const char *dir)
     }
     if (!can) return false; /* nothing was measured: what can't run is looked at again */
     for (size_t i = 0; i < n; i++)
-        if (!jobs[i].skip && jobs[i].options->kept)
+        if (!jobs[i].skip && jobs[i].options->kept && !jobs[i].options->planned)
             jobs[i].options->kept(jobs[i].options->user, jobs[i].plan->name, date[i]);
     return true;
 }
 
-static cpl_status run_group(lab_job *jobs, size_t n, const char *dir, size_t *failed, cpl_error *err)
+/* What run_group would do. */
+static void tell_plan(cpl_lab_job *job, const char *dir, bool kept)
+{
+    char path[1024], name[300];
+    cpl_buf text = {0};
+    cpl_lab_result *old = NULL;
+    snprintf(name, sizeof name, "%.250s.json", job->plan->name);
+    if (!cpl_file_join(path, sizeof path, dir, name, NULL) && cpl_file_exists(path) &&
+        !cpl_file_read(&text, path, 64 << 20, NULL))
+        cpl_lab_result_parse(&old, path, text.data, text.size, NULL);
+    cpl_lab_forecast f = cpl_lab_forecast_of(job->plan, old);
+    if (job->skip || kept) f.expected_s = f.most_s = 0;
+    const cpl_lab_options *o = job->options;
+    if (job->skip)
+        o->planned(o->user, job->result, job->result->status, job->result->reason, &f);
+    else
+        o->planned(o->user, job->result, kept ? "kept" : "run", kept && old ? old->date : "", &f);
+    cpl_lab_result_close(old);
+    cpl_buf_deinit(&text);
+}
+
+static cpl_status run_group(cpl_lab_job *jobs, size_t n, const char *dir, size_t *failed, cpl_error *err)
 {
     name_group(jobs, n);
     for (size_t i = 0; i < n; i++) job_prepare(&jobs[i]);
-    if (stands_already(jobs, n, dir)) return CPL_OK;
+    const bool kept = stands_already(jobs, n, dir);
+    for (size_t i = 0; jobs[0].options->planned && i < n; i++) {
+        tell_plan(&jobs[i], dir, kept);
+        cpl_pool_close(jobs[i].pool);
+        jobs[i].pool = NULL;
+    }
+    if (kept || jobs[0].options->planned) return CPL_OK;
     const double now = cpl_clock_wall_seconds();
     for (size_t i = 0; i < n; i++) cpl_lab_describe_date(jobs[i].result, now);
     for (uint32_t round = 0; round < jobs[0].plan->rounds; round++)
@@ -521,11 +416,12 @@ cpl_status cpl_lab_run(const cpl_lab_options *options, size_t *failed, cpl_error
     const char *dir = options->output_dir ? options->output_dir : "docs/experiments";
     *failed = 0;
     while (options->files[n]) n++;
-    lab_job *jobs = calloc(n ? n : 1, sizeof *jobs);
+    cpl_lab_job *jobs = calloc(n ? n : 1, sizeof *jobs);
     cpl_energy *energy = NULL;
     if (!jobs) return cpl_fail_memory(err, n * sizeof *jobs);
     cpl_status st = cpl_energy_open(&energy, NULL, NULL, err);
-    if (!st) st = n ? cpl_file_make_dirs(dir, err) : cpl_fail(err, CPL_INVALID, "no experiment file was given");
+    if (!st && !options->planned)
+        st = n ? cpl_file_make_dirs(dir, err) : cpl_fail(err, CPL_INVALID, "no experiment file was given");
     for (; !st && ready < n; ready++) {
         st = job_init(&jobs[ready], options, options->files[ready], ready ? jobs[0].result : NULL, err);
         if (st) continue;

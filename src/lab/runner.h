@@ -3,6 +3,7 @@
 #ifndef CPL_LAB_RUNNER_H
 #define CPL_LAB_RUNNER_H
 
+#include "lab/forecast.h"
 #include "lab/result.h"
 
 typedef struct cpl_lab_options {
@@ -19,6 +20,10 @@ typedef struct cpl_lab_options {
     void (*finished)(void *user, const cpl_lab_result *r);
     /* Nothing was run: the result of `date` stands. May be NULL. */
     void (*kept)(void *user, const char *name, const char *date);
+    /* Not NULL: nothing is run or written. Told instead, for each experiment: what would become of it ("run", "kept",
+     * "not run", and why not or since when), and how long that takes. */
+    void (*planned)(void *user, const cpl_lab_result *r, const char *what, const char *why,
+                    const cpl_lab_forecast *forecast);
     void *user;
     const cpl_log *log;
 } cpl_lab_options;

@@ -109,6 +109,25 @@ static void recommendations(const cpl_lab_results *all, cpl_buf *out)
     cpl_buf_text(out, "\n");
 }
 
+/* Says what would mend them. */
+static size_t invalid_rows(const cpl_lab_result *r, cpl_buf *out)
+{
+    size_t bad = 0, brief = 0;
+    for (size_t k = 0; k < r->point_count; k++) {
+        const cpl_lab_point *p = &r->points[k];
+        if (!p->requests || p->valid) continue;
+        bad++;
+        brief += strstr(p->reasons, "too short") != NULL;
+    }
+    if (brief)
+        cpl_buf_print(out, "- Give %s a longer `experiment.duration`: %zu of %zu rows hold too few requests.\n",
+                      r->name, brief, r->point_count);
+    if (bad > brief)
+        cpl_buf_print(out, "- Repeat %s on a quieter machine: %zu of %zu rows are INVALID.\n", r->name, bad - brief,
+                      r->point_count);
+    return bad;
+}
+
 static void next_steps(const cpl_lab_results *all, cpl_buf *out)
 {
     cpl_buf_text(out, "## Next steps\n\n");
@@ -123,12 +142,7 @@ static void next_steps(const cpl_lab_results *all, cpl_buf *out)
         }
         quick += r->quick;
         stand_in += *r->model_note != 0;
-        size_t bad = 0;
-        for (size_t k = 0; k < r->point_count; k++) bad += !r->points[k].valid;
-        invalid += bad;
-        if (bad)
-            cpl_buf_print(out, "- Repeat %s on a quieter machine: %zu of %zu rows are INVALID.\n", r->name, bad,
-                          r->point_count);
+        invalid += invalid_rows(r, out);
     }
     if (quick) cpl_buf_print(out, "- Run %zu experiments without --quick.\n", quick);
     if (stand_in) cpl_buf_print(out, "- Run %zu experiments again with the real cross-encoder's weights.\n", stand_in);

@@ -63,6 +63,7 @@ static cpl_status coarse(const search *s, cpl_error *err)
     memcpy(at, s->space->start, sizeof at);
     for (uint32_t v = 0; !st && v < s->space->counts[CPL_TUNE_VARIANT]; v++) {
         at[CPL_TUNE_VARIANT] = v;
+        at[CPL_TUNE_TOKENS] = s->space->tokens[v];
         st = look(s, at, &index, err);
     }
     const int best = best_of(s);

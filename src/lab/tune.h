@@ -16,7 +16,8 @@ enum { CPL_TUNE_VALUES_MAX = 16, CPL_TUNE_TRIED_MAX = 128, CPL_TUNE_ROUNDS_MAX =
 
 typedef struct cpl_tune_space {
     uint32_t counts[CPL_TUNE_DIMENSIONS]; /* values of each, 1 to CPL_TUNE_VALUES_MAX */
-    uint32_t start[CPL_TUNE_DIMENSIONS];  /* defaults; of VARIANT unused */
+    uint32_t start[CPL_TUNE_DIMENSIONS];  /* defaults; of VARIANT and TOKENS unused */
+    uint32_t tokens[CPL_TUNE_VALUES_MAX]; /* of each variant, where its TOKENS start: what it takes by itself */
     bool allowed[CPL_TUNE_VALUES_MAX];    /* variants that may win; the others are measured once, to show the price */
     uint32_t finalists;                   /* measured again, in turn */
     uint32_t rounds;                      /* ... so often */

@@ -21,6 +21,7 @@
 #include "lab/machine.h"
 #include "load/agreement.h"
 #include "load/peak.h"
+#include "load/server_totals.h"
 #include "net/client.h"
 #include "wire/infer_client.h"
 
@@ -137,12 +138,34 @@ static cpl_status score_pairs(double *out, size_t n, const cpl_tuner *t, const c
     return st;
 }
 
-static cpl_status variant_scores(double *out, size_t n, cpl_tuner *t, const cpl_tuner_variant *v, cpl_error *err)
+static void on_totals(void *user, const cpl_reply *reply)
+{
+    cpl_server_totals totals = {0};
+    if (!reply->code && !cpl_server_totals_decode(&totals, reply->data, reply->size, NULL))
+        *(uint32_t *)user = totals.batch_tokens;
+    cpl_server_totals_deinit(&totals);
+}
+
+/* What a pass of the server holds at most when nothing is asked for: where the search of that begins. */
+static uint32_t own_tokens(const cpl_tuner *t, const char *address)
+{
+    uint32_t tokens = 0;
+    const cpl_client_options options = {.target = address, .log = t->options.log};
+    cpl_client *client = NULL;
+    if (!cpl_client_open(&client, &options, NULL) &&
+        !cpl_client_call(client, 0, CPL_SERVER_TOTALS_PATH, "", 0, NULL, 10000000000u, on_totals, &tokens, NULL))
+        cpl_client_run(client, UINT64_MAX, true);
+    cpl_client_close(client);
+    return tokens;
+}
+
+static cpl_status variant_scores(double *out, size_t n, cpl_tuner *t, cpl_tuner_variant *v, cpl_error *err)
 {
     served *s = calloc(1, sizeof *s);
     if (!s) return cpl_fail_memory(err, sizeof *s);
     cpl_status st = start(s, t, v, NULL, NULL, NULL, err);
     if (!st) st = score_pairs(out, n, t, s->child.address, err);
+    if (!st) v->own_tokens = own_tokens(t, s->child.address);
     stop(s);
     free(s);
     return st;
@@ -176,6 +199,7 @@ static cpl_status measure_losses(cpl_tuner *t, cpl_error *err)
             v->allowed = true;
             v->loss = 0;
             v->kendall = 1;
+            v->own_tokens = first.own_tokens;
         } else if (variant_scores(scores, n, t, v, &e)) {
             v->loss = v->kendall = NAN;
             snprintf(v->why, sizeof v->why, "%.199s", e.what);
@@ -184,6 +208,7 @@ static cpl_status measure_losses(cpl_tuner *t, cpl_error *err)
         }
         say(t, "%s %s: loss %.5f%s%s", v->backend, v->precision, v->loss, *v->why ? ": " : "", v->why);
         t->space.allowed[i] = v->allowed;
+        t->space.tokens[i] = cpl_tuner_tokens_place(t, v->own_tokens);
     }
     free(reference);
     free(scores);

@@ -16,7 +16,7 @@ typedef struct cpl_tuner_options {
     const char *const *precisions; /* empty: all that each backend runs */
     const char *const *policies;   /* "off", "greedy", "timeout:2" (ms); empty: off, greedy and four timeouts */
     const char *const *threads;    /* numbers; empty: 1, 2, 4, ... up to the cores */
-    const char *const *tokens;     /* a pass, numbers; empty: 128 to 1024 */
+    const char *const *tokens;     /* a pass, numbers; empty: 64 to 65536, each twice the one before */
     const char *const *sets;       /* "key=value" for every server */
     cpl_slo slo;                   /* with a percentile */
     double loss_max;               /* 1 - Spearman's rho against fp32 */
@@ -35,7 +35,8 @@ typedef struct cpl_tuner_variant {
     char backend[64], precision[16];
     double loss, kendall; /* NAN: not measured */
     bool allowed;
-    char why[200]; /* of one that isn't */
+    uint32_t own_tokens; /* a pass holds at most, where nothing is asked for; 0: not known */
+    char why[200];       /* of one that isn't allowed */
 } cpl_tuner_variant;
 
 typedef struct cpl_tuner {
@@ -59,10 +60,12 @@ void cpl_tuner_close(cpl_tuner *t); /* NULL is fine */
 /* ---- tuner_space.c ---- */
 /* Fills variants, values and space from the options and the machine. */
 cpl_status cpl_tuner_space(cpl_tuner *t, cpl_error *err);
+/* Where among the token values the one nearest to `own` is, by ratio; 0: the middle. */
+uint32_t cpl_tuner_tokens_place(const cpl_tuner *t, uint32_t own);
 
 /* ---- tuner_report.c ---- */
-/* The winner as a file for `serve --config`; only with a best candidate. */
-void cpl_tuner_config(const cpl_tuner *t, cpl_buf *out);
+/* The winner as a file for `serve --config`, with what --set gave to every server; only with a best candidate. */
+cpl_status cpl_tuner_config(const cpl_tuner *t, cpl_buf *out, cpl_error *err);
 void cpl_tuner_markdown(const cpl_tuner *t, cpl_buf *out);
 void cpl_tuner_json(const cpl_tuner *t, cpl_buf *out);
 

@@ -2,11 +2,14 @@
 /* tuner_report.c - what `couplet tune` leaves: a configuration file, a page for people, a document for programs. All
  * three from the record alone. No state. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "lab/tuner.h"
 #include "load/measure.h"
+#include "serve/config.h"
 
 static const cpl_tuner_variant *variant_of(const cpl_tuner *t, const cpl_tune_tried *c)
 {
@@ -18,25 +21,43 @@ static const char *value(const cpl_tuner *t, const cpl_tune_tried *c, int dimens
     return t->values[dimension][c->at[dimension]];
 }
 
-void cpl_tuner_config(const cpl_tuner *t, cpl_buf *out)
+/* The settings a candidate was served with, and then those that every server had, which could override them. */
+static cpl_status config_of(cpl_config **out, const cpl_tuner *t, const cpl_tune_tried *c, cpl_error *err)
+{
+    enum { OWN = 6, SETS_MAX = 64 };
+    const cpl_tuner_variant *v = variant_of(t, c);
+    const char *policy = value(t, c, CPL_TUNE_POLICY), *wait = strchr(policy, ':'), *sets[OWN + SETS_MAX + 1];
+    char own[OWN][120];
+    size_t n = 0;
+    snprintf(own[0], sizeof own[0], "model.backend=%s", v->backend);
+    snprintf(own[1], sizeof own[1], "model.precision=%s", v->precision);
+    snprintf(own[2], sizeof own[2], "workers=%.20s", value(t, c, CPL_TUNE_WORKERS));
+    snprintf(own[3], sizeof own[3], "batching.max_batch_tokens=%.20s", value(t, c, CPL_TUNE_TOKENS));
+    snprintf(own[4], sizeof own[4], "batching.policy=%.*s", (int)strcspn(policy, ":"), policy);
+    if (wait) snprintf(own[5], sizeof own[5], "batching.timeout_ms=%.40s", wait + 1);
+    for (; n < (wait ? OWN : OWN - 1u); n++) sets[n] = own[n];
+    for (size_t i = 0; t->options.sets && t->options.sets[i]; i++) {
+        if (i == SETS_MAX) return cpl_fail(err, CPL_INVALID, "more than %d settings for every server", SETS_MAX);
+        sets[n++] = t->options.sets[i];
+    }
+    sets[n] = NULL;
+    cpl_status st = cpl_config_load(out, NULL, false, sets, err);
+    return st ? st : cpl_config_override(*out, "model.name", &t->options.model, 1, "--model", err);
+}
+
+cpl_status cpl_tuner_config(const cpl_tuner *t, cpl_buf *out, cpl_error *err)
 {
     const cpl_tune_tried *c = &t->search.tried[t->search.best];
-    const cpl_tuner_variant *v = variant_of(t, c);
-    const char *policy = value(t, c, CPL_TUNE_POLICY), *wait = strchr(policy, ':');
+    cpl_config *config = NULL;
     cpl_buf_print(out, "# Found by `couplet tune`: %.1f pairs/s with p%g within %g ms, %u pairs a request, on %s.\n",
                   c->rate, t->options.slo.part * 100, t->options.slo.ms, t->options.pairs_per_request,
                   t->machine->machine.cpu);
     cpl_buf_print(out, "# Loses %.5f (1 - Spearman) against fp32; %g was permitted. couplet serve --config THIS_FILE\n",
-                  v->loss, t->options.loss_max);
-    for (size_t i = 0; t->options.sets && t->options.sets[i]; i++)
-        cpl_buf_print(out, "# Measured with, and to be given again: --set %s\n", t->options.sets[i]);
-    cpl_buf_text(out, "model:\n  name: ");
-    cpl_json_quote(out, t->options.model, strlen(t->options.model));
-    cpl_buf_print(out, "\n  backend: %s\n  precision: %s\n", v->backend, v->precision);
-    cpl_buf_print(out, "workers: %s\nbatching:\n  policy: %.*s\n", value(t, c, CPL_TUNE_WORKERS),
-                  (int)strcspn(policy, ":"), policy);
-    if (wait) cpl_buf_print(out, "  timeout_ms: %s\n", wait + 1);
-    cpl_buf_print(out, "  max_batch_tokens: %s\n", value(t, c, CPL_TUNE_TOKENS));
+                  variant_of(t, c)->loss, t->options.loss_max);
+    cpl_status st = config_of(&config, t, c, err);
+    if (!st) cpl_config_print_given(config, out);
+    cpl_config_close(config);
+    return st ? st : cpl_buf_status(out, err);
 }
 
 /* The fastest candidate of a variant; NULL: none holds. */
@@ -191,6 +212,7 @@ void cpl_tuner_json(const cpl_tuner *t, cpl_buf *out)
         cpl_json_text(&w, "precision", v->precision);
         cpl_json_double(&w, "loss", v->loss);
         cpl_json_double(&w, "kendall", v->kendall);
+        cpl_json_int(&w, "own_batch_tokens", v->own_tokens);
         cpl_json_bool(&w, "allowed", v->allowed);
         cpl_json_bool(&w, "frontier", on_frontier(t, i));
         cpl_json_double(&w, "best_pairs_per_s", c ? c->rate : 0);

@@ -2,6 +2,7 @@
 /* tuner_space.c - what there is to choose from: backends and precisions as probed on this machine, and the values of
  * the other settings, given or usual. No state. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend/precision.h"
@@ -70,10 +71,26 @@ static uint32_t place_of(const cpl_tuner *t, int dimension, const char *value, u
     return otherwise;
 }
 
+uint32_t cpl_tuner_tokens_place(const cpl_tuner *t, uint32_t own)
+{
+    uint32_t best = t->space.counts[CPL_TUNE_TOKENS] / 2;
+    double nearest = 0;
+    for (uint32_t i = 0; own && i < t->space.counts[CPL_TUNE_TOKENS]; i++) {
+        const double value = strtod(t->values[CPL_TUNE_TOKENS][i], NULL);
+        const double near = value < own ? value / own : value > 0 ? own / value : 0;
+        if (near > nearest) {
+            nearest = near;
+            best = i;
+        }
+    }
+    return best;
+}
+
 cpl_status cpl_tuner_space(cpl_tuner *t, cpl_error *err)
 {
     static const char *const policies[] = {"off", "greedy", "timeout:1", "timeout:2", "timeout:5", "timeout:10"};
-    static const char *const tokens[] = {"128", "256", "512", "1024"};
+    static const char *const tokens[] = {"64",   "128",  "256",   "512",   "1024", "2048",
+                                         "4096", "8192", "16384", "32768", "65536"};
     const cpl_tuner_options *o = &t->options;
     const char *threads[CPL_TUNE_VALUES_MAX];
     uint32_t n = 0;
@@ -87,10 +104,9 @@ cpl_status cpl_tuner_space(cpl_tuner *t, cpl_error *err)
     cpl_status st = add_variants(t, err);
     if (!st) st = add_values(t, CPL_TUNE_POLICY, o->policies, policies, 6, err);
     if (!st) st = add_values(t, CPL_TUNE_WORKERS, o->threads, threads, n, err);
-    if (!st) st = add_values(t, CPL_TUNE_TOKENS, o->tokens, tokens, 4, err);
+    if (!st) st = add_values(t, CPL_TUNE_TOKENS, o->tokens, tokens, sizeof tokens / sizeof *tokens, err);
     t->space.start[CPL_TUNE_POLICY] = place_of(t, CPL_TUNE_POLICY, "greedy", 0);
     t->space.start[CPL_TUNE_WORKERS] = t->space.counts[CPL_TUNE_WORKERS] - 1;
-    t->space.start[CPL_TUNE_TOKENS] = place_of(t, CPL_TUNE_TOKENS, "512", t->space.counts[CPL_TUNE_TOKENS] / 2);
     t->space.finalists = o->finalists;
     t->space.rounds = o->rounds;
     return st;

@@ -206,20 +206,23 @@ static uint64_t answered_within(const cpl_sample *s, size_t n, uint64_t from, ui
     return count;
 }
 
-/* Thirds by the time requests were due; each needs enough of them that chance doesn't show as drift. */
-static double latency_drift(const cpl_sample *s, size_t n, uint64_t from, uint64_t to)
+/* Thirds by the time requests were due; each needs enough of them that chance doesn't show as drift: near capacity the
+ * waits of neighbours are alike, and a third of a few dozen requests says little. */
+static void latency_drift(cpl_measure *out, const cpl_sample *s, size_t n, uint64_t from, uint64_t to)
 {
-    enum { ENOUGH = 30 };
-    double sum[3] = {0};
+    enum { ENOUGH = 100 };
+    double mean[3] = {0};
     uint64_t count[3] = {0};
     for (size_t i = 0; i < n; i++) {
         if (!s[i].measured || !s[i].ok || s[i].due_ns < from || s[i].due_ns >= to) continue;
         const size_t third = (size_t)((s[i].due_ns - from) * 3 / (to - from));
-        sum[third] += (double)(s[i].done_ns - s[i].due_ns);
+        mean[third] += (double)(s[i].done_ns - s[i].due_ns);
         count[third]++;
     }
-    if (count[0] < ENOUGH || count[2] < ENOUGH || sum[0] <= 0) return 0;
-    return sum[2] / (double)count[2] / (sum[0] / (double)count[0]);
+    if (count[0] < ENOUGH || count[1] < ENOUGH || count[2] < ENOUGH || mean[0] <= 0) return;
+    for (int i = 0; i < 3; i++) mean[i] /= (double)count[i];
+    out->latency_drift_ratio = mean[2] / mean[0];
+    out->latency_rose = mean[0] < mean[1] && mean[1] < mean[2];
 }
 
 cpl_status cpl_measure_samples(cpl_measure *out, const cpl_sample *samples, size_t n, uint64_t from_ns, uint64_t to_ns,
@@ -239,7 +242,7 @@ cpl_status cpl_measure_samples(cpl_measure *out, const cpl_sample *samples, size
     out->seconds = (double)(to_ns - from_ns) / 1e9;
     const uint64_t answered = open ? answered_within(samples, n, from_ns, to_ns) : out->requests;
     out->pairs_per_s = (double)answered * pairs_per_request / out->seconds;
-    out->latency_drift_ratio = latency_drift(samples, n, from_ns, to_ns);
+    latency_drift(out, samples, n, from_ns, to_ns);
     const span whole = {from_ns, to_ns, pairs_per_request, open};
     stretches(out, samples, n, &whole);
     windows(out, samples, n, &whole);

@@ -51,6 +51,7 @@ typedef struct cpl_measure {
     double window_rate[CPL_WINDOWS_MAX]; /* pairs/s in each */
     double window_p95;                   /* 95th percentile over the windows */
     double latency_drift_ratio; /* mean latency of the last third of the requests over the first's; 0: too few */
+    bool latency_rose;          /* the middle third's is between them */
     double drift_ratio;         /* fastest third of the run over the slowest, throughput; 0 where there is too little */
 } cpl_measure;
 

@@ -16,11 +16,19 @@
  * In an open loop the rate is the schedule's and neither thirds nor concurrency say anything; instead
  *   - requests went out on time: the generator's 99th percentile of delay is at most 1 ms, or a tenth of the median
  *     latency;
- *   - the queue did not grow: the last third of the requests took at most 1.5 times as long as the first.
- * Each percentile stands or falls by itself as well: cpl_samples_needed. */
+ *   - the queue did not grow: with 100 requests in each third of the run (else it can't be told, and `note` says so),
+ *     the last third didn't take more than 1.5 times as long as the first with the middle one between them.
+ * A rate that the server can't keep up with is a finding and not a fault of the run: where the queue grew and its
+ * workers were computing for 90 % of the time, or it answered less than 95 % of what was offered, or the only failures
+ * are its refusals, the row is VALID and `beyond`: its throughput is what the server takes, and its percentiles are
+ * INVALID, because they grow with the length of the run.
+ * Each percentile stands or falls by itself as well: cpl_verdict_percentile. */
 typedef struct cpl_verdict {
     bool valid;
+    bool beyond;       /* open loop: more was offered than the server takes */
+    bool again;        /* not valid for nothing but the machine's unrest: another try may be */
     char reasons[400]; /* "; " between them; "" when valid */
+    char note[200];    /* what the rate did to the server, where it is beyond; else what could not be tested; or "" */
     bool p50, p95, p99;
     double highest;        /* of p50, p90, p95, p99, p99.9 and p99.99 the highest that has its samples; 0: none */
     char percentiles[160]; /* which lack samples: "p99 needs 459 samples, has 200"; "" when none does */
@@ -29,5 +37,9 @@ typedef struct cpl_verdict {
 void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r);
 /* The percentile part alone, from a number of samples. */
 void cpl_verdict_samples(cpl_verdict *out, uint64_t samples);
+
+enum { CPL_PERCENTILE_WHY = 80 };
+/* May percentile q (0.99) of a run with this verdict be relied on? Where not, `why` says it in a few words. */
+bool cpl_verdict_percentile(const cpl_verdict *v, double q, uint64_t samples, char why[CPL_PERCENTILE_WHY]);
 
 #endif

@@ -70,6 +70,8 @@ size_t cpl_config_backend_settings(const cpl_config *c, cpl_buf *out);
 
 /* The whole effective configuration as YAML, each line that isn't a default marked with where it came from. */
 void cpl_config_print(const cpl_config *c, cpl_buf *out);
+/* Only what was given, as a file that says the same. */
+void cpl_config_print_given(const cpl_config *c, cpl_buf *out);
 /* Every key with type, default, range and meaning, for people. */
 void cpl_config_describe(cpl_buf *out);
 

@@ -53,9 +53,8 @@ const cpl_config_key cpl_config_keys[] = {
     {"model.native.group_size", CPL_CONFIG_CHOICE, "32", .choices = "32|64|128",
      .meaning = "backend native: weights of a column that share a step in int4"},
     {"model.native.keep", CPL_CONFIG_TEXT, "none",
-     .meaning = "backend native: what of int8 and int4 is kept better: none; auto, what 'couplet calibrate' wrote beside the "
-                "model; or ITEM[.LAYER][=PRECISION],..., such as down.5=bf16; items: qkv, out, up, down, layer, "
-                "attention"},
+     .meaning = "backend native: what of int8 and int4 is kept better: none, or ITEM[.LAYER][=PRECISION],..., such as "
+                "down.5=bf16; items: qkv, out, up, down, layer, attention"},
     {"model.fake.fixed_us", CPL_CONFIG_INT, "0", 0, 1e9, .meaning = "backend fake: microseconds a pass takes"},
     {"model.fake.per_token_ns", CPL_CONFIG_INT, "0", 0, 1e9, .meaning = "backend fake: nanoseconds a token adds"},
     {"model.fake.spin", CPL_CONFIG_INT, "0", 0, 1, .meaning = "backend fake: 1 burns that time instead of sleeping"},
@@ -194,6 +193,16 @@ const cpl_config_key cpl_config_keys[] = {
      .meaning = "scenario replay: file of arrival times in seconds, one a line"},
     {"experiment.slo_ms", CPL_CONFIG_FLOAT, "0", 0, 1e9,
      .meaning = "goodput counts requests answered within this many milliseconds; 0: not counted"},
+    {"experiment.slo_percentile", CPL_CONFIG_FLOAT, "0", 0, 99.9999,
+     .meaning =
+         "with slo_ms an objective: so many of a hundred requests in time, as 99; 0: goodput is counted, no more"},
+    {"experiment.early_stop", CPL_CONFIG_BOOL, "false",
+     .meaning = "end a row once the objective holds or fails with 99 % confidence; needs slo_ms and slo_percentile"},
+    {"experiment.warmup_stable", CPL_CONFIG_BOOL, "false",
+     .meaning = "warm each row up until latency has settled as well, for at most 10 s"},
+    {"experiment.dialect", CPL_CONFIG_CHOICE, "couplet-grpc",
+     .choices = "couplet-grpc|tei|tei-grpc|cohere|jina|openai|vllm|oip|oip-grpc|infinity",
+     .meaning = "API the load generator speaks: of the server that is started, or with --target of another one"},
     {"experiment.duration", CPL_CONFIG_FLOAT, "15", 0, 86400,
      .meaning = "seconds each row is measured at most; 0: experiment.benchmark_requests alone decides"},
     {"experiment.quality_pairs", CPL_CONFIG_INT, "0", 0, 1000000,

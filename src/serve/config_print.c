@@ -101,20 +101,23 @@ static int open_sections(cpl_buf *out, const char *before, const char *name)
     return depth;
 }
 
-void cpl_config_print(const cpl_config *c, cpl_buf *out)
+static void print_keys(const cpl_config *c, bool all, cpl_buf *out)
 {
     const char *before = "";
     for (size_t i = 0; i < cpl_config_key_count; i++) {
-        if (!shown(c, i)) continue;
+        if (!shown(c, i) || (!all && !c->values[i].origin)) continue;
         const char *name = cpl_config_keys[i].name, *leaf = strrchr(name, '.');
         int depth = open_sections(out, before, name);
         cpl_buf_print(out, "%*s%s: ", depth * 2, "", leaf ? leaf + 1 : name);
         print_value(c, i, out);
-        if (c->values[i].origin) cpl_buf_print(out, "  # %s", c->values[i].origin);
+        if (all && c->values[i].origin) cpl_buf_print(out, "  # %s", c->values[i].origin);
         cpl_buf_text(out, "\n");
         before = name;
     }
 }
+
+void cpl_config_print(const cpl_config *c, cpl_buf *out) { print_keys(c, true, out); }
+void cpl_config_print_given(const cpl_config *c, cpl_buf *out) { print_keys(c, false, out); }
 
 static const char *type_name(const cpl_config_key *k)
 {

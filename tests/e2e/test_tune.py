@@ -50,6 +50,12 @@ class Tune(unittest.TestCase):
         self.assertIn("**fake int8, policy greedy", page)
         self.assertIn("Speed against loss", page)
         config = os.path.join(self.folder.name, "tuned.yaml")
+        with open(config) as f:
+            text = f.read()
+        # All that was measured with is in the file, as values.
+        for line in ("    fixed_us: 20000\n", "    int8_percent: 25\n", "  policy: greedy\n", "workers: 1\n",
+                     "  max_batch_tokens: 512\n"):
+            self.assertIn(line, text)
         with Server("--config", config) as server:
             sent = subprocess.run([PROGRAM, "load", "--target", server.address, "--requests", "10", "--json"],
                                   capture_output=True, text=True, timeout=60)

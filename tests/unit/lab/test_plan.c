@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "lab/describe.h"
+#include "lab/forecast.h"
 #include "lab/plan.h"
 #include "lab/runner.h"
 
@@ -193,6 +194,36 @@ static void reference_rows(void **state)
     }
 }
 
+/* A row ends at its requests where an older result says that they come first, else at its duration. */
+static void time_is_foreseen(void **state)
+{
+    (void)state;
+    cpl_config *c;
+    cpl_lab_plan *p;
+    cpl_error err;
+    const char *const sets[] = {"experiment.batch_sizes=[10]",       "experiment.concurrency_levels=[1, 4]",
+                                "experiment.benchmark_requests=100", "experiment.duration=15",
+                                "experiment.warmup_iterations=0",    NULL};
+    if (cpl_config_load(&c, NULL, false, sets, &err)) fail_msg("%s", err.what);
+    if (cpl_lab_plan_open(&p, c, "99_x.yaml", false, &err)) fail_msg("%s", err.what);
+    cpl_lab_forecast f = cpl_lab_forecast_of(p, NULL);
+    assert_int_equal(f.rows, 2);
+    assert_int_equal(f.known, 0);
+    assert_true(f.most_s == 30 && f.expected_s > 30 && f.expected_s < 45);
+    /* 1,000 pairs/s: 100 requests of 10 pairs take a second; the other row, at 10 pairs/s, would take 100. */
+    cpl_lab_point points[2] = {{.server = "", .batch = 10, .concurrency = 1, .requests = 1, .throughput = 1000},
+                               {.server = "", .batch = 10, .concurrency = 4, .requests = 1, .throughput = 10}};
+    const cpl_lab_result old = {.points = points, .point_count = 2, .ready_ms_max = 700};
+    f = cpl_lab_forecast_of(p, &old);
+    assert_int_equal(f.known, 2);
+    assert_true(f.expected_s > 1 + 15 + 8 && f.expected_s < 1 + 15 + 8 + 3);
+    points[1].requests = 0; /* left out then, and so it will be */
+    f = cpl_lab_forecast_of(p, &old);
+    assert_true(f.expected_s > 1 && f.expected_s < 4);
+    cpl_lab_plan_close(p);
+    cpl_config_close(c);
+}
+
 static void wrong_files_are_named(void **state)
 {
     (void)state;
@@ -207,6 +238,9 @@ static void wrong_files_are_named(void **state)
         {"experiment: {sweep: {batching.timeout_ms: [5, -1]}}\n", "timeout_ms"},
         {"experiment: {scenario: sometimes}\n", "offline"},
         {"experiment: {scenario: replay}\n", "experiment.trace"},
+        {"experiment: {early_stop: true, slo_ms: 20}\n", "experiment.slo_percentile"},
+        {"experiment: {slo_percentile: 99}\n", "experiment.slo_ms"},
+        {"experiment: {dialect: soap}\n", "oip-grpc"},
         {"experiment: {scenario: poisson, rate: [0]}\n", "experiment.rate"},
         {"experiment: {sweep: {model.quantized: [true]}}\nmodel: {precision: fp32}\n", "with model.quantized=true"},
     };
@@ -221,11 +255,11 @@ static void wrong_files_are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sweeps_multiply),       cmocka_unit_test(without_a_sweep_one_server),
-        cmocka_unit_test(quick_has_few_rows),    cmocka_unit_test(too_many_rows),
-        cmocka_unit_test(related_names),         cmocka_unit_test(batching_in_words),
-        cmocka_unit_test(committed_files),       cmocka_unit_test(reference_rows),
-        cmocka_unit_test(wrong_files_are_named),
+        cmocka_unit_test(sweeps_multiply),    cmocka_unit_test(without_a_sweep_one_server),
+        cmocka_unit_test(quick_has_few_rows), cmocka_unit_test(too_many_rows),
+        cmocka_unit_test(related_names),      cmocka_unit_test(batching_in_words),
+        cmocka_unit_test(committed_files),    cmocka_unit_test(reference_rows),
+        cmocka_unit_test(time_is_foreseen),   cmocka_unit_test(wrong_files_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

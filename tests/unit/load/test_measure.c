@@ -214,6 +214,110 @@ static void a_slower_third_shows(void **state)
     free(m);
 }
 
+/* Requests by a schedule, ten a second for 60 s, each third with a latency of its own. */
+static cpl_load_result *by_schedule(uint64_t first, uint64_t second, uint64_t third)
+{
+    static cpl_sample s[600];
+    const uint64_t ms[] = {first, second, third};
+    for (size_t i = 0; i < 600; i++) {
+        const uint64_t due = i * S / 10;
+        s[i] = (cpl_sample){due, due, due + ms[i / 200] * 1000000, true, true};
+    }
+    cpl_load_result *r = calloc(1, sizeof *r);
+    assert_non_null(r);
+    assert_int_equal(cpl_measure_samples(&r->measure, s, 600, 0, 60 * S, 1, true, NULL), CPL_OK);
+    r->open = true;
+    r->offered = 10;
+    r->pairs_per_request = 1;
+    return r;
+}
+
+static void more_than_the_server_takes(void **state)
+{
+    (void)state;
+    char why[CPL_PERCENTILE_WHY];
+    cpl_verdict v;
+    cpl_load_result *r = by_schedule(10, 20, 30);
+    near(r->measure.latency_drift_ratio, 3, 1e-9);
+    /* The queue grew on a server that had time to spare: a fault of the run. */
+    r->server = (cpl_server_totals){.known = true, .workers = 2, .busy_ns = 30 * S, .monotonic_ns = 60 * S};
+    cpl_verdict_of(&v, r);
+    assert_true(!v.valid && !v.beyond);
+    assert_non_null(strstr(v.reasons, "the queue grew, and not for want of a faster server"));
+    /* On one whose workers always computed: a finding, with a throughput and without percentiles. */
+    r->server.busy_ns = 115 * S;
+    cpl_verdict_of(&v, r);
+    assert_true(v.valid && v.beyond);
+    assert_string_equal(v.reasons, "");
+    assert_non_null(strstr(v.note, "beyond capacity: the queue grew"));
+    assert_false(cpl_verdict_percentile(&v, 0.5, 600, why));
+    assert_non_null(strstr(why, "beyond capacity"));
+    near(v.highest, 0, 0);
+    /* A server that tells nothing of itself and answers fewer than are sent. */
+    r->server.known = false;
+    r->offered = 12;
+    cpl_verdict_of(&v, r);
+    assert_true(v.valid && v.beyond);
+    /* Refusals alone are the server's word; other failures are not. */
+    r->measure.latency_drift_ratio = 1;
+    r->measure.failed = 50;
+    r->error_kinds = 1;
+    r->errors[0] = (cpl_load_errors){.code = CPL_GRPC_RESOURCE_EXHAUSTED, .count = 50};
+    cpl_verdict_of(&v, r);
+    assert_true(v.valid && v.beyond);
+    r->errors[0].code = CPL_GRPC_UNAVAILABLE;
+    cpl_verdict_of(&v, r);
+    assert_true(!v.valid && !v.beyond && !v.again);
+    free(r);
+}
+
+static void chance_is_no_growth(void **state)
+{
+    (void)state;
+    char why[CPL_PERCENTILE_WHY];
+    cpl_verdict v;
+    cpl_load_result *r = by_schedule(10, 40, 20); /* the last third took twice as long, but nothing grew */
+    r->offered = 20;
+    cpl_verdict_of(&v, r);
+    assert_true(v.valid && !v.beyond);
+    assert_true(cpl_verdict_percentile(&v, 0.99, 600, why));
+    assert_string_equal(why, "");
+    assert_false(cpl_verdict_percentile(&v, 0.999, 600, why));
+    assert_string_equal(why, "needs 4603 samples, has 600");
+    near(v.highest, 0.99, 0);
+    free(r);
+    r = by_schedule(10, 20, 30);
+    cpl_sample few[60];
+    for (size_t i = 0; i < 60; i++) few[i] = (cpl_sample){i * S, i * S, i * S + (i + 1) * 1000000, true, true};
+    assert_int_equal(cpl_measure_samples(&r->measure, few, 60, 0, 60 * S, 1, true, NULL), CPL_OK);
+    r->offered = 1;
+    cpl_verdict_of(&v, r);
+    assert_true(v.valid);
+    assert_non_null(strstr(v.note, "too few requests to see whether the queue grew"));
+    free(r);
+}
+
+/* What another try may mend, and what it won't. */
+static void unrest_is_told_apart(void **state)
+{
+    (void)state;
+    cpl_verdict v;
+    cpl_load_result *r = calloc(1, sizeof *r);
+    assert_non_null(r);
+    r->concurrency = 1;
+    r->measure = (cpl_measure){.requests = 1000, .seconds = 10, .in_flight_mean = 1, .drift_ratio = 1.5};
+    cpl_verdict_of(&v, r);
+    assert_true(!v.valid && v.again);
+    r->measure.failed = 100;
+    cpl_verdict_of(&v, r);
+    assert_true(!v.valid && !v.again);
+    r->measure.failed = 0;
+    r->measure.drift_ratio = 0; /* too short: the next would be as short */
+    cpl_verdict_of(&v, r);
+    assert_true(!v.valid && !v.again);
+    free(r);
+}
+
 static void nothing_measured(void **state)
 {
     (void)state;
@@ -266,6 +370,9 @@ int main(void)
         cmocka_unit_test(failures_count_apart),
         cmocka_unit_test(waiting_to_send),
         cmocka_unit_test(a_slower_third_shows),
+        cmocka_unit_test(more_than_the_server_takes),
+        cmocka_unit_test(chance_is_no_growth),
+        cmocka_unit_test(unrest_is_told_apart),
         cmocka_unit_test(nothing_measured),
         cmocka_unit_test(deepest_moment),
     };
