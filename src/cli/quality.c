@@ -242,22 +242,19 @@ static cpl_status judge(cpl_quality *q, const timing *t, cpl_error *err)
     return CPL_OK;
 }
 
-static cpl_status take_memory(cpl_quality *q, cpl_error *err)
+static cpl_status take_memory(const cpl_quality *q, cpl_quality_run *r, cpl_error *err)
 {
-    for (size_t k = 0; k < q->run_count; k++) {
-        cpl_quality_run *r = &q->runs[k];
-        size_t floats = embeds(q) ? 2 * q->count * r->info->hidden : 1;
-        r->scores = malloc(q->count * sizeof *r->scores);
-        r->vectors = malloc(floats * sizeof *r->vectors);
-        if (!r->scores || !r->vectors) return cpl_fail_memory(err, floats * sizeof *r->vectors);
-    }
-    return CPL_OK;
+    const size_t floats = embeds(q) ? 2 * q->count * r->info->hidden : 1;
+    if (!r->scores) r->scores = malloc(q->count * sizeof *r->scores);
+    if (!r->vectors) r->vectors = malloc(floats * sizeof *r->vectors);
+    return r->scores && r->vectors ? CPL_OK : cpl_fail_memory(err, floats * sizeof *r->vectors);
 }
 
 cpl_status cpl_quality_measure(cpl_quality *q, cpl_error *err)
 {
     timing *t = calloc(1, sizeof *t);
-    cpl_status st = t ? take_memory(q, err) : cpl_fail_memory(err, sizeof *t);
+    cpl_status st = t ? CPL_OK : cpl_fail_memory(err, sizeof *t);
+    for (size_t k = 0; k < q->run_count && !st; k++) st = take_memory(q, &q->runs[k], err);
     if (!st) st = run_pairs(q, t, err);
     if (!st) st = run_ranking(q, err);
     if (!st) st = judge(q, t, err);
@@ -265,12 +262,34 @@ cpl_status cpl_quality_measure(cpl_quality *q, cpl_error *err)
     return st;
 }
 
+cpl_status cpl_quality_score(const cpl_quality *q, cpl_quality_run *r, cpl_error *err)
+{
+    double unused;
+    cpl_status st = take_memory(q, r, err);
+    for (size_t from = 0, n; from < q->count && !st; from += n) {
+        n = q->count - from < BLOCK_PAIRS ? q->count - from : BLOCK_PAIRS;
+        st = run_block(q, r, from, n, &unused, err);
+    }
+    return st;
+}
+
+cpl_status cpl_quality_compare(const cpl_quality *q, cpl_quality_run *r, cpl_error *err)
+{
+    judge_vectors(q, r);
+    return cpl_spearman(&r->spearman, q->runs[0].scores, r->scores, q->count, err);
+}
+
+void cpl_quality_run_deinit(cpl_quality_run *r)
+{
+    free(r->scores);
+    free(r->vectors);
+    free(r->ranking);
+    r->scores = r->ranking = NULL;
+    r->vectors = NULL;
+}
+
 void cpl_quality_deinit(cpl_quality *q)
 {
     free(q->candidates);
-    for (size_t k = 0; k < q->run_count; k++) {
-        free(q->runs[k].scores);
-        free(q->runs[k].vectors);
-        free(q->runs[k].ranking);
-    }
+    for (size_t k = 0; k < q->run_count; k++) cpl_quality_run_deinit(&q->runs[k]);
 }

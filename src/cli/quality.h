@@ -48,4 +48,11 @@ typedef struct cpl_quality {
 cpl_status cpl_quality_measure(cpl_quality *q, cpl_error *err);
 void cpl_quality_deinit(cpl_quality *q);
 
+/* One run's scores and vectors of all pairs, made once and untimed, into r->scores and r->vectors, which are taken when
+ * NULL. */
+cpl_status cpl_quality_score(const cpl_quality *q, cpl_quality_run *r, cpl_error *err);
+/* From those and run 0's: spearman and, of an embedder, the cosines. */
+cpl_status cpl_quality_compare(const cpl_quality *q, cpl_quality_run *r, cpl_error *err);
+void cpl_quality_run_deinit(cpl_quality_run *r);
+
 #endif

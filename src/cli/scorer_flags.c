@@ -25,8 +25,9 @@ static cpl_status split_settings(const char *given, char *copy, size_t cap, cons
     return CPL_OK;
 }
 
-static cpl_status open_scorer(cpl_scorer **out, const cpl_args *args, const char *given, cpl_open_options *o,
-                              cpl_error *err)
+/* extra: one setting more, or NULL. */
+static cpl_status open_with(cpl_scorer **out, const cpl_args *args, const char *given, const char *extra,
+                            cpl_open_options *o, cpl_error *err)
 {
     uint64_t threads = cpl_args_count(args, "threads"), team = cpl_args_count(args, "team");
     *out = NULL;
@@ -38,11 +39,21 @@ static cpl_status open_scorer(cpl_scorer **out, const cpl_args *args, const char
     o->fallback = cpl_args_switch(args, "fallback");
     o->threads = (uint32_t)threads;
     char text[512];
-    const char *settings[SETTINGS_MAX + 1];
+    const char *settings[SETTINGS_MAX + 2];
     const cpl_status st = split_settings(given, text, sizeof text, settings, err);
     if (st) return st;
+    size_t n = 0;
+    while (settings[n]) n++;
+    settings[n] = extra;
+    if (extra) settings[n + 1] = NULL;
     o->settings = settings;
     return cpl_scorer_open(out, cpl_args_text(args, "model"), o, err);
+}
+
+static cpl_status open_scorer(cpl_scorer **out, const cpl_args *args, const char *given, cpl_open_options *o,
+                              cpl_error *err)
+{
+    return open_with(out, args, given, NULL, o, err);
 }
 
 cpl_status cpl_scorer_from_flags_in(cpl_scorer **out, const cpl_args *args, const char *precision,
@@ -62,6 +73,15 @@ cpl_status cpl_scorer_from_flags_plain(cpl_scorer **out, const cpl_args *args, c
     o.precision = "fp32";
     o.log = cpl_cli_log(log, cpl_args_text(args, "log"));
     return open_scorer(out, args, NULL, &o, err);
+}
+
+cpl_status cpl_scorer_from_flags_with(cpl_scorer **out, const cpl_args *args, const char *precision, const char *extra,
+                                      cpl_log *log, cpl_error *err)
+{
+    cpl_open_options o = CPL_OPTIONS(cpl_open_options);
+    o.precision = precision;
+    o.log = cpl_cli_log(log, cpl_args_text(args, "log"));
+    return open_with(out, args, cpl_args_text(args, "settings"), extra, &o, err);
 }
 
 cpl_status cpl_scorer_from_flags_counting(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens, cpl_error *err)

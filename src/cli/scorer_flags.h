@@ -34,6 +34,9 @@ cpl_status cpl_scorer_from_flags_plain(cpl_scorer **out, const cpl_args *args, c
 /* The same, but in `precision` whatever --precision says. */
 cpl_status cpl_scorer_from_flags_in(cpl_scorer **out, const cpl_args *args, const char *precision,
                                     uint32_t batch_tokens, uint32_t max_length, cpl_log *log, cpl_error *err);
+/* The same, but in `precision` and with the backend's setting `extra` ("key=value") after those of --settings. */
+cpl_status cpl_scorer_from_flags_with(cpl_scorer **out, const cpl_args *args, const char *precision, const char *extra,
+                                      cpl_log *log, cpl_error *err);
 /* The same, silent, with its stages counted (couplet.h). */
 cpl_status cpl_scorer_from_flags_counting(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens,
                                           cpl_error *err);

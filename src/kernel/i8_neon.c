@@ -160,4 +160,5 @@ void cpl_i8_install_neon(cpl_kernels *k)
     k->i8_zero = k->i8_zero_unsigned = 0;
     k->tile_i8 = tile;
     k->quantise_i8 = quantise_words;
+    k->unpack_i4 = cpl_unpack_i4_neon;
 }

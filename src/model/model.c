@@ -17,6 +17,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/digest.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "model/config.h"
@@ -133,6 +134,12 @@ cpl_status cpl_model_open(cpl_model **out, const char *dir, cpl_error *err)
     else
         *out = &f->model;
     return st;
+}
+
+uint64_t cpl_model_digest(const cpl_model *m)
+{
+    const model_file *f = (const model_file *)m;
+    return cpl_digest(f->map.data, f->map.size);
 }
 
 void cpl_model_release_pages(const cpl_model *m)

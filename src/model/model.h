@@ -88,6 +88,9 @@ typedef struct cpl_model {
 cpl_status cpl_model_open(cpl_model **out, const char *dir, cpl_error *err);
 void cpl_model_close(cpl_model *m); /* NULL is fine */
 
+/* Of the weights' file, all of it: the same weights have the same one (base/digest.h). Reads the whole file. */
+uint64_t cpl_model_digest(const cpl_model *m);
+
 /* For a backend that has packed its own copy: lets go of the pages of the weights' file, so that they no longer count
  * as this process's memory. The weights stay readable; reading them again costs the disk or the page cache. Any
  * thread, any number of times. */

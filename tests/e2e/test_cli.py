@@ -6,6 +6,7 @@ Standard library only; models and expected numbers from tests/golden."""
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -365,6 +366,49 @@ class Others(Files):
             got = self.quality("--model", noted, "--count", "25", "--ranked", "3")
             self.assertEqual(got["results"][1]["mrr10"] is None, missing)
             self.assertEqual(got["mrr10_missing"], note or None)
+
+    def test_calibrate_writes_what_auto_loads(self):
+        model = os.path.join(self.dir, "model")
+        shutil.copytree(self.model("cross-encoder"), model)
+        cases = [c for c in golden("cross-encoder") if not re.search(r"[\t\r\n]", c["query"] + c["document"])]
+        texts = [f"{a['query']} {i}\t{b['document']}" for i, a in enumerate(cases) for b in cases[:4]]
+        pairs = self.put("pairs.tsv", "".join(t + "\n" for t in texts).encode())
+        data = jsonl({"query": c["query"], "document": c["document"]} for c in cases)
+
+        def score(keep, status=0, precision="int8"):
+            args = ["score", "--model", model, "--format", "jsonl", "--precision", precision, "--settings", f"keep={keep}"]
+            out, err = run(*args, data=data, status=status)
+            return err if status else out
+
+        self.assertIn("couplet calibrate", score("auto", status=1))
+        score("auto", precision="fp32")  # keeps nothing by any choice
+        args = ["--model", model, "--pairs", pairs, "--count", "0"]
+        out, _ = run("calibrate", *args, "--goal", "0.00001", "--by", "spearman")
+        self.assertIn("keeps none", out)
+        self.assertEqual(score("auto"), score("none"))
+        run("calibrate", *args, "--better", "fp32", "--goal", "1", status=1)  # the word table stays int8
+        with open(os.path.join(model, "couplet_keep.json")) as f:
+            file = json.load(f)
+        self.assertEqual([c["keep"] for c in file["choices"]], ["none"])
+        goal = str((file["choices"][0]["before"] + 3) / 4)
+        out, _ = run("calibrate", *args, "--better", "fp32", "--goal", goal)
+        run("calibrate", *args, "--precision", "int4", "--goal", "0.00001")
+        with open(os.path.join(model, "couplet_keep.json")) as f:
+            int8, int4 = json.load(f)["choices"]
+        self.assertEqual((int8["precision"], int4["precision"], int4["group_size"]), ("int8", "int4", 32))
+        self.assertRegex(int8["keep"], r"^(qkv|out|up|down)\.[01]=fp32")
+        self.assertGreaterEqual(int8["reached"], float(goal))
+        self.assertGreater(int8["reached"], int8["before"])
+        self.assertEqual(score("auto"), score(int8["keep"]))
+        self.assertNotEqual(score("auto"), score("none"))
+        with open(os.path.join(model, "model.safetensors"), "r+b") as f:
+            f.seek(-3, os.SEEK_END)
+            f.write(b"\x00" if f.read(1) != b"\x00" else b"\x01")
+        self.assertIn("other weights", score("auto", status=1))
+        for wrong in (["--precision", "fp32"], ["--better", "int7"], ["--goal", "2"], ["--settings", "keep=up.0"],
+                      ["--by", "cosine"], ["--count", "5"]):
+            run("calibrate", *args, *wrong, status=2)
+        run("calibrate", "--model", model, status=2)
 
     def test_bench_quality_bad_input(self):
         _, err = run("bench", "quality", "--model", self.model("cross-encoder"), "--precision", "int7", status=2)

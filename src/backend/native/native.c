@@ -12,9 +12,12 @@
 
 #include "backend/native/amx.h"
 #include "backend/registry.h"
+#include "backend/precision.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/thread.h"
 #include "base/topology.h"
+#include "model/kept.h"
 
 static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
 {
@@ -103,7 +106,7 @@ static cpl_status read_settings(cpl_native_settings *out, const cpl_load_options
         else
             return cpl_fail(err, CPL_INVALID,
                             "unknown setting \"%s\" of the native backend: it knows isa=NAME, stages=0|1, "
-                            "group_size=32|64|128 and keep=none|LIST",
+                            "group_size=32|64|128 and keep=none|auto|LIST",
                             *s);
     }
     return cpl_isa_choose(&out->isa, isa_name, cpu, err);
@@ -133,6 +136,22 @@ static cpl_status check_model(const cpl_model *model, const cpl_load_options *op
     return CPL_OK;
 }
 
+/* keep=auto: what was chosen for these weights, which must be on file; the others keep nothing by any choice. */
+static cpl_status settle_keep(cpl_native_settings *settings, cpl_kept *room, const cpl_model *model,
+                              cpl_precision precision, const cpl_host *host, cpl_error *err)
+{
+    if (!settings->keep || strcmp(settings->keep, "auto") != 0) return CPL_OK;
+    settings->keep = NULL;
+    if (precision != CPL_PRECISION_INT8 && precision != CPL_PRECISION_INT4) return CPL_OK;
+    const uint32_t group = precision == CPL_PRECISION_INT4 ? settings->group_size : 0;
+    const cpl_status st = cpl_kept_find(room, model, cpl_precision_name(precision), group, err);
+    if (st) return st;
+    cpl_log_write(host->log, CPL_LOG_INFO, "keep=auto: %s (%s %.5f over %llu pairs, goal %g; nothing kept: %.5f)",
+                  room->keep, room->measure, room->reached, (unsigned long long)room->pairs, room->goal, room->before);
+    if (strcmp(room->keep, "none") != 0) settings->keep = room->keep;
+    return CPL_OK;
+}
+
 /* In order of preference; the last takes everything. */
 static const cpl_native_path *const paths[] = {
 #if defined(__x86_64__)
@@ -144,11 +163,13 @@ static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load
                        cpl_load_report *report, const cpl_host *host, cpl_error *err)
 {
     cpl_native_settings settings;
+    cpl_kept kept;
     cpl_cpu cpu;
     cpl_cpu_detect(&cpu);
     *out = NULL;
     cpl_status st = check_model(model, options, err);
     if (!st) st = read_settings(&settings, options, &cpu, err);
+    if (!st) st = settle_keep(&settings, &kept, model, options->precision, host, err);
     if (st) return st;
     const cpl_native_path *const *path = paths;
     for (;; path++) { /* one that finds only while loading that it can't run this model leaves it to the next */
