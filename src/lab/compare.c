@@ -217,6 +217,7 @@ cpl_status cpl_lab_comparisons_make(cpl_lab_comparisons *out, const cpl_lab_resu
         }
     }
     if (out->count) return CPL_OK;
+    cpl_lab_comparisons_deinit(out);
     return cpl_fail(err, CPL_NOT_FOUND,
                     next ? "no measured row is in both: nothing was compared"
                          : "no swept setting was measured beside another: give a second result to compare with");

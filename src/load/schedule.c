@@ -14,6 +14,8 @@
 #include "base/random.h"
 #include "load/shape.h"
 
+#define TRACE_S_MAX 1e8 /* three years: in ns, over and over, it stays far from 64 bits */
+
 void cpl_schedule_init(cpl_schedule *s, cpl_arrivals kind, double rate, uint64_t seed, const cpl_trace *trace)
 {
     *s = (cpl_schedule){.kind = kind, .rate = trace ? cpl_trace_rate(trace) : rate, .trace = trace};
@@ -105,6 +107,8 @@ cpl_status cpl_trace_load(cpl_trace *out, const char *path, cpl_error *err)
         if (!out->count) first = last = at_s;
         if (!st && at_s < last)
             st = cpl_fail_line(err, CPL_INVALID, path, number, 0, NULL, "earlier than the line before: sort the trace");
+        if (!st && !(at_s - first <= TRACE_S_MAX))
+            st = cpl_fail_line(err, CPL_INVALID, path, number, 0, NULL, "more than %g s after the first", TRACE_S_MAX);
         last = at_s;
         if (!st) st = add_time(out, &cap, at_s - first, err);
     }

@@ -1,14 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Settings from hostile YAML: loaded or refused with one line, and what loads prints and loads back. The first byte
- * chooses between a file, a --set argument and a request's model. */
+/* Settings from hostile YAML: loaded or refused with one line; what loads prints and loads back, and as an experiment
+ * it has rows or a reason why not. The first byte chooses between a file, a --set argument and a request's model. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "lab/plan.h"
 #include "serve/config_values.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* As an experiment: rows that can be counted, or one line on why not. */
+static void check_plan(const cpl_config *c)
+{
+    cpl_error err = {0};
+    for (int quick = 0; quick < 2; quick++) {
+        cpl_lab_plan *p;
+        if (cpl_lab_plan_open(&p, c, "experiments/12_fuzz.yaml", quick, &err)) {
+            if (p || !*err.what || strchr(err.what, '\n')) abort();
+            continue;
+        }
+        if (!cpl_lab_plan_rows(p) || !*p->name) abort();
+        cpl_lab_plan_close(p);
+    }
+}
 
 static void check_loads_back(const cpl_config *c)
 {
@@ -52,6 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (st && (!*err.what || strchr(err.what, '\n'))) abort();
     if (!st) check_loads_back(c);
+    if (!st) check_plan(c);
     cpl_config_close(c);
     return 0;
 }

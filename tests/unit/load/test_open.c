@@ -86,6 +86,7 @@ static void traces_are_read_or_refused(void **state)
     trace_of(&t, "1\n0.5\n", CPL_INVALID, ":2");
     trace_of(&t, "1\nsoon\n", CPL_INVALID, "'soon'");
     trace_of(&t, "1\n2 3\n", CPL_INVALID, "not a number of seconds");
+    trace_of(&t, "-1e9\n1e9\n", CPL_INVALID, ":2: more than 1e+08 s after the first");
     trace_of(&t, "1\nnan\n", CPL_INVALID, "not a number of seconds");
     trace_of(&t, "1\n{\"at\": 2}\n", CPL_INVALID, "at_s");
     trace_of(&t, "1\n{\"at_s\": \n", CPL_CORRUPT, "not valid JSON");
