@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* error.c - every failure in couplet passes through here and becomes one sentence that stands alone.
  * The one idea: the record is the caller's plain memory, so failing allocates nothing and can't fail. err may be NULL
- * everywhere: callers that only want the status pay nothing. Threads: no shared state. */
+ * everywhere: callers that only want the status pay nothing. A sentence is one line whatever it quotes: what isn't
+ * printed becomes a space or '?' here, so that no caller has to think of it. Threads: no shared state. */
 #include "base/error.h"
 
 #include <errno.h>
@@ -58,10 +59,17 @@ static size_t start(cpl_error *err, cpl_status status, const char *file, int lin
     return n < 0 ? 0 : (size_t)n;
 }
 
+static void make_one_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7F) *text = strchr("\n\r\t", *text) ? ' ' : '?';
+}
+
 static void append(cpl_error *err, size_t at, const char *fmt, va_list args) CPL_PRINTF(3, 0);
 static void append(cpl_error *err, size_t at, const char *fmt, va_list args)
 {
     if (at < sizeof err->what) vsnprintf(err->what + at, sizeof err->what - at, fmt, args);
+    make_one_line(err->what);
 }
 
 cpl_status cpl_fail(cpl_error *err, cpl_status status, const char *fmt, ...)
@@ -140,6 +148,7 @@ void cpl_error_prefix(cpl_error *err, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(prefix, sizeof prefix, fmt, args);
     va_end(args);
+    make_one_line(prefix);
     size_t n = strlen(prefix), room = sizeof err->what - 1;
     if (n > room / 2) n = room / 2;
     size_t rest = strlen(err->what);

@@ -5,8 +5,9 @@
 
 #include "couplet.h"
 
-/* Each fills *err (which may be NULL) and returns `status`, so that a caller can write `return cpl_fail(...)`. The
- * location given is part of the sentence already: err->what stands alone. */
+/* Each fills *err (which may be NULL) and returns `status`, so that a caller can write `return cpl_fail(...)`. What it
+ * quotes may be anything: the sentence is one line. The location given is part of it already: err->what stands alone.
+ */
 cpl_status cpl_fail(cpl_error *err, cpl_status status, const char *fmt, ...) CPL_PRINTF(3, 4);
 /* "FILE: sentence"; file is kept in err->file. */
 cpl_status cpl_fail_file(cpl_error *err, cpl_status status, const char *file, const char *fmt, ...) CPL_PRINTF(4, 5);

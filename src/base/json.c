@@ -19,9 +19,6 @@ cpl_status cpl_json_parse(json_t **out, const char *file, const char *data, size
     *out = json_loadb(data, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (*out) return CPL_OK;
     if (json_error_code(&e) == json_error_out_of_memory) return cpl_fail_memory(err, n);
-    /* The message quotes the document, line breaks and all; an error is one line. */
-    for (char *p = e.text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7F) *p = ' ';
     return cpl_fail_line(err, CPL_CORRUPT, file, e.line, e.column, NULL, "not valid JSON: %s", e.text);
 }
 

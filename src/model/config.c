@@ -248,7 +248,7 @@ cpl_status cpl_config_parse(cpl_config *out, const char *file, const char *data,
 {
     cpl_config c = {0};
     json_t *root;
-    cpl_status st = cpl_one_line(cpl_json_parse(&root, file, data, n, err), err);
+    cpl_status st = cpl_json_parse(&root, file, data, n, err);
     if (st) return st;
     st = read_root(&c, root, file, arena, err);
     json_decref(root);

@@ -38,13 +38,6 @@ const char *cpl_show(char buf[CPL_SHOW_BYTES], const char *text)
     return buf;
 }
 
-cpl_status cpl_one_line(cpl_status st, cpl_error *err)
-{
-    for (char *p = st && err ? err->what : NULL; p && *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7F) *p = '?';
-    return st;
-}
-
 const json_t *cpl_field_any(const json_t *object, const char *key)
 {
     const json_t *v = json_object_get(object, key);

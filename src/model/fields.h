@@ -31,9 +31,6 @@ cpl_status cpl_field_expect_object(const json_t *value, const char *file, const 
 enum { CPL_SHOW_BYTES = 96 };
 const char *cpl_show(char buf[CPL_SHOW_BYTES], const char *text);
 
-/* Returns st after making err->what one line: what jansson says quotes the input, line breaks included. */
-cpl_status cpl_one_line(cpl_status st, cpl_error *err);
-
 /* "a string", "a number", ... for messages. */
 const char *cpl_json_kind(const json_t *value);
 

@@ -324,5 +324,5 @@ cpl_status cpl_modules_load(cpl_modules *out, const char *dir, const cpl_config 
     json_decref(root);
     if (!st) st = load_length(&m, dir, config, err);
     if (!st) *out = m;
-    return cpl_one_line(st, err);
+    return st;
 }

@@ -290,7 +290,7 @@ cpl_status cpl_safetensors_parse(cpl_safetensors *out, const char *file, const u
         return cpl_fail_byte(err, CPL_CORRUPT, file, LENGTH_BYTES, "expected '{' at the start of the header");
     json_t *header = NULL;
     cpl_status st = cpl_json_parse(&header, file, (const char *)data + LENGTH_BYTES, (size_t)length, err);
-    if (st) return cpl_one_line(st, err);
+    if (st) return st;
     size_t at = LENGTH_BYTES + (size_t)length;
     st = read_entries(&s, header, data + at, n - at, arena, err);
     json_decref(header);

@@ -38,6 +38,9 @@ static void error_says_what_and_where(void **state)
     cpl_error_prefix(&e, "pair %d", 4);
     assert_string_equal(e.what, "pair 4: nowhere: can't open: No such file or directory");
     assert_int_equal(cpl_fail(NULL, CPL_IO, "nobody listens"), CPL_IO);
+    cpl_fail_file(&e, CPL_CORRUPT, "a\nb", "near '%s'", "{\r\n\t\x1b[31m\x7f");
+    cpl_error_prefix(&e, "pair\n%d", 4);
+    assert_string_equal(e.what, "pair 4: a b: near '{   ?[31m?'"); /* one line, whatever is quoted */
 }
 
 static void error_is_cut_never_overrun(void **state)
