@@ -130,7 +130,13 @@ void cpl_channel_touch(cpl_channel *ch)
 
 void cpl_channel_write(cpl_channel *ch, const void *data, size_t n)
 {
-    cpl_buf_add(&ch->unsent, data, n);
+    if (!ch->lost) cpl_buf_add(&ch->unsent, data, n);
+    cpl_channel_touch(ch);
+}
+
+void cpl_channel_lose(cpl_channel *ch, const char *why)
+{
+    ch->lost = why;
     cpl_channel_touch(ch);
 }
 
@@ -162,8 +168,8 @@ static bool push(cpl_channel *ch, const char *data, size_t n)
 
 static bool push_unsent(cpl_channel *ch)
 {
-    if (ch->unsent.failed) {
-        cpl_channel_end(ch, "out of memory");
+    if (ch->lost || ch->unsent.failed) {
+        cpl_channel_end(ch, ch->lost ? ch->lost : "out of memory");
         return false;
     }
     while (ch->unsent_at < ch->unsent.size) {

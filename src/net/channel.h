@@ -38,6 +38,7 @@ struct cpl_channel {
     int fd; /* -1: no socket; what is written vanishes (tests that feed bytes directly) */
     cpl_channel_state state;
     bool dirty, end_when_flushed;
+    const char *lost;    /* why it ends at its next flush; NULL: it doesn't */
     int watched;         /* UV_READABLE | UV_WRITABLE */
     cpl_buf unsent;      /* gathered, but the socket was full */
     size_t unsent_at;    /* of it, already written */
@@ -58,6 +59,9 @@ void cpl_channel_write(cpl_channel *ch, const void *data, size_t n);
 void cpl_channel_end_flushed(cpl_channel *ch);
 /* Ends it now, unsent bytes lost. Fine on an ended one. */
 void cpl_channel_end(cpl_channel *ch, const char *why);
+/* Ends it at its next flush, unsent bytes lost: for who is in the middle of a call of the channel's, which `ended` may
+ * take away. `why` is not copied. */
+void cpl_channel_lose(cpl_channel *ch, const char *why);
 void cpl_channel_flush(cpl_channel *ch); /* the loop's */
 
 #endif

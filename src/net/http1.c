@@ -110,7 +110,7 @@ static bool accept_head(cpl_connection *c, cpl_call *call)
                  c->home->server->options.message_bytes_max);
         cpl_call_refuse(call, 413, text);
     } else if (!cpl_plain_headers(call)) {
-        cpl_call_refuse(call, 404, "nothing is served at this path");
+        cpl_plain_refuse_path(call);
     }
     return h->call && !h->call->finished;
 }
@@ -331,14 +331,12 @@ void cpl_http1_reply(cpl_call *call, int http_status, const char *content_type, 
     cpl_buf head = {0};
     write_head(&head, call, http_status, content_type, n, close);
     call->stream_open = false;
-    if (head.failed) {
-        end_after_writing(c);
-        return;
+    if (!head.failed) {
+        cpl_channel_write(&c->channel, head.data, head.size);
+        if (!call->head && n) cpl_channel_write(&c->channel, body, n);
     }
-    cpl_channel_write(&c->channel, head.data, head.size);
-    if (!call->head && n) cpl_channel_write(&c->channel, body, n);
+    if (close || head.failed) end_after_writing(c);
     cpl_buf_deinit(&head);
-    if (close) end_after_writing(c);
 }
 
 /* HTTP/1.0 knows no chunks: there the connection's end is the reply's. */
@@ -349,7 +347,10 @@ void cpl_http1_stream(cpl_call *call, const char *content_type)
     if (h->parser.http_minor == 0) h->keep_alive = false;
     cpl_buf head = {0};
     write_head(&head, call, 200, content_type, SIZE_MAX, !h->keep_alive || c->draining);
-    cpl_channel_write(&c->channel, head.data, head.size);
+    if (head.failed)
+        cpl_channel_lose(&c->channel, "out of memory");
+    else
+        cpl_channel_write(&c->channel, head.data, head.size);
     cpl_buf_deinit(&head);
 }
 
@@ -360,7 +361,7 @@ void cpl_http1_piece(cpl_call *call, const void *data, size_t n)
     char size[24];
     const int size_n = snprintf(size, sizeof size, "%zx\r\n", n);
     if (c->channel.unsent.size - c->channel.unsent_at > CPL_UNREAD_BYTES_MAX) {
-        cpl_channel_end(&c->channel, "the client doesn't read the stream it asked for");
+        cpl_channel_lose(&c->channel, "the client doesn't read the stream it asked for");
         return;
     }
     if (chunked) cpl_channel_write(&c->channel, size, (size_t)size_n);

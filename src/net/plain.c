@@ -43,8 +43,9 @@ bool cpl_plain_headers(cpl_call *call)
     call->method = found ? found : other;
     call->head = is(verb, "HEAD");
     if (!found) {
-        cpl_call_header(call, "allow", other->verb == CPL_VERB_GET ? "GET, HEAD" : "POST");
-        cpl_call_refuse(call, 405, "this path is called with another verb");
+        const bool get = other->verb == CPL_VERB_GET;
+        cpl_call_header(call, "allow", get ? "GET, HEAD" : "POST");
+        cpl_call_refuse(call, 405, get ? "this path takes GET" : "this path takes POST");
         return true;
     }
     cpl_text encoding = cpl_call_metadata(call, "content-encoding");
@@ -53,6 +54,17 @@ bool cpl_plain_headers(cpl_call *call)
     else
         cpl_call_start_deadline(call);
     return true;
+}
+
+void cpl_plain_refuse_path(cpl_call *call)
+{
+    const cpl_server_options *o = &call->conn->home->server->options;
+    char text[320] = "nothing is served at this path";
+    for (size_t i = 0, n = strlen(text), listed = 0; i < o->method_count && n + 1 < sizeof text; i++) {
+        if (o->methods[i].verb == CPL_VERB_GRPC) continue;
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", listed++ ? ", " : "; paths are ", o->methods[i].path);
+    }
+    cpl_call_refuse(call, 404, text);
 }
 
 void cpl_plain_data(cpl_call *call, const uint8_t *data, size_t n)

@@ -165,6 +165,7 @@ enum { CPL_REPLY_PAIRS_MAX = 2 * 32 + 8 };
 /* Headers are whole. False: gRPC, or no method of that path, and `call` is as it was. True: it is plain, perhaps
  * answered. */
 bool cpl_plain_headers(cpl_call *call);
+void cpl_plain_refuse_path(cpl_call *call); /* 404, with the paths there are */
 void cpl_plain_data(cpl_call *call, const uint8_t *data, size_t n);
 void cpl_plain_whole(cpl_call *call); /* the request's end */
 /* Decides the call and answers; it must not be finished. On HTTP/1.1 the caller drops it. */

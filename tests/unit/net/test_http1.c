@@ -82,7 +82,9 @@ static void what_is_asked_decides(void **state)
          "{400: pair 3: 100% wrong, \xc3\xa4}"},
         {"GET /plain/echo HTTP/1.1\r\nHost: x\r\n\r\n", 405, 1, "allow: POST", NULL},
         {"POST /plain/get HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405, 1, "allow: GET, HEAD", NULL},
-        {"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404, 1, "text/plain", "nothing is served at this path\n"},
+        {"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404, 1, "text/plain",
+         "nothing is served at this path; paths are /plain/echo, /plain/get, /plain/fail, /plain/work, "
+         "/plain/pieces, /plain/hang\n"},
         {"POST /t.Echo/Echo HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 404, 1, "", NULL},
         {"POST /plain/echo HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 400, 1, "",
          "an HTTP/1.1 request needs a Host header\n"},
