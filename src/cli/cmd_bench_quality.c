@@ -53,13 +53,8 @@ static cpl_status open_runs(quality_job *j, const cpl_args *a, cpl_error *err)
 
 static cpl_status choose_label(cpl_quality *q, const cpl_args *a, cpl_error *err)
 {
-    const cpl_scorer_info *info = q->runs[0].info;
-    uint64_t label = cpl_args_count(a, "label");
-    if (cpl_args_given(a, "label") && label >= info->labels)
-        return cpl_fail(err, CPL_INVALID, "'--label %llu': '%s' has %u labels, counted from 0",
-                        (unsigned long long)label, info->model, info->labels);
-    q->label = (int32_t)label;
-    return CPL_OK;
+    q->label = (int32_t)cpl_args_count(a, "label");
+    return cpl_scorer_check_label(a, q->runs[0].info, err);
 }
 
 static cpl_status open_pairs(quality_job *j, const cpl_args *a, cpl_error *err)

@@ -189,7 +189,7 @@ static const cpl_flag run_flags[] = {
     {"dry-run", CPL_FLAG_SWITCH, NULL, NULL,
      "run nothing: say what would be run, kept or can't be, and how long it takes"},
     {"output", CPL_FLAG_TEXT, "DIR", "docs/experiments", "folder for NAME.json and NAME.md"},
-    {"set", CPL_FLAG_LIST, "KEY=VALUE", NULL, "override any key of the files; results say so; repeatable"},
+    {"set", CPL_FLAG_LIST, "KEY=VALUE", NULL, "override any key of the files; results say so"},
     {"json", CPL_FLAG_SWITCH, NULL, NULL, "print one JSON document"},
     {NULL, CPL_FLAG_SWITCH, NULL, NULL, NULL},
 };
@@ -316,7 +316,7 @@ static int check(const cpl_args *args)
 }
 
 static const cpl_flag check_flags[] = {
-    {"set", CPL_FLAG_LIST, "KEY=VALUE", NULL, "override a key before checking; repeatable"},
+    {"set", CPL_FLAG_LIST, "KEY=VALUE", NULL, "override a key before checking"},
     {"json", CPL_FLAG_SWITCH, NULL, NULL, "print one JSON document"},
     {NULL, CPL_FLAG_SWITCH, NULL, NULL, NULL},
 };

@@ -414,31 +414,57 @@ static void write_peak(cpl_buf *out, const cpl_peak *peak, const cpl_load_option
     cpl_buf_text(out, "\n");
 }
 
-/* Exit status 1 when the objective held at no rate. */
-static int search_peak(const cpl_load_options *options, const cpl_workload *w, const char *source, bool json)
+/* *held: did the objective hold at any rate? */
+static cpl_status search_peak(const cpl_load_options *options, const cpl_workload *w, const char *source, bool json,
+                              bool *held, cpl_error *err)
 {
     cpl_peak peak;
-    cpl_error err;
     cpl_buf text = {0};
     cpl_load_options o = *options;
     const uint32_t pairs = cpl_workload_pairs_per_request(w);
     o.progress = NULL;
-    cpl_status st = cpl_peak_run(&peak, &o, w, on_probe, &json, &err);
-    if (!st && json) {
+    cpl_status st = cpl_peak_run(&peak, &o, w, on_probe, &json, err);
+    if (st) return st;
+    *held = peak.rate > 0;
+    if (json) {
         write_peak(&text, &peak, &o, pairs, source);
-        st = cpl_buf_status(&text, &err);
+        st = cpl_buf_status(&text, err);
         if (!st) fwrite(text.data, 1, text.size, stdout);
-    } else if (!st) {
+    } else {
         printf("peak       %.1f requests/s, %.1f pairs/s: p%g within %g ms", peak.rate, peak.rate * pairs,
                o.slo.part * 100, o.slo.ms);
         if (peak.next > 0) printf("; not at %.1f", peak.next);
         printf("\n");
     }
     cpl_buf_deinit(&text);
-    return st ? cpl_cli_fail(&err) : peak.rate > 0 ? 0 : 1;
+    return st;
 }
 
 /* ---- the command --------------------------------------------------------------------------------------------- */
+
+/* One run, written out; *answered: was any request? */
+static cpl_status run_load(const cpl_load_options *o, const cpl_workload *w, const char *source, bool json,
+                           bool *answered, cpl_error *err)
+{
+    cpl_load_result *r = NULL;
+    cpl_verdict v;
+    cpl_buf text = {0};
+    cpl_status st = cpl_load_run(&r, o, w, err);
+    cpl_progress_finish(o->user);
+    if (st) return st;
+    cpl_verdict_of(&v, r);
+    *answered = r->measure.requests > 0;
+    if (json) {
+        write_json(&text, r, &v, source);
+        st = cpl_buf_status(&text, err);
+        if (!st) fwrite(text.data, 1, text.size, stdout);
+    } else {
+        print_table(r, &v, source);
+    }
+    cpl_buf_deinit(&text);
+    cpl_load_result_close(r);
+    return st;
+}
 
 static int run(const cpl_args *args)
 {
@@ -447,7 +473,6 @@ static int run(const cpl_args *args)
     cpl_load_options o;
     cpl_pool *pool = NULL;
     cpl_workload *w = NULL;
-    cpl_load_result *r = NULL;
     cpl_progress bar;
     cpl_buf header_texts = {0};
     const char *headers[2 * CPL_LOAD_HEADERS_MAX + 1];
@@ -463,35 +488,16 @@ static int run(const cpl_args *args)
     cpl_selftest selftest;
     if (!st) st = cpl_selftest_run(&selftest, &o, w, &err);
     o.selftest = &selftest;
-    if (!st && cpl_args_switch(args, "search-peak")) {
-        const int status = search_peak(&o, w, cpl_pool_source(pool), cpl_args_switch(args, "json"));
-        cpl_workload_close(w);
-        cpl_pool_close(pool);
-        cpl_buf_deinit(&header_texts);
-        return status;
-    }
-    if (!st) st = cpl_load_run(&r, &o, w, &err);
-    cpl_progress_finish(&bar);
-    bool answered = false;
-    if (!st) {
-        cpl_verdict v;
-        cpl_buf text = {0};
-        cpl_verdict_of(&v, r);
-        answered = r->measure.requests > 0;
-        if (cpl_args_switch(args, "json")) {
-            write_json(&text, r, &v, cpl_pool_source(pool));
-            st = cpl_buf_status(&text, &err);
-            if (!st) fwrite(text.data, 1, text.size, stdout);
-        } else {
-            print_table(r, &v, cpl_pool_source(pool));
-        }
-        cpl_buf_deinit(&text);
-    }
-    cpl_load_result_close(r);
+    const bool json = cpl_args_switch(args, "json");
+    bool good = false;
+    if (!st && cpl_args_switch(args, "search-peak"))
+        st = search_peak(&o, w, cpl_pool_source(pool), json, &good, &err);
+    else if (!st)
+        st = run_load(&o, w, cpl_pool_source(pool), json, &good, &err);
     cpl_workload_close(w);
     cpl_pool_close(pool);
     cpl_buf_deinit(&header_texts);
-    return st ? cpl_cli_fail(&err) : answered ? 0 : 1;
+    return st ? cpl_cli_fail(&err) : good ? 0 : 1;
 }
 
 const cpl_command cpl_command_load = {

@@ -46,18 +46,14 @@ static void fields(void *user, const void *scores, size_t i, cpl_json_writer *w)
 static cpl_status choose_label(score_job *j, const cpl_args *a, cpl_error *err)
 {
     const cpl_scorer_info *info = cpl_scorer_describe(j->scorer);
-    uint64_t label = cpl_args_count(a, "label");
     j->width = 1;
     if (cpl_args_given(a, "label")) {
-        if (label >= info->labels)
-            return cpl_fail(err, CPL_INVALID, "'--label %llu': '%s' has %u labels, counted from 0",
-                            (unsigned long long)label, info->model, info->labels);
-        j->options.label = (int32_t)label;
+        j->options.label = (int32_t)cpl_args_count(a, "label");
     } else if (info->labels > 1) {
         j->options.label = -1;
         j->width = info->labels;
     }
-    return CPL_OK;
+    return cpl_scorer_check_label(a, info, err);
 }
 
 static cpl_status prepare(void *user, const cpl_args *a, cpl_error *err)

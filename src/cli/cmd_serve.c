@@ -83,7 +83,7 @@ static int run(const cpl_args *args)
 
 const cpl_command cpl_command_serve = {
     .name = "serve",
-    .summary = "score pairs over gRPC",
+    .summary = "score pairs over gRPC and HTTP",
     .flags = flags,
     .details =
         "Prints 'listening on ADDRESS (grpc, http)' on stdout for each address once the model has scored a first pair; "

@@ -98,3 +98,12 @@ cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_
 {
     return cpl_scorer_from_flags_in(out, args, cpl_args_text(args, "precision"), batch_tokens, max_length, log, err);
 }
+
+cpl_status cpl_scorer_check_label(const cpl_args *args, const cpl_scorer_info *info, cpl_error *err)
+{
+    const unsigned long long label = cpl_args_count(args, "label");
+    if (!cpl_args_given(args, "label") || label < info->labels) return CPL_OK;
+    if (!info->labels)
+        return cpl_fail(err, CPL_INVALID, "'--label %llu': '%s' is an embedder, it has no labels", label, info->model);
+    return cpl_fail(err, CPL_INVALID, "'--label %llu': '%s' has %u, from 0", label, info->model, info->labels);
+}

@@ -41,4 +41,7 @@ cpl_status cpl_scorer_from_flags_with(cpl_scorer **out, const cpl_args *args, co
 cpl_status cpl_scorer_from_flags_counting(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens,
                                           cpl_error *err);
 
+/* --label's, where it is given: CPL_INVALID unless the model has that label. */
+cpl_status cpl_scorer_check_label(const cpl_args *args, const cpl_scorer_info *info, cpl_error *err);
+
 #endif

@@ -9,6 +9,7 @@
  * What we don't have (truncating from the left, prompts) is refused by name. The scores' form is named in the header
  * x-score-activation. Threads: the call's network thread. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -72,14 +73,17 @@ static cpl_status read_bool(bool *out, const json_t *body, const char *key, bool
     return cpl_fail(err, CPL_INVALID, "'%s' must be true or false", key);
 }
 
+/* index: the text's place in the list `key`; SIZE_MAX: it is no list. */
 static cpl_status check_text(cpl_text *out, const json_t *v, const cpl_wire *w, const char *key, size_t index,
                              cpl_error *err)
 {
+    char place[32] = "";
+    if (index < SIZE_MAX) snprintf(place, sizeof place, "[%zu]", index);
     if (!json_is_string(v))
-        return cpl_fail(err, CPL_INVALID, "'%s[%zu]' is not a string (token ids are not taken)", key, index);
+        return cpl_fail(err, CPL_INVALID, "'%s%s' is not a string (token ids are not taken)", key, place);
     *out = (cpl_text){json_string_value(v), json_string_length(v)};
     if (out->size <= w->options.limits.text_bytes_max) return CPL_OK;
-    return cpl_fail(err, CPL_INVALID, "'%s[%zu]' has %zu bytes, more than the limit of %u", key, index, out->size,
+    return cpl_fail(err, CPL_INVALID, "'%s%s' has %zu bytes, more than the limit of %u", key, place, out->size,
                     w->options.limits.text_bytes_max);
 }
 
@@ -100,7 +104,7 @@ static cpl_status read_texts(cpl_wire_op *op, size_t *n, const cpl_wire *w, cons
         op->texts_cap = count;
     }
     *n = count;
-    if (!json_is_array(v)) return check_text(&op->texts[0], v, w, key, 0, err);
+    if (!json_is_array(v)) return check_text(&op->texts[0], v, w, key, SIZE_MAX, err);
     cpl_status st = CPL_OK;
     for (size_t i = 0; i < count && !st; i++) st = check_text(&op->texts[i], json_array_get(v, i), w, key, i, err);
     return st;
@@ -231,7 +235,7 @@ static cpl_status start_rerank(cpl_wire_op *op, cpl_call *call, const uint8_t *d
     cpl_text query = {0};
     cpl_status st = parse(op, data, n, err);
     if (!st && !json_object_get(op->body, "query")) st = cpl_fail(err, CPL_INVALID, "missing field 'query'");
-    if (!st) st = check_text(&query, json_object_get(op->body, "query"), w, "query", 0, err);
+    if (!st) st = check_text(&query, json_object_get(op->body, "query"), w, "query", SIZE_MAX, err);
     if (!st) st = read_texts(op, &count, w, "texts", err);
     if (!st) st = read_bool(&raw, op->body, "raw_scores", false, err);
     if (!st) st = read_bool(&op->return_text, op->body, "return_text", false, err);

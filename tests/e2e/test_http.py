@@ -83,7 +83,7 @@ class Rerank(unittest.TestCase):
             ([], 422, "must be a JSON object"),
             ({"texts": ["a"]}, 422, "missing field 'query'"),
             ({"query": "a"}, 422, "missing field 'texts'"),
-            ({"query": 1, "texts": ["a"]}, 422, "'query[0]' is not a string"),
+            ({"query": 1, "texts": ["a"]}, 422, "'query' is not a string"),
             ({"query": "a", "texts": []}, 422, "'texts' is empty"),
             ({"query": "a", "texts": ["b", 3]}, 422, "'texts[1]' is not a string"),
             ({"query": "a", "texts": ["b"] * 5}, 422, "more than the limit of 4"),
