@@ -22,7 +22,9 @@ static const cpl_flag flags[] = {
     {"policy", CPL_FLAG_LIST, "NAME[:MS]", NULL,
      "try this batching policy: off, greedy, timeout:MS; not given: off, greedy, timeout of 1, 2, 5 and 10"},
     {"threads", CPL_FLAG_LIST, "N", NULL, "try so many worker threads; not given: 1, 2, 4, ... up to the cores"},
-    {"batch-tokens", CPL_FLAG_LIST, "N", NULL, "try passes of so many tokens; not given: from what the backend takes by itself, halving and doubling between 64 and 65536"},
+    {"batch-tokens", CPL_FLAG_LIST, "N", NULL,
+     "try passes of so many tokens; not given: from what the backend takes by itself, halving and doubling between 64 "
+     "and 65536"},
     {"pairs", CPL_FLAG_TEXT, "FILE", NULL,
      "TSV or JSON lines of pairs to send; not given: the file COUPLET_DATA names, else generated from the seed"},
     {"lengths", CPL_FLAG_TEXT, "TOKENS", NULL, "generate pairs of so many tokens, as load does"},

@@ -105,5 +105,5 @@ cpl_status cpl_scorer_check_label(const cpl_args *args, const cpl_scorer_info *i
     if (!cpl_args_given(args, "label") || label < info->labels) return CPL_OK;
     if (!info->labels)
         return cpl_fail(err, CPL_INVALID, "'--label %llu': '%s' is an embedder, it has no labels", label, info->model);
-    return cpl_fail(err, CPL_INVALID, "'--label %llu': '%s' has %u, from 0", label, info->model, info->labels);
+    return cpl_fail(err, CPL_INVALID, "'--label %llu': '%s' has %u labels, from 0", label, info->model, info->labels);
 }

@@ -48,7 +48,8 @@ static cpl_status measure(void *user, cpl_tune_tried *t, uint32_t round, cpl_err
 
 static cpl_tune_space make_space(void)
 {
-    cpl_tune_space s = {.counts = {4, 5, 3, 5}, .start = {0, 1, 2, 2}, .tokens = {2, 2, 2, 2}, .finalists = 3, .rounds = 3};
+    cpl_tune_space s = {
+        .counts = {4, 5, 3, 5}, .start = {0, 1, 2, 2}, .tokens = {2, 2, 2, 2}, .finalists = 3, .rounds = 3};
     for (int v = 0; v < 4; v++) s.allowed[v] = true;
     return s;
 }
