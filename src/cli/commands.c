@@ -10,9 +10,9 @@
 
 extern const cpl_command cpl_command_serve, cpl_command_score, cpl_command_rank, cpl_command_embed,
     cpl_command_tokenize, cpl_command_bench_engine, cpl_command_bench_kernel, cpl_command_bench_quality,
-    cpl_command_bench_tokenizer, cpl_command_calibrate, cpl_command_load, cpl_command_experiment_run, cpl_command_experiment_list,
-    cpl_command_experiment_check, cpl_command_experiment_compare, cpl_command_report, cpl_command_tune,
-    cpl_command_doctor, cpl_command_export;
+    cpl_command_bench_tokenizer, cpl_command_calibrate, cpl_command_load, cpl_command_experiment_run,
+    cpl_command_experiment_list, cpl_command_experiment_check, cpl_command_experiment_compare, cpl_command_report,
+    cpl_command_tune, cpl_command_doctor, cpl_command_export;
 
 static const cpl_command *const commands[] = {
     &cpl_command_serve,

@@ -53,9 +53,10 @@ const cpl_config_key cpl_config_keys[] = {
     {"model.native.group_size", CPL_CONFIG_CHOICE, "32", .choices = "32|64|128",
      .meaning = "backend native: weights of a column that share a step in int4"},
     {"model.native.keep", CPL_CONFIG_TEXT, "none",
-     .meaning = "backend native: what of int8 and int4 is kept better: none; auto, what 'couplet calibrate' wrote beside the "
-                "model; or ITEM[.LAYER][=PRECISION],..., such as down.5=bf16; items: qkv, out, up, down, layer, "
-                "attention"},
+     .meaning =
+         "backend native: what of int8 and int4 is kept better: none; auto, what 'couplet calibrate' wrote beside the "
+         "model; or ITEM[.LAYER][=PRECISION],..., such as down.5=bf16; items: qkv, out, up, down, layer, "
+         "attention"},
     {"model.fake.fixed_us", CPL_CONFIG_INT, "0", 0, 1e9, .meaning = "backend fake: microseconds a pass takes"},
     {"model.fake.per_token_ns", CPL_CONFIG_INT, "0", 0, 1e9, .meaning = "backend fake: nanoseconds a token adds"},
     {"model.fake.spin", CPL_CONFIG_INT, "0", 0, 1, .meaning = "backend fake: 1 burns that time instead of sleeping"},

@@ -61,10 +61,11 @@ static int split(entry *e, const char *text, size_t n)
 
 static cpl_status bad(cpl_error *err, const char *text, size_t n, const char *why)
 {
-    return cpl_fail(err, CPL_INVALID,
-                    "can't keep \"%.*s\": %s; keep is none, auto or a list of ITEM[.LAYER][=PRECISION], ITEM one of qkv, "
-                    "out, up, down, layer and attention, PRECISION one of fp32, bf16, fp16 and int8",
-                    (int)(n < 40 ? n : 40), text, why);
+    return cpl_fail(
+        err, CPL_INVALID,
+        "can't keep \"%.*s\": %s; keep is none, auto or a list of ITEM[.LAYER][=PRECISION], ITEM one of qkv, "
+        "out, up, down, layer and attention, PRECISION one of fp32, bf16, fp16 and int8",
+        (int)(n < 40 ? n : 40), text, why);
 }
 
 /* Kind to keep an item in that has `now` without; KINDS when `precision` names none. */
