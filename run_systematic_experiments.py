@@ -12,8 +12,6 @@ if couplet == "build/couplet" and not os.path.exists(couplet) and subprocess.run
     sys.exit("run_systematic_experiments: couplet could not be built: see above")
 if not os.path.exists("models") and subprocess.run(["make", "model"]).returncode:
     print("run_systematic_experiments: no model was fetched: experiments will say that it is missing", file=sys.stderr)
-if couplet == "build/couplet":  # plug-ins built beside it count as installed
-    os.environ.setdefault("COUPLET_PLUGINS", os.path.abspath("build/plugins"))
 flags = sys.argv[1:]
 results = ["--results", flags[flags.index("--output") + 1]] if "--output" in flags[:-1] else []
 ran = subprocess.run([couplet, "experiment", "run", "all", *flags]).returncode

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/system.h"
 
 #ifndef COUPLET_PLUGIN_DIR
 #define COUPLET_PLUGIN_DIR "/usr/local/lib/couplet"
@@ -60,6 +61,28 @@ static bool plugin_path(char *path, size_t cap, const char *dir, const char *nam
 {
     int n = snprintf(path, cap, "%s/couplet-%s.so", dir, name);
     return n > 0 && (size_t)n < cap && access(path, F_OK) == 0;
+}
+
+enum { DIRS_MAX = 3 };
+
+/* Where to look, in this order; how many. "plugins" beside the program is a build folder's. */
+static size_t plugin_dirs(const char *dirs[DIRS_MAX], const char *only, char *beside, size_t cap)
+{
+    const char *environment = getenv("COUPLET_PLUGINS");
+    size_t n = 0;
+    if (only) {
+        dirs[0] = only;
+        return 1;
+    }
+    if (environment && *environment) dirs[n++] = environment;
+    const size_t suffix = strlen("plugins") + 1;
+    if (cap > suffix && cpl_system_program(beside, cap - suffix)) {
+        char *slash = strrchr(beside, '/');
+        memcpy(slash ? slash + 1 : beside, "plugins", suffix);
+        if (access(beside, F_OK) == 0) dirs[n++] = beside;
+    }
+    dirs[n++] = COUPLET_PLUGIN_DIR;
+    return n;
 }
 
 static cpl_status refuse(void *library, const char *path, const char *what, cpl_error *err)
@@ -115,19 +138,15 @@ cpl_status cpl_backend_find(cpl_backend_ref *out, const char *name, const char *
         out->backend = builtin[i];
         return CPL_OK;
     }
-    const char *environment = getenv("COUPLET_PLUGINS");
-    const char *dirs[2] = {plugin_dir, NULL};
-    if (!plugin_dir) {
-        dirs[0] = environment && *environment ? environment : COUPLET_PLUGIN_DIR;
-        dirs[1] = environment && *environment ? COUPLET_PLUGIN_DIR : NULL;
-    }
-    char path[sizeof out->path];
-    for (int i = 0; i < 2 && dirs[i]; i++)
+    char path[sizeof out->path], beside[400], listed[500] = "";
+    const char *dirs[DIRS_MAX];
+    size_t used = 0;
+    const size_t n = plugin_dirs(dirs, plugin_dir, beside, sizeof beside);
+    for (size_t i = 0; i < n; i++)
         if (plugin_path(path, sizeof path, dirs[i], name)) return open_plugin(out, path, name, host, err);
-    char both[300];
-    snprintf(both, sizeof both, "'%.120s'%s%.120s%s", dirs[0], dirs[1] ? " or '" : "", dirs[1] ? dirs[1] : "",
-             dirs[1] ? "'" : "");
-    return not_here(name, both, err);
+    for (size_t i = 0; i < n && used < sizeof listed; i++)
+        used += (size_t)snprintf(listed + used, sizeof listed - used, "%s'%.120s'", i ? " or " : "", dirs[i]);
+    return not_here(name, listed, err);
 }
 
 void cpl_backend_release(cpl_backend_ref *ref)

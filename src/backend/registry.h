@@ -14,9 +14,9 @@ typedef struct cpl_backend_ref {
     char path[512]; /* of the plug-in; "" for a built-in one */
 } cpl_backend_ref;
 
-/* "native", "fake", or couplet-NAME.so in `plugin_dir` (NULL: $COUPLET_PLUGINS, then the library directory; opened
- * RTLD_LOCAL). "plugin:NAME" skips the built-in ones. The error of a missing or mismatching one is a line that says
- * what to install. */
+/* "native", "fake", or couplet-NAME.so in `plugin_dir` (NULL: $COUPLET_PLUGINS, then the folder plugins beside
+ * the program, where a build leaves them, then the library directory; opened RTLD_LOCAL). "plugin:NAME" skips the
+ * built-in ones. The error of a missing or mismatching one is a line that says what to install. */
 cpl_status cpl_backend_find(cpl_backend_ref *out, const char *name, const char *plugin_dir, const cpl_host *host,
                             cpl_error *err);
 void cpl_backend_release(cpl_backend_ref *ref); /* after its last weights were unloaded */

@@ -29,15 +29,23 @@ static cpl_status open_run(quality_job *j, const cpl_args *a, const char *precis
     if (q->run_count == CPL_QUALITY_RUNS_MAX)
         return cpl_fail(err, CPL_INVALID, "'--precision': at most %d beside fp32", CPL_QUALITY_RUNS_MAX - 1);
     cpl_quality_run *r = &q->runs[q->run_count];
-    cpl_status st = q->run_count ? cpl_scorer_from_flags_in(&r->scorer, a, precision, 0, 0, &j->log, err)
-                                 : cpl_scorer_from_flags_plain(&r->scorer, a, &j->log, err);
+    cpl_status st = q->run_count
+                        ? cpl_scorer_from_flags_in(&r->scorer, a, precision, 0, 0, &j->log, err)
+                        : cpl_scorer_from_flags_plain(&r->scorer, a, cpl_args_text(a, "reference"), &j->log, err);
     if (st) return st;
     r->info = cpl_scorer_describe(r->scorer);
     q->run_count++;
     return CPL_OK;
 }
 
-/* fp32, then what the list names beside it. */
+/* Is the reference another backend than what is held against it? */
+static bool other_reference(const cpl_args *a)
+{
+    const char *reference = cpl_args_text(a, "reference");
+    return reference && strcmp(reference, cpl_args_text(a, "backend")) != 0;
+}
+
+/* fp32, then what the list names beside it: its own fp32 too, where the reference is another backend's. */
 static cpl_status open_runs(quality_job *j, const cpl_args *a, cpl_error *err)
 {
     char name[32];
@@ -45,7 +53,7 @@ static cpl_status open_runs(quality_job *j, const cpl_args *a, cpl_error *err)
     for (const char *p = cpl_args_text(a, "precision"); *p && !st;) {
         size_t n = strcspn(p, ",");
         snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : sizeof name), p);
-        if (strcmp(name, "fp32") != 0) st = open_run(j, a, name, err);
+        if (strcmp(name, "fp32") != 0 || other_reference(a)) st = open_run(j, a, name, err);
         p += n + (p[n] == ',');
     }
     return st;
@@ -120,7 +128,8 @@ static cpl_status print_json(const cpl_quality *q, cpl_error *err)
     cpl_json_open(&w, NULL, '{');
     cpl_json_text(&w, "model", info->model);
     cpl_json_text(&w, "model_note", info->model_note);
-    cpl_json_text(&w, "backend", info->backend);
+    cpl_json_text(&w, "backend", q->runs[q->run_count - 1].info->backend);
+    cpl_json_text(&w, "reference", info->backend);
     cpl_json_text(&w, "isa", info->isa);
     cpl_json_int(&w, "threads", info->threads);
     cpl_json_text(&w, "pairs", cpl_pool_source(q->pool));
@@ -152,8 +161,10 @@ static void print_table(const cpl_quality *q)
 {
     const cpl_scorer_info *info = q->runs[0].info;
     bool embedder = info->task == CPL_TASK_EMBEDDER;
-    printf("%s, %s (%s), %u threads; %zu pairs of %s; ranking: %zu queries, %zu candidates each\n", info->model,
-           info->backend, info->isa, info->threads, q->count, cpl_pool_source(q->pool), q->ranked, q->width);
+    const char *of = q->runs[q->run_count - 1].info->backend;
+    printf("%s, %s%s%s (%s), %u threads; %zu pairs of %s; ranking: %zu queries, %zu candidates each\n", info->model,
+           strcmp(of, info->backend) != 0 ? of : "", strcmp(of, info->backend) != 0 ? " against " : "", info->backend,
+           info->isa, info->threads, q->count, cpl_pool_source(q->pool), q->ranked, q->width);
     printf("precision  pairs/s  over fp32 (95 %%)     Spearman  Kendall  max diff mean diff  /sd: max    mean  "
            "cos mean   cos min  nDCG@10  MRR@10\n");
     for (size_t i = 0; i < q->run_count; i++) {
@@ -218,6 +229,8 @@ static int run(const cpl_args *a)
 
 static const cpl_flag flags[] = {
     CPL_SCORER_FLAGS_WITH("int8", "which to hold against fp32: one, or several as int8,bf16"),
+    {"reference", CPL_FLAG_TEXT, "NAME", NULL,
+     "backend whose fp32 is the reference; default: the one compared (one that has no fp32 needs another)"},
     {"pairs", CPL_FLAG_TEXT, "FILE", NULL, "pairs of texts (TSV or JSON lines); default: the seeded generator's"},
     {"count", CPL_FLAG_COUNT, "N", "1000", "pairs to take, in an order drawn by the seed; 0: all of the file"},
     {"ranked", CPL_FLAG_COUNT, "N", "0", "queries of the ranking task; 0: all for an embedder, 50 for a cross-encoder"},
@@ -238,6 +251,6 @@ const cpl_command cpl_command_bench_quality = {
         "embedder's vectors. Differences are absolute; '/sd' is over the standard deviation of fp32's logits. Cosine\n"
         "is that of each text's vector with its fp32 vector. Ranking: each query against its own passage and 19 drawn\n"
         "by the seed; nDCG@10 takes fp32's order as the truth (gains 10 to 1), MRR@10 the query's own passage. There\n"
-        "is no MRR where a cross-encoder's head means nothing. The first result is fp32 itself.",
+        "is no MRR where a cross-encoder's head means nothing. The first result is the reference itself.",
     .run = run,
 };

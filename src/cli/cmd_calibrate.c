@@ -175,7 +175,7 @@ static cpl_status open_all(calibration *c, cpl_error *err)
     cpl_quality *q = &c->q;
     const size_t count = (size_t)cpl_args_count(c->args, "count");
     snprintf(c->kept.precision, sizeof c->kept.precision, "%s", cpl_args_text(c->args, "precision"));
-    cpl_status st = cpl_scorer_from_flags_plain(&q->runs[0].scorer, c->args, &c->log, err);
+    cpl_status st = cpl_scorer_from_flags_plain(&q->runs[0].scorer, c->args, NULL, &c->log, err);
     if (st) return st;
     q->run_count = 1;
     q->runs[0].info = cpl_scorer_describe(q->runs[0].scorer);

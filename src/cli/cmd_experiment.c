@@ -215,16 +215,25 @@ const cpl_command cpl_command_experiment_run = {
 
 /* ---- list ----------------------------------------------------------------------------------------------------- */
 
-/* *seconds: rises by the time its rows are measured at most; one without a limit doesn't count. */
-static cpl_status list_one(const char *file, bool json, cpl_json_writer *w, double *seconds, cpl_error *err)
+/* Seconds that rows are measured, as planned and at most; one without a limit doesn't count. */
+typedef struct planned {
+    double seconds, most;
+} planned;
+
+static cpl_status list_one(const char *file, bool json, cpl_json_writer *w, planned *all, cpl_error *err)
 {
     cpl_config *c = NULL;
     cpl_lab_plan *p = NULL;
     cpl_status st = cpl_config_load(&c, file, true, NULL, err);
     if (!st) st = cpl_lab_plan_open(&p, c, file, false, err);
-    const double most = st ? 0 : (double)(cpl_lab_plan_rows(p) / p->model_count * p->rounds) * p->duration_s;
+    const double rows = st ? 0 : (double)(cpl_lab_plan_rows(p) / p->model_count * p->rounds);
+    const double seconds = st ? 0 : rows * p->duration_s;
+    const double most = st || p->duration_max_s < p->duration_s ? seconds : rows * p->duration_max_s;
     cpl_error why;
-    if (!st && (!cpl_lab_backend_check(cpl_config_text(c, "model.backend"), "", &why))) *seconds += most;
+    if (!st && !cpl_lab_backend_check(cpl_config_text(c, "model.backend"), "", &why)) {
+        all->seconds += seconds;
+        all->most += most;
+    }
     if (!st && json) {
         cpl_json_open(w, NULL, '{');
         cpl_json_text(w, "name", p->name);
@@ -234,11 +243,12 @@ static cpl_status list_one(const char *file, bool json, cpl_json_writer *w, doub
         cpl_json_text(w, "backend", cpl_config_text(c, "model.backend"));
         cpl_json_int(w, "rows", (int64_t)cpl_lab_plan_rows(p));
         cpl_json_int(w, "rounds", p->rounds);
+        cpl_json_double(w, "seconds", seconds);
         cpl_json_double(w, "seconds_max", most);
         cpl_json_close(w, '}');
     } else if (!st) {
         printf("%-38s %-9s %3zu rows x %u %5.0f s  %s\n", p->name, cpl_config_text(c, "model.backend"),
-               cpl_lab_plan_rows(p), p->rounds, most, cpl_config_text(c, "experiment.description"));
+               cpl_lab_plan_rows(p), p->rounds, seconds, cpl_config_text(c, "experiment.description"));
     }
     cpl_lab_plan_close(p);
     cpl_config_close(c);
@@ -255,15 +265,16 @@ static int list(const cpl_args *args)
     cpl_status st = cpl_lab_files_list(&files, cpl_args_text(args, "dir"), &err);
     cpl_json_open(&w, NULL, '{');
     cpl_json_open(&w, "experiments", '[');
-    double seconds = 0;
-    for (char **f = files; !st && *f; f++) st = list_one(*f, json, &w, &seconds, &err);
+    planned all = {0, 0};
+    for (char **f = files; !st && *f; f++) st = list_one(*f, json, &w, &all, &err);
     cpl_json_close(&w, ']');
     cpl_json_close(&w, '}');
     if (!st && json) st = cpl_buf_status(&out, &err);
     if (!st && json) printf("%s\n", out.data);
     if (!st && !json)
-        printf("What can run here is measured for at most %.0f minutes; warm-ups and starts come on top.\n",
-               seconds / 60);
+        printf("What can run here is measured for %.0f minutes, at most %.0f where rows are extended "
+               "(duration_max); warm-ups and starts come on top.\n",
+               all.seconds / 60, all.most / 60);
     cpl_buf_deinit(&out);
     cpl_lab_files_close(files);
     return st ? cpl_cli_fail(&err) : 0;

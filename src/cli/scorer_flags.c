@@ -35,7 +35,7 @@ static cpl_status open_with(cpl_scorer **out, const cpl_args *args, const char *
         return cpl_fail(err, CPL_INVALID, "'--threads %llu': at most 4096", (unsigned long long)threads);
     if (team > 4096) return cpl_fail(err, CPL_INVALID, "'--team %llu': at most 4096", (unsigned long long)team);
     o->team_max = (uint32_t)team;
-    o->backend = cpl_args_text(args, "backend");
+    if (!o->backend) o->backend = cpl_args_text(args, "backend");
     o->fallback = cpl_args_switch(args, "fallback");
     o->threads = (uint32_t)threads;
     char text[512];
@@ -67,9 +67,11 @@ cpl_status cpl_scorer_from_flags_in(cpl_scorer **out, const cpl_args *args, cons
     return open_scorer(out, args, cpl_args_text(args, "settings"), &o, err);
 }
 
-cpl_status cpl_scorer_from_flags_plain(cpl_scorer **out, const cpl_args *args, cpl_log *log, cpl_error *err)
+cpl_status cpl_scorer_from_flags_plain(cpl_scorer **out, const cpl_args *args, const char *backend, cpl_log *log,
+                                       cpl_error *err)
 {
     cpl_open_options o = CPL_OPTIONS(cpl_open_options);
+    o.backend = backend;
     o.precision = "fp32";
     o.log = cpl_cli_log(log, cpl_args_text(args, "log"));
     return open_scorer(out, args, NULL, &o, err);

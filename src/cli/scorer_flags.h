@@ -29,8 +29,10 @@
  * comes as a warning in the log. batch_tokens and max_length 0: defaults. `log` must outlive the scorer. */
 cpl_status cpl_scorer_from_flags(cpl_scorer **out, const cpl_args *args, uint32_t batch_tokens, uint32_t max_length,
                                  cpl_log *log, cpl_error *err);
-/* The same for what others are held against: in fp32 and without --settings, whatever the flags say. */
-cpl_status cpl_scorer_from_flags_plain(cpl_scorer **out, const cpl_args *args, cpl_log *log, cpl_error *err);
+/* The same for what others are held against: in fp32 and without --settings, whatever the flags say; `backend` NULL:
+ * that of the flags. */
+cpl_status cpl_scorer_from_flags_plain(cpl_scorer **out, const cpl_args *args, const char *backend, cpl_log *log,
+                                       cpl_error *err);
 /* The same, but in `precision` whatever --precision says. */
 cpl_status cpl_scorer_from_flags_in(cpl_scorer **out, const cpl_args *args, const char *precision,
                                     uint32_t batch_tokens, uint32_t max_length, cpl_log *log, cpl_error *err);

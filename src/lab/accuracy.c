@@ -96,6 +96,14 @@ cpl_status cpl_lab_accuracy(cpl_lab_quality *out, const cpl_lab_accuracy_options
         argv[n++] = "--pairs";
         argv[n++] = o->pairs;
     }
+    if (*o->settings) {
+        argv[n++] = "--settings";
+        argv[n++] = o->settings;
+    }
+    if (strcmp(o->backend, "fake") != 0) {
+        argv[n++] = "--reference";
+        argv[n++] = "native";
+    }
     argv[n] = NULL;
     cpl_buf text = {0};
     *out = (cpl_lab_quality){0};

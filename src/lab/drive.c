@@ -173,12 +173,15 @@ static cpl_status run_row(cpl_lab_job *job, cpl_lab_row *rows, const char *targe
                           cpl_error *err)
 {
     const cpl_lab_plan *plan = job->plan;
-    progress p = {job, plan->duration_s, cpl_clock_ns()};
+    const bool closed = !plan->scenario->open && !plan->scenario->at_once;
+    const uint64_t in_flight = closed ? (uint64_t)batch * level * plan->model_count : 0;
+    progress p = {job, cpl_lab_plan_seconds(plan, in_flight, job->fastest), cpl_clock_ns()};
     model_load *loads = calloc(plan->model_count, sizeof *loads);
     cpl_status st = loads ? CPL_OK : cpl_fail_memory(err, plan->model_count * sizeof *loads);
     for (size_t i = 0; !st && i < plan->model_count; i++) {
         loads[i].options = options_of(job, target, level, i);
         loads[i].options.user = &p;
+        loads[i].options.duration_s = p.duration_s;
         const char *model = plan->models[i] ? plan->models[i] : plan->model_name;
         st = cpl_workload_open_model(&loads[i].workload, job->pool, plan->dialect, model, batch,
                                      plan->requests + loads[i].options.warmup + 4 * (uint64_t)level, err);
@@ -198,16 +201,18 @@ static cpl_status run_row(cpl_lab_job *job, cpl_lab_row *rows, const char *targe
 static bool too_slow(const cpl_lab_job *job, cpl_lab_row *rows, uint32_t batch, uint32_t level)
 {
     const cpl_lab_plan *plan = job->plan;
-    const double most = job->options->quick ? QUICK_FLIGHT_S : plan->duration_s / 2;
+    const double longest = plan->duration_max_s > plan->duration_s ? plan->duration_max_s : plan->duration_s;
+    const double held = longest / (plan->duration_max_s > 0 ? CPL_LAB_LATENCIES : 2);
+    const double most = job->options->quick ? QUICK_FLIGHT_S : held;
     if (rows->not_run) return true;
     if (plan->scenario->open || plan->scenario->at_once || !(job->fastest > 0) || !(most > 0)) return false;
     const double flight_s = (double)batch * level * (double)plan->model_count / job->fastest;
     if (flight_s <= most) return false;
     const char *why =
         cpl_lab_text(job->result,
-                     "at the %.3g pairs/s of the rows before it, what is in flight takes %.0f s: a row of "
+                     "at the %.3g pairs/s of the rows before it, what is in flight takes %.3g s: a row of "
                      "%.3g s can't hold enough of that (experiment.duration)",
-                     job->fastest, flight_s, plan->duration_s);
+                     job->fastest, flight_s, longest);
     for (size_t i = 0; i < plan->model_count; i++) rows[i].not_run = why;
     return true;
 }

@@ -23,7 +23,8 @@ static const cpl_lab_point *point_of(const cpl_lab_result *old, const char *serv
 /* Seconds of one round of the row: until it ends, with what comes before and after. */
 static double row_seconds(const cpl_lab_plan *plan, const cpl_lab_point *p, uint64_t batch, uint64_t level)
 {
-    double s = plan->duration_s > 0 ? plan->duration_s : 15;
+    const uint64_t pairs = plan->scenario->open ? 0 : batch * level * plan->model_count;
+    double s = plan->duration_s > 0 ? cpl_lab_plan_seconds(plan, pairs, p ? p->throughput : 0) : 15;
     if (p && !p->requests) return 0; /* it was left out, and will be */
     if (!p) return s * 1.1;
     const double rate = p->throughput > 0 ? p->throughput / (double)batch : 1, by_count = (double)plan->requests / rate;
@@ -44,7 +45,8 @@ cpl_lab_forecast cpl_lab_forecast_of(const cpl_lab_plan *plan, const cpl_lab_res
                 f.known += p != NULL;
                 f.expected_s += plan->rounds * row_seconds(plan, p, plan->batches[b], plan->levels[l]);
             }
-    f.most_s = (double)(f.rows / plan->model_count * plan->rounds) * plan->duration_s;
+    f.most_s = (double)(f.rows / plan->model_count * plan->rounds) *
+               (plan->duration_max_s > plan->duration_s ? plan->duration_max_s : plan->duration_s);
     f.expected_s += start_s * (double)plan->server_count * plan->rounds + SELFTEST_S * (double)plan->level_count;
     if (plan->quality_pairs) f.expected_s += QUALITY_S;
     return f;

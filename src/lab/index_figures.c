@@ -425,7 +425,7 @@ void cpl_index_quality(const cpl_lab_results *all, cpl_buf *out)
         const cpl_lab_point *p = cpl_lab_best(r);
         cpl_chart_point at = {p->throughput, r->quality.spearman, 0, 0, r->precision_effective, !p->valid};
         add_point(&l, s, at);
-        cpl_buf_print(&table, "<tr><td>%s<td class=r>", r->precision_effective);
+        cpl_buf_print(&table, "<tr><td>%s<td>%s<td class=r>", r->backend, r->precision_effective);
         cpl_chart_number(&table, p->throughput);
         cpl_buf_print(&table, "<td class=r>%.5f<td class=r>%.4f<td class=r>%.5f<td class=r>%.3f<td class=r>%llu\n",
                       r->quality.spearman, r->quality.kendall, r->quality.ndcg10, r->quality.max_difference,
@@ -434,17 +434,17 @@ void cpl_index_quality(const cpl_lab_results *all, cpl_buf *out)
     if (s->count) {
         cpl_index_open(
             out, "quality", "Speed against quality",
-            "Each precision of one engine on the same pairs: how fast it is, and how well it keeps the order that fp32 "
-            "gives. Up and to the right is better.");
+            "How fast each is, and how well it keeps the order that couplet's own engine gives in fp32 on the same "
+            "pairs. Up and to the right is better.");
         cpl_buf_text(out, "<div class=grid>");
         cpl_index_figure(out, "Throughput and rank correlation", "1 is the same order as fp32.");
         cpl_chart_svg(&l.chart, out);
         cpl_index_figure_end(out);
         cpl_index_figure(out, "The same in numbers",
                          "Largest difference: of a score, in standard deviations of fp32's.");
-        cpl_buf_text(
-            out, "<div class=scroll><table><tr><th>Precision<th class=r>pairs/s<th class=r>Spearman<th class=r>Kendall"
-                 "<th class=r>nDCG@10<th class=r>largest<th class=r>pairs\n");
+        cpl_buf_text(out, "<div class=scroll><table><tr><th>Backend<th>Precision<th class=r>pairs/s<th "
+                          "class=r>Spearman<th class=r>Kendall"
+                          "<th class=r>nDCG@10<th class=r>largest<th class=r>pairs\n");
         cpl_buf_add(out, table.data, table.size);
         cpl_buf_text(out, "</table></div>");
         cpl_index_figure_end(out);

@@ -22,8 +22,9 @@ typedef struct cpl_lab_job {
     double fastest;          /* pairs a second, the best of the closed loop's rows so far; 0: none yet */
     bool seeded;             /* the seeded cross-encoder stands in for the model */
     char model_dir[1024];
-    size_t rows_done; /* for progress, over all rounds */
-    bool skip;        /* not run, or failed */
+    size_t rows_done;                /* for progress, over all rounds */
+    bool skip;                       /* not run, or failed */
+    const struct cpl_lab_job *first; /* of all jobs: those before this one may have measured its accuracy already */
 } cpl_lab_job;
 
 /* Requests before the window of a row: at least one a client. */

@@ -203,11 +203,11 @@ static void origin(const cpl_lab_result *r, cpl_buf *out)
                   is_open(r) ? r->scenario : "closed loop", u(r->requests_asked),
                   r->duration_s > 0 ? " or the time limit, whichever comes first" : "", u(r->warmup), u(r->seed));
     if (r->quality.pairs)
-        cpl_buf_print(out,
-                      "| Accuracy | against fp32 on %llu pairs: Spearman %.5f, Kendall %.4f, nDCG@10 %.5f, largest "
-                      "difference %.3f of fp32's standard deviation |\n",
-                      u(r->quality.pairs), r->quality.spearman, r->quality.kendall, r->quality.ndcg10,
-                      r->quality.max_difference);
+        cpl_buf_print(
+            out,
+            "| Accuracy | against couplet's own fp32 on %llu pairs: Spearman %.5f, Kendall %.4f, nDCG@10 %.5f, largest "
+            "difference %.3f of fp32's standard deviation |\n",
+            u(r->quality.pairs), r->quality.spearman, r->quality.kendall, r->quality.ndcg10, r->quality.max_difference);
     if (*r->energy) {
         cpl_buf_print(out, "| Energy | %s", r->energy);
         for (size_t i = 0; i < r->point_count; i++)
@@ -249,6 +249,11 @@ void cpl_lab_table(const cpl_lab_result *r, cpl_buf *out)
     for (size_t i = 0; i < r->point_count; i++) {
         const cpl_lab_point *p = &r->points[i];
         if (sweep) cpl_buf_print(out, "%-*s ", (int)wide, p->server);
+        if (p->not_run && *p->not_run) {
+            cpl_buf_print(out, "%6llu %9llu  not run: %s\n", u(p->batch), u(p->concurrency ? p->concurrency : p->rate),
+                          p->not_run);
+            continue;
+        }
         cpl_buf_print(out, "%6llu %9.6g %8llu %8.1f %9.2f %s%8.2f %s%8.2f %9.1f %9.1f %9.2f ", u(p->batch),
                       p->concurrency ? (double)p->concurrency : p->offered, u(p->pairs), p->seconds, p->latency_mean_ms,
                       p->p95_enough ? " " : "~", p->latency_p95_ms, p->p99_enough ? " " : "~", p->latency_p99_ms,

@@ -141,6 +141,7 @@ static void cut_to_quick(cpl_lab_plan *p)
     if (p->requests > CPL_LAB_QUICK_REQUESTS) p->requests = CPL_LAB_QUICK_REQUESTS;
     if (p->warmup > CPL_LAB_QUICK_WARMUP) p->warmup = CPL_LAB_QUICK_WARMUP;
     if (p->duration_s <= 0 || p->duration_s > CPL_LAB_QUICK_SECONDS) p->duration_s = CPL_LAB_QUICK_SECONDS;
+    p->duration_max_s = 0;
     p->rounds = 1;
 }
 
@@ -182,6 +183,7 @@ cpl_status cpl_lab_plan_open(cpl_lab_plan **out, const cpl_config *c, const char
     p->requests = (uint64_t)cpl_config_int(c, "experiment.benchmark_requests");
     p->warmup = (uint64_t)cpl_config_int(c, "experiment.warmup_iterations");
     p->duration_s = cpl_config_float(c, "experiment.duration");
+    p->duration_max_s = cpl_config_float(c, "experiment.duration_max");
     p->rounds = (uint32_t)cpl_config_int(c, "experiment.repeats");
     p->connections = (uint32_t)cpl_config_int(c, "experiment.connections");
     p->seed = (uint64_t)cpl_config_int(c, "experiment.seed");
@@ -213,6 +215,14 @@ void cpl_lab_plan_close(cpl_lab_plan *p)
 size_t cpl_lab_plan_rows(const cpl_lab_plan *p)
 {
     return p->server_count * p->batch_count * p->level_count * p->model_count;
+}
+
+double cpl_lab_plan_seconds(const cpl_lab_plan *p, uint64_t pairs_in_flight, double rate)
+{
+    double need = rate > 0 ? CPL_LAB_LATENCIES * (double)pairs_in_flight / rate : 0;
+    if (p->duration_s <= 0 || p->duration_max_s <= p->duration_s) return p->duration_s;
+    if (need > p->duration_max_s) need = p->duration_max_s;
+    return need > p->duration_s ? need : p->duration_s;
 }
 
 bool cpl_lab_plan_related(const char *name, const char *other)

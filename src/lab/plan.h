@@ -24,6 +24,7 @@ typedef struct cpl_lab_plan {
     size_t level_count;
     uint64_t requests, warmup; /* a row and round; warm-up at least one request a client */
     double duration_s;         /* a row and round; 0: no limit */
+    double duration_max_s;     /* it may be extended to so much; 0: it isn't */
     uint32_t rounds, connections;
     uint64_t quality_pairs; /* for the accuracy measured beside; 0: none */
     uint64_t seed;
@@ -47,11 +48,15 @@ enum {
     CPL_LAB_QUICK_PAIRS = 256 /* in flight in a closed loop, where a row with fewer is left */
 };
 #define CPL_LAB_QUICK_SECONDS 0.6
+#define CPL_LAB_LATENCIES     6.5 /* a row is judged by its parts, which must each hold some: verdict.c */
 
 /* The configuration is needed only here. More than 1,000 rows are CPL_INVALID. */
 cpl_status cpl_lab_plan_open(cpl_lab_plan **out, const cpl_config *c, const char *file, bool quick, cpl_error *err);
 void cpl_lab_plan_close(cpl_lab_plan *p); /* NULL is fine */
 size_t cpl_lab_plan_rows(const cpl_lab_plan *p);
+/* Seconds of a row with so many pairs in flight, where `rate` pairs/s are expected (0: nothing is known): the plan's,
+ * or what CPL_LAB_LATENCIES of it take, within duration_max_s. */
+double cpl_lab_plan_seconds(const cpl_lab_plan *p, uint64_t pairs_in_flight, double rate);
 /* Files whose names start with the same number are compared with each other: "16a_x" and "16b_y" are. */
 bool cpl_lab_plan_related(const char *name, const char *other);
 

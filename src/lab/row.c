@@ -178,7 +178,7 @@ static const char *errors_text(const cpl_lab_row *row, cpl_lab_result *r)
 
 void cpl_lab_row_finish(const cpl_lab_row *row, uint64_t batch, cpl_lab_point *out, cpl_lab_result *r)
 {
-    out->not_run = row->not_run;
+    out->not_run = row->not_run ? row->not_run : "";
     if (row->not_run) return;
     out->rounds = row->rounds;
     out->watts = row->energy_seconds > 0 ? row->joules / row->energy_seconds : 0;

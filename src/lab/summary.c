@@ -36,17 +36,33 @@ const cpl_lab_result *cpl_lab_fastest(const cpl_lab_results *all)
     return best;
 }
 
+static bool is_native(const cpl_lab_result *r) { return !strcmp(r->backend, "native"); }
+
+/* How well `other` shows what r's own setting does: a foreign backend's rows stand beside native's in the same
+ * precision and with the same batching, native's beside its own without batching. 0: not at all. */
+static int fitness(const cpl_lab_result *r, const cpl_lab_result *other)
+{
+    const bool off = !strcmp(other->batching, "off"), same = !strcmp(other->batching, r->batching);
+    bool shared = false;
+    for (size_t k = 0; !shared && k < r->point_count; k++) shared = cpl_lab_same_row(other, &r->points[k]);
+    if (!shared || other->models > 1 || r->models > 1 || !cpl_lab_plan_related(r->name, other->name)) return 0;
+    if (is_native(r)) return off && is_native(other) ? 2 : off;
+    if (!is_native(other) || !same) return off;
+    return strcmp(r->precision_effective, other->precision_effective) ? 2 : 3;
+}
+
+/* The best of them, the first where several are as good; NULL where r itself is what others stand beside. */
 const cpl_lab_result *cpl_lab_counterpart(const cpl_lab_results *all, const cpl_lab_result *r)
 {
+    const cpl_lab_result *found = NULL;
+    int best = 0;
     for (size_t i = 0; i < all->count; i++) {
-        const cpl_lab_result *other = all->at[i];
-        if (!cpl_lab_ran(other) || strcmp(other->batching, "off") != 0) continue;
-        if (other == r) return NULL;
-        if (!cpl_lab_plan_related(r->name, other->name)) continue;
-        for (size_t k = 0; k < r->point_count; k++)
-            if (cpl_lab_same_row(other, &r->points[k])) return other;
+        const int fit = cpl_lab_ran(all->at[i]) ? fitness(r, all->at[i]) : 0;
+        if (fit <= best) continue;
+        best = fit;
+        found = all->at[i];
     }
-    return NULL;
+    return found == r ? NULL : found;
 }
 
 const cpl_lab_point *cpl_lab_same_row(const cpl_lab_result *r, const cpl_lab_point *p)
@@ -250,12 +266,13 @@ static void quality(const cpl_lab_results *all, cpl_buf *out)
         const cpl_lab_result *r = all->at[i];
         if (!cpl_lab_ran(r) || !r->quality.pairs) continue;
         if (!any)
-            cpl_buf_text(out, "## Speed and quality\n\nAccuracy against fp32 of the same engine on the same pairs.\n\n"
-                              "| Experiment | Precision | Pairs/s | Spearman | Kendall | nDCG@10 | Pairs compared "
-                              "|\n|---|---|---:|---:|---:|---:|---:|\n");
+            cpl_buf_text(out,
+                         "## Speed and quality\n\nAccuracy against couplet's own engine in fp32 on the same pairs.\n\n"
+                         "| Experiment | Backend | Precision | Pairs/s | Spearman | Kendall | nDCG@10 | Pairs "
+                         "compared |\n|---|---|---|---:|---:|---:|---:|---:|\n");
         any = true;
         const cpl_interval v = cpl_lab_interval(cpl_lab_best(r));
-        cpl_buf_print(out, "| %s | %s | ", r->name, r->precision_effective);
+        cpl_buf_print(out, "| %s | %s | %s | ", r->name, r->backend, r->precision_effective);
         cpl_md_interval(out, &v);
         cpl_buf_print(out, " | %.5f | %.4f | %.5f | %llu |\n", r->quality.spearman, r->quality.kendall,
                       r->quality.ndcg10, (unsigned long long)r->quality.pairs);

@@ -207,6 +207,9 @@ const cpl_config_key cpl_config_keys[] = {
      .meaning = "API the load generator speaks: of the server that is started, or with --target of another one"},
     {"experiment.duration", CPL_CONFIG_FLOAT, "15", 0, 86400,
      .meaning = "seconds each row is measured at most; 0: experiment.benchmark_requests alone decides"},
+    {"experiment.duration_max", CPL_CONFIG_FLOAT, "0", 0, 86400,
+     .meaning = "seconds up to which a row is extended to hold six mean latencies, as the file's rows before it let "
+                "expect; 0: never"},
     {"experiment.quality_pairs", CPL_CONFIG_INT, "0", 0, 1000000,
      .meaning = "pairs on which the precision that ran is compared with fp32, for the report; 0: not done"},
     {"experiment.seed", CPL_CONFIG_INT, "1", 0, INT_TOP, .meaning = "seed of generated texts and of their order"},

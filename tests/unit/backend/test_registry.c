@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "backend/registry.h"
+#include "base/system.h"
 
 static cpl_host host;
 
@@ -87,6 +88,31 @@ static void the_fake_plugin_loads(void **state)
     assert_non_null(strstr(err.what, "another ABI"));
 }
 
+/* A build's program finds the plug-ins of that build, in the folder beside it, without being told. */
+static void those_beside_the_program_are_found(void **state)
+{
+    (void)state;
+    char program[512], wanted[600];
+    cpl_backend_ref ref;
+    cpl_error err = {0};
+    assert_true(cpl_system_program(program, sizeof program));
+    snprintf(wanted, sizeof wanted, "%.*s/plugins/couplet-fake.so", (int)(strrchr(program, '/') - program), program);
+    if (access(wanted, F_OK) != 0) {
+        print_message("skipped: no %s\n", wanted);
+        skip();
+    }
+    const char *given = getenv("COUPLET_PLUGINS");
+    char *kept = given ? strdup(given) : NULL;
+    unsetenv("COUPLET_PLUGINS");
+    const cpl_status st = cpl_backend_find(&ref, "plugin:fake", NULL, &host, &err);
+    if (kept) setenv("COUPLET_PLUGINS", kept, 1);
+    free(kept);
+    if (st) fail_msg("%s", err.what);
+    assert_string_equal(ref.path, wanted);
+    cpl_backend_release(&ref);
+    expect("onnx", "/nowhere", CPL_NOT_FOUND, "no couplet-onnx.so in '/nowhere';"); /* a folder that is named is all */
+}
+
 static void mismatching_ones_are_refused(void **state)
 {
     (void)state;
@@ -130,8 +156,11 @@ int main(void)
 {
     cpl_host_init(&host, NULL);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(builtin_ones_are_found), cmocka_unit_test(missing_ones_say_what_to_install),
-        cmocka_unit_test(the_fake_plugin_loads),  cmocka_unit_test(mismatching_ones_are_refused),
+        cmocka_unit_test(builtin_ones_are_found),
+        cmocka_unit_test(missing_ones_say_what_to_install),
+        cmocka_unit_test(the_fake_plugin_loads),
+        cmocka_unit_test(mismatching_ones_are_refused),
+        cmocka_unit_test(those_beside_the_program_are_found),
         cmocka_unit_test(the_host_lends_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
