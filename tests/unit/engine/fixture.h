@@ -199,4 +199,51 @@ static inline cpl_tokenizer_scratch *open_scratch(void)
     return s;
 }
 
+/* Holds an engine's only worker up for as long as a test likes, whatever the machine is busy with: a task whose `done`
+ * waits. What is submitted meanwhile waits too. */
+typedef struct gate {
+    call holder;
+    bool reached, open; /* under holder.lock */
+} gate;
+
+static inline void on_gate(cpl_task *t, void *user)
+{
+    gate *g = user;
+    pthread_mutex_lock(&g->holder.lock);
+    g->reached = true;
+    pthread_cond_broadcast(&g->holder.changed);
+    while (!g->open) pthread_cond_wait(&g->holder.changed, &g->holder.lock);
+    pthread_mutex_unlock(&g->holder.lock);
+    on_done(t, &g->holder);
+}
+
+static inline void gate_shut(gate *g, cpl_engine *e, cpl_tokenizer_scratch *scratch)
+{
+    uint64_t seed = 1;
+    *g = (gate){0};
+    call_init(&g->holder);
+    call_fill(&g->holder, CPL_OP_SCORE, 1, &seed);
+    g->holder.spec.done = on_gate;
+    g->holder.spec.user = g;
+    assert_int_equal(cpl_engine_submit(e, g->holder.task, &g->holder.spec, scratch, NULL), CPL_OK);
+    pthread_mutex_lock(&g->holder.lock);
+    while (!g->reached) pthread_cond_wait(&g->holder.changed, &g->holder.lock);
+    pthread_mutex_unlock(&g->holder.lock);
+}
+
+static inline void gate_open(gate *g)
+{
+    pthread_mutex_lock(&g->holder.lock);
+    g->open = true;
+    pthread_cond_broadcast(&g->holder.changed);
+    pthread_mutex_unlock(&g->holder.lock);
+}
+
+/* After gate_open. */
+static inline void gate_deinit(gate *g)
+{
+    assert_int_equal(call_wait(&g->holder)->status, CPL_OK);
+    call_deinit(&g->holder);
+}
+
 #endif

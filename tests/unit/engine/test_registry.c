@@ -263,7 +263,9 @@ static void padding_is_counted(void **state)
     assert_true(padding[0] > 0 && padding[0] < padding[1]);
 }
 
-/* Two models with the same work waiting: the workers' time goes three to one. */
+/* Two models with the same work waiting: the workers' time goes three to one, to within a few passes. How long a pass
+ * takes is not ours to say on a busy machine, so the longest there was is the measure: at any moment one model is ahead
+ * of its share by that at most, and more was let pass between the looks at the two. */
 static void weights_share_the_workers(void **state)
 {
     (void)state;
@@ -290,11 +292,15 @@ static void weights_share_the_workers(void **state)
     cpl_engine_model_stats s[2] = {0};
     while (s[0].passes + s[1].passes < LOOKED_AT)
         for (uint32_t i = 0; i < 2; i++) cpl_engine_model_stats_get(e, i, &s[i]);
-    double share = (double)s[0].busy_ns / (double)s[1].busy_ns; /* time is what is shared, whatever a pass took */
-    print_message("workers' time %.2f to 1, passes %llu and %llu\n", share, (unsigned long long)s[0].passes,
-                  (unsigned long long)s[1].passes);
-    bool looked_too_late = !s[0].queued_requests; /* then b had the worker for itself */
-    assert_true(looked_too_late || (share > 2 && share < 4.5));
+    cpl_engine_stats *all = malloc(sizeof *all);
+    assert_non_null(all);
+    cpl_engine_stats_get(e, all);
+    const double ahead = fabs((double)s[0].busy_ns / 3 - (double)s[1].busy_ns), pass = (double)all->compute_ns.max;
+    print_message("workers' time %.2f to 1, passes %llu and %llu, off by %.3f ms, longest pass %.3f ms\n",
+                  (double)s[0].busy_ns / (double)s[1].busy_ns, (unsigned long long)s[0].passes,
+                  (unsigned long long)s[1].passes, ahead / 1e6, pass / 1e6);
+    assert_true(!s[0].queued_requests || ahead < 4 * pass); /* without a queue b had the worker for itself */
+    free(all);
     for (uint32_t i = 0; i < 2 * TASKS; i++) {
         assert_int_equal(call_wait(&c[i])->status, CPL_OK);
         call_deinit(&c[i]);
