@@ -113,6 +113,27 @@ def check(path, text):
             yield 1, "an umbrella header: include what is used, where it is used"
 
 
+# A record defined in a header: two of one name would be one until somebody includes both.
+RECORD = re.compile(r"^(?:typedef )?(?:struct|union|enum) (\w+)\s*\{", re.MULTILINE)
+
+
+def twins(headers):
+    """Yields (path, line, complaint) for each name that a second header defines. headers: {path: text}."""
+    seen = {}
+    for path, text in sorted(headers.items()):
+        for m in RECORD.finditer(strip(text)):
+            first = seen.setdefault(m.group(1), path)
+            if first != path:
+                yield path, text.count("\n", 0, m.start()) + 1, "'%s' is another type in %s" % (m.group(1), first)
+
+
+def check_script(text):
+    """Python is held to a length."""
+    lines = text.count("\n")
+    if lines > FILE_LINES_MAX:
+        yield FILE_LINES_MAX, "%d lines: past %d it is two things" % (lines, FILE_LINES_MAX)
+
+
 def self_test():
     ok = "/* %s */\n/* a.c - nothing. */\n" % SPDX
     cases = [
@@ -134,6 +155,9 @@ def self_test():
         got = [c for _, c in check("src/base/a.c", text)]
         if (want is None and got) or (want is not None and not any(want in c for c in got)):
             sys.exit("check_style: self-test: wanted %r, got %r for:\n%s" % (want, got, text[:200]))
+    pair = {"src/a.h": "typedef struct x {\n} x;\n", "src/b.h": "/* x */\nstruct x {\n};\nstruct y;\n"}
+    if [t[:2] for t in twins(pair)] != [("src/b.h", 2)]:
+        sys.exit("check_style: self-test: two types of one name went unseen")
 
 
 def main():
@@ -142,11 +166,21 @@ def main():
         return
     root = pathlib.Path(__file__).resolve().parent.parent
     bad = 0
+    headers = {f.relative_to(root).as_posix(): f.read_text(encoding="utf-8")
+               for folder in ("include", "src") for f in (root / folder).rglob("*.h")}
+    for path, line, complaint in twins(headers):
+        print("%s:%d: %s" % (path, line, complaint))
+        bad += 1
     for folder in ("include", "src", "tests"):
         for f in sorted(f for kind in ("*.[ch]", "*.[ch]pp") for f in (root / folder).rglob(kind)):
             path = f.relative_to(root).as_posix()
             for line, complaint in check(path, f.read_text(encoding="utf-8")):
                 print("%s:%d: %s" % (path, line, complaint))
+                bad += 1
+    for folder in ("tests", "tools"):
+        for f in sorted((root / folder).rglob("*.py")):
+            for line, complaint in check_script(f.read_text(encoding="utf-8")):
+                print("%s:%d: %s" % (f.relative_to(root).as_posix(), line, complaint))
                 bad += 1
     if bad:
         sys.exit("%d places" % bad)

@@ -283,21 +283,22 @@ static void on_progress(void *user, uint64_t measured, uint64_t asked)
     cpl_progress_update(user, measured);
 }
 
-static cpl_status read_options(cpl_load_options *o, const cpl_args *args, const cpl_dialect **dialect, cpl_error *err)
+static cpl_status read_options(cpl_load_run_options *o, const cpl_args *args, const cpl_dialect **dialect,
+                               cpl_error *err)
 {
-    *o = (cpl_load_options){.target = cpl_args_text(args, "target"),
-                            .concurrency = (uint32_t)cpl_args_count(args, "concurrency"),
-                            .connections = (uint32_t)cpl_args_count(args, "connections"),
-                            .requests = cpl_args_count(args, "requests"),
-                            .warmup = cpl_args_count(args, "warmup"),
-                            .duration_s = cpl_args_number(args, "duration"),
-                            .timeout_s = cpl_args_number(args, "timeout"),
-                            .rate = cpl_args_number(args, "rate"),
-                            .trace = cpl_args_text(args, "trace"),
-                            .early_stop = cpl_args_switch(args, "early-stop"),
-                            .warmup_stable = cpl_args_switch(args, "warmup-stable"),
-                            .seed = cpl_args_count(args, "seed"),
-                            .progress = on_progress};
+    *o = (cpl_load_run_options){.target = cpl_args_text(args, "target"),
+                                .concurrency = (uint32_t)cpl_args_count(args, "concurrency"),
+                                .connections = (uint32_t)cpl_args_count(args, "connections"),
+                                .requests = cpl_args_count(args, "requests"),
+                                .warmup = cpl_args_count(args, "warmup"),
+                                .duration_s = cpl_args_number(args, "duration"),
+                                .timeout_s = cpl_args_number(args, "timeout"),
+                                .rate = cpl_args_number(args, "rate"),
+                                .trace = cpl_args_text(args, "trace"),
+                                .early_stop = cpl_args_switch(args, "early-stop"),
+                                .warmup_stable = cpl_args_switch(args, "warmup-stable"),
+                                .seed = cpl_args_count(args, "seed"),
+                                .progress = on_progress};
     const bool search = cpl_args_switch(args, "search-peak");
     const char *slo = cpl_args_text(args, "slo");
     if (!o->requests && o->duration_s <= 0 && !search) o->requests = 1000;
@@ -351,7 +352,7 @@ static cpl_status read_headers(const char **out, cpl_buf *store, const cpl_args 
     return cpl_buf_status(store, err);
 }
 
-static cpl_status open_workload(cpl_workload **w, cpl_pool **pool, const cpl_load_options *o,
+static cpl_status open_workload(cpl_workload **w, cpl_pool **pool, const cpl_load_run_options *o,
                                 const cpl_dialect *dialect, const cpl_args *args, cpl_error *err)
 {
     uint64_t each = cpl_args_count(args, "pairs-per-request");
@@ -379,7 +380,7 @@ static cpl_status open_workload(cpl_workload **w, cpl_pool **pool, const cpl_loa
 
 static const char *const answers[] = {"holds", "fails", "INVALID"};
 
-static void on_probe(void *user, const cpl_peak_probe *p)
+static void on_probe(void *user, const cpl_peak_trial *p)
 {
     if (*(const bool *)user) return;
     printf("%10.1f/s  %-7s  %8.2f ms  %6llu requests%s%s\n", p->rate, answers[p->answer], p->latency_ms,
@@ -387,7 +388,7 @@ static void on_probe(void *user, const cpl_peak_probe *p)
     fflush(stdout);
 }
 
-static void write_peak(cpl_buf *out, const cpl_peak *peak, const cpl_load_options *o, uint32_t pairs,
+static void write_peak(cpl_buf *out, const cpl_peak *peak, const cpl_load_run_options *o, uint32_t pairs,
                        const char *source)
 {
     cpl_json_writer w = {.out = out, .pretty = true};
@@ -400,7 +401,7 @@ static void write_peak(cpl_buf *out, const cpl_peak *peak, const cpl_load_option
     cpl_json_double(&w, "fails_at_requests_per_s", peak->next);
     cpl_json_open(&w, "probes", '[');
     for (uint32_t i = 0; i < peak->count; i++) {
-        const cpl_peak_probe *p = &peak->probes[i];
+        const cpl_peak_trial *p = &peak->probes[i];
         cpl_json_open(&w, NULL, '{');
         cpl_json_double(&w, "rate", p->rate);
         cpl_json_text(&w, "answer", answers[p->answer]);
@@ -415,12 +416,12 @@ static void write_peak(cpl_buf *out, const cpl_peak *peak, const cpl_load_option
 }
 
 /* *held: did the objective hold at any rate? */
-static cpl_status search_peak(const cpl_load_options *options, const cpl_workload *w, const char *source, bool json,
+static cpl_status search_peak(const cpl_load_run_options *options, const cpl_workload *w, const char *source, bool json,
                               bool *held, cpl_error *err)
 {
     cpl_peak peak;
     cpl_buf text = {0};
-    cpl_load_options o = *options;
+    cpl_load_run_options o = *options;
     const uint32_t pairs = cpl_workload_pairs_per_request(w);
     o.progress = NULL;
     cpl_status st = cpl_peak_run(&peak, &o, w, on_probe, &json, err);
@@ -443,7 +444,7 @@ static cpl_status search_peak(const cpl_load_options *options, const cpl_workloa
 /* ---- the command --------------------------------------------------------------------------------------------- */
 
 /* One run, written out; *answered: was any request? */
-static cpl_status run_load(const cpl_load_options *o, const cpl_workload *w, const char *source, bool json,
+static cpl_status run_load(const cpl_load_run_options *o, const cpl_workload *w, const char *source, bool json,
                            bool *answered, cpl_error *err)
 {
     cpl_load_result *r = NULL;
@@ -470,7 +471,7 @@ static int run(const cpl_args *args)
 {
     cpl_error err;
     cpl_log storage;
-    cpl_load_options o;
+    cpl_load_run_options o;
     cpl_pool *pool = NULL;
     cpl_workload *w = NULL;
     cpl_progress bar;

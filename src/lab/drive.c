@@ -41,7 +41,7 @@ uint64_t cpl_lab_warmup_of(const cpl_lab_plan *plan, uint32_t level)
 }
 
 /* The generator against a server that does nothing: once for each level of load, before the first row at it. */
-static cpl_status selftest(cpl_lab_job *job, cpl_load_options *o, const cpl_workload *w, cpl_error *err)
+static cpl_status selftest(cpl_lab_job *job, cpl_load_run_options *o, const cpl_workload *w, cpl_error *err)
 {
     size_t l = 0;
     while (job->plan->levels[l] != (uint32_t)(job->plan->scenario->open ? o->rate : o->concurrency)) l++;
@@ -51,7 +51,7 @@ static cpl_status selftest(cpl_lab_job *job, cpl_load_options *o, const cpl_work
 
 /* One model of a row, on a thread of its own where there are several. */
 typedef struct model_load {
-    cpl_load_options options;
+    cpl_load_run_options options;
     cpl_workload *workload;
     cpl_load_result *result;
     cpl_status status;
@@ -136,7 +136,7 @@ static cpl_status ask_server(cpl_lab_job *job, const char *target, cpl_error *er
 {
     const cpl_lab_plan *plan = job->plan;
     if (!plan->dialect->http1 || job->options->target || job->result->workers) return CPL_OK;
-    const cpl_load_options o = {
+    const cpl_load_run_options o = {
         .target = target, .concurrency = 1, .requests = 1, .seed = plan->seed, .log = job->options->log};
     cpl_workload *w = NULL;
     cpl_load_result *r = NULL;
@@ -148,24 +148,24 @@ static cpl_status ask_server(cpl_lab_job *job, const char *target, cpl_error *er
     return st;
 }
 
-static cpl_load_options options_of(const cpl_lab_job *job, const char *target, uint32_t level, size_t model)
+static cpl_load_run_options options_of(const cpl_lab_job *job, const char *target, uint32_t level, size_t model)
 {
     const cpl_lab_plan *plan = job->plan;
-    return (cpl_load_options){.target = target,
-                              .scenario = plan->scenario,
-                              .concurrency = plan->scenario->open || plan->scenario->at_once ? 0 : level,
-                              .rate = level,
-                              .seed = plan->seed + model,
-                              .trace = plan->trace,
-                              .slo = plan->slo,
-                              .early_stop = plan->early_stop,
-                              .warmup_stable = plan->warmup_stable,
-                              .connections = plan->connections,
-                              .requests = plan->requests,
-                              .warmup = cpl_lab_warmup_of(plan, level),
-                              .duration_s = plan->duration_s,
-                              .progress = job->options->progress && !model ? on_progress : NULL,
-                              .log = job->options->log};
+    return (cpl_load_run_options){.target = target,
+                                  .scenario = plan->scenario,
+                                  .concurrency = plan->scenario->open || plan->scenario->at_once ? 0 : level,
+                                  .rate = level,
+                                  .seed = plan->seed + model,
+                                  .trace = plan->trace,
+                                  .slo = plan->slo,
+                                  .early_stop = plan->early_stop,
+                                  .warmup_stable = plan->warmup_stable,
+                                  .connections = plan->connections,
+                                  .requests = plan->requests,
+                                  .warmup = cpl_lab_warmup_of(plan, level),
+                                  .duration_s = plan->duration_s,
+                                  .progress = job->options->progress && !model ? on_progress : NULL,
+                                  .log = job->options->log};
 }
 
 /* `rows`: one for each model. */

@@ -221,15 +221,15 @@ static cpl_status peak_of(cpl_peak *peak, const cpl_tuner *t, const char *addres
                           cpl_error *err)
 {
     const cpl_tuner_options *o = &t->options;
-    const cpl_load_options load = {.target = address,
-                                   .slo = o->slo,
-                                   .rate = guess,
-                                   .seed = o->seed + 1000 * round,
-                                   .warmup = 10,
-                                   .requests = 4 * cpl_samples_needed(o->slo.part),
-                                   .duration_s = o->seconds,
-                                   .timeout_s = 30,
-                                   .log = o->log};
+    const cpl_load_run_options load = {.target = address,
+                                       .slo = o->slo,
+                                       .rate = guess,
+                                       .seed = o->seed + 1000 * round,
+                                       .warmup = 10,
+                                       .requests = 4 * cpl_samples_needed(o->slo.part),
+                                       .duration_s = o->seconds,
+                                       .timeout_s = 30,
+                                       .log = o->log};
     cpl_workload *w = NULL;
     cpl_status st = cpl_workload_open(&w, t->pool, &cpl_dialect_couplet_grpc, o->pairs_per_request, 0, err);
     if (!st) st = cpl_peak_run(peak, &load, w, NULL, NULL, err);

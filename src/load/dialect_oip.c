@@ -40,20 +40,20 @@ static cpl_status rest_encode(const cpl_pair *pairs, size_t n, const char *model
 }
 
 /* Numbers of a tensor's data, nested as its shape or flat. */
-static size_t count_numbers(cpl_scan *s)
+static size_t count_numbers(cpl_json_scan *s)
 {
     bool first[4] = {true};
     int depth = 1;
     size_t n = 0;
-    if (!cpl_scan_enter(s, '[')) return 0;
+    if (!cpl_json_scan_enter(s, '[')) return 0;
     while (depth && !s->bad) {
-        if (!cpl_scan_next(s, &first[depth - 1], ']', NULL)) {
+        if (!cpl_json_scan_next(s, &first[depth - 1], ']', NULL)) {
             depth--;
         } else if (*s->at == '[' && depth < 4) {
             s->at++;
             first[depth++] = true;
         } else {
-            cpl_scan_number(s);
+            cpl_json_scan_number(s);
             n++;
         }
     }
@@ -62,22 +62,22 @@ static size_t count_numbers(cpl_scan *s)
 
 static cpl_status rest_check(const uint8_t *data, size_t size, size_t n, cpl_error *err)
 {
-    cpl_scan s = cpl_scan_open(data, size);
+    cpl_json_scan s = cpl_json_scan_open(data, size);
     bool first = true;
-    if (!cpl_scan_find(&s, "outputs") || !cpl_scan_enter(&s, '['))
+    if (!cpl_json_scan_find(&s, "outputs") || !cpl_json_scan_enter(&s, '['))
         return cpl_reply_broken(&s, data, "oip ('outputs')", err);
-    while (cpl_scan_next(&s, &first, ']', NULL)) {
+    while (cpl_json_scan_next(&s, &first, ']', NULL)) {
         bool inner = true, score = false;
         size_t count = 0;
         cpl_text key;
-        if (!cpl_scan_enter(&s, '{')) break;
-        while (cpl_scan_next(&s, &inner, '}', &key)) {
-            if (cpl_scan_is(key, "name"))
-                score = cpl_scan_is(cpl_scan_string(&s), "SCORE");
-            else if (cpl_scan_is(key, "data"))
+        if (!cpl_json_scan_enter(&s, '{')) break;
+        while (cpl_json_scan_next(&s, &inner, '}', &key)) {
+            if (cpl_json_scan_is(key, "name"))
+                score = cpl_json_scan_is(cpl_json_scan_string(&s), "SCORE");
+            else if (cpl_json_scan_is(key, "data"))
                 count = count_numbers(&s);
             else
-                cpl_scan_skip(&s);
+                cpl_json_scan_skip(&s);
         }
         if (s.bad) break;
         if (score && count != n)
@@ -170,7 +170,7 @@ static void read_output(cpl_text message, size_t n, bool *score, bool *has, bool
     cpl_pb_field f;
     *score = *has = *good = false;
     while (cpl_pb_next(&r, &f, ok)) {
-        if (f.number == 1 && f.type == CPL_PB_BYTES) *score = cpl_scan_is(f.bytes, "SCORE");
+        if (f.number == 1 && f.type == CPL_PB_BYTES) *score = cpl_json_scan_is(f.bytes, "SCORE");
         if (f.number == 5 && f.type == CPL_PB_BYTES && f.bytes.size) {
             *has = true;
             *good = contents_good(f.bytes, n, ok);

@@ -37,41 +37,41 @@ bool cpl_places_fill(cpl_places *p, double index)
     return true;
 }
 
-cpl_status cpl_reply_broken(const cpl_scan *s, const uint8_t *data, const char *dialect, cpl_error *err)
+cpl_status cpl_reply_broken(const cpl_json_scan *s, const uint8_t *data, const char *dialect, cpl_error *err)
 {
     return cpl_fail(err, CPL_CORRUPT, "the reply is not one of %s: broken at byte %td of %td", dialect,
                     s->at - (const char *)data, s->end - (const char *)data);
 }
 
 /* One {"index": i, SCORE: x}; false: something is missing or twice. */
-static bool read_rank(cpl_scan *s, cpl_places *places, const char *score)
+static bool read_rank(cpl_json_scan *s, cpl_places *places, const char *score)
 {
     bool first = true, has_index = false, has_score = false;
     double index = 0;
     cpl_text key;
-    if (!cpl_scan_enter(s, '{')) return false;
-    while (cpl_scan_next(s, &first, '}', &key)) {
-        if (cpl_scan_is(key, "index")) {
+    if (!cpl_json_scan_enter(s, '{')) return false;
+    while (cpl_json_scan_next(s, &first, '}', &key)) {
+        if (cpl_json_scan_is(key, "index")) {
             has_index = true;
-            index = cpl_scan_number(s);
-        } else if (cpl_scan_is(key, score)) {
+            index = cpl_json_scan_number(s);
+        } else if (cpl_json_scan_is(key, score)) {
             has_score = true;
-            cpl_scan_number(s);
+            cpl_json_scan_number(s);
         } else {
-            cpl_scan_skip(s);
+            cpl_json_scan_skip(s);
         }
     }
     return !s->bad && has_index && has_score && cpl_places_fill(places, index);
 }
 
-cpl_status cpl_ranks_check(cpl_scan *s, size_t n, const char *score, const char *dialect, cpl_error *err)
+cpl_status cpl_ranks_check(cpl_json_scan *s, size_t n, const char *score, const char *dialect, cpl_error *err)
 {
     cpl_places places;
     const char *from = s->at;
-    bool first = true, good = cpl_scan_enter(s, '[');
+    bool first = true, good = cpl_json_scan_enter(s, '[');
     cpl_status st = cpl_places_init(&places, n, err);
     if (st) return st;
-    while (good && cpl_scan_next(s, &first, ']', NULL)) good = read_rank(s, &places, score);
+    while (good && cpl_json_scan_next(s, &first, ']', NULL)) good = read_rank(s, &places, score);
     if (s->bad)
         st = cpl_fail(err, CPL_CORRUPT, "the reply is not one of %s: broken %td bytes into its list", dialect,
                       s->at - from);
@@ -85,14 +85,14 @@ cpl_status cpl_ranks_check(cpl_scan *s, size_t n, const char *score, const char 
     return st;
 }
 
-bool cpl_scan_find(cpl_scan *s, const char *key)
+bool cpl_json_scan_find(cpl_json_scan *s, const char *key)
 {
     bool first = true;
     cpl_text found;
-    if (!cpl_scan_enter(s, '{')) return false;
-    while (cpl_scan_next(s, &first, '}', &found)) {
-        if (cpl_scan_is(found, key)) return true;
-        cpl_scan_skip(s);
+    if (!cpl_json_scan_enter(s, '{')) return false;
+    while (cpl_json_scan_next(s, &first, '}', &found)) {
+        if (cpl_json_scan_is(found, key)) return true;
+        cpl_json_scan_skip(s);
     }
     return false;
 }

@@ -20,11 +20,11 @@ void cpl_places_deinit(cpl_places *p);
 bool cpl_places_fill(cpl_places *p, double index);
 
 /* Reads an array of {"index": i, SCORE: x, ...}: each of n indices once, each with a finite score. */
-cpl_status cpl_ranks_check(cpl_scan *s, size_t n, const char *score, const char *dialect, cpl_error *err);
+cpl_status cpl_ranks_check(cpl_json_scan *s, size_t n, const char *score, const char *dialect, cpl_error *err);
 /* Goes to the value of `key` in the object that the reply is; false when it has none. */
-bool cpl_scan_find(cpl_scan *s, const char *key);
+bool cpl_json_scan_find(cpl_json_scan *s, const char *key);
 /* What every check ends with. */
-cpl_status cpl_reply_broken(const cpl_scan *s, const uint8_t *data, const char *dialect, cpl_error *err);
+cpl_status cpl_reply_broken(const cpl_json_scan *s, const uint8_t *data, const char *dialect, cpl_error *err);
 /* "texts": [documents of the pairs]. */
 void cpl_json_documents(cpl_json_writer *w, const char *key, const cpl_pair *pairs, size_t n);
 /* [{"index":0,SCORE:0.5}, ...] */

@@ -19,9 +19,9 @@ static cpl_status tei_encode(const cpl_pair *pairs, size_t n, const char *model,
 
 static cpl_status tei_check(const uint8_t *data, size_t size, size_t n, cpl_error *err)
 {
-    cpl_scan s = cpl_scan_open(data, size);
+    cpl_json_scan s = cpl_json_scan_open(data, size);
     cpl_status st = cpl_ranks_check(&s, n, "score", "tei", err);
-    return st || cpl_scan_whole(&s) ? st : cpl_reply_broken(&s, data, "tei", err);
+    return st || cpl_json_scan_whole(&s) ? st : cpl_reply_broken(&s, data, "tei", err);
 }
 
 static void tei_answer(size_t n, cpl_buf *out) { cpl_json_ranks(out, n, "score"); }
@@ -63,8 +63,8 @@ static cpl_status jina_encode(const cpl_pair *pairs, size_t n, const char *model
 
 static cpl_status results_check(const uint8_t *data, size_t size, size_t n, cpl_error *err)
 {
-    cpl_scan s = cpl_scan_open(data, size);
-    if (!cpl_scan_find(&s, "results")) return cpl_reply_broken(&s, data, "a reranker ('results')", err);
+    cpl_json_scan s = cpl_json_scan_open(data, size);
+    if (!cpl_json_scan_find(&s, "results")) return cpl_reply_broken(&s, data, "a reranker ('results')", err);
     return cpl_ranks_check(&s, n, "relevance_score", "a reranker", err);
 }
 

@@ -23,8 +23,8 @@ static cpl_status vllm_encode(const cpl_pair *pairs, size_t n, const char *model
 
 static cpl_status vllm_check(const uint8_t *data, size_t size, size_t n, cpl_error *err)
 {
-    cpl_scan s = cpl_scan_open(data, size);
-    if (!cpl_scan_find(&s, "data")) return cpl_reply_broken(&s, data, "vllm ('data')", err);
+    cpl_json_scan s = cpl_json_scan_open(data, size);
+    if (!cpl_json_scan_find(&s, "data")) return cpl_reply_broken(&s, data, "vllm ('data')", err);
     return cpl_ranks_check(&s, n, "score", "vllm", err);
 }
 
@@ -64,33 +64,33 @@ static cpl_status openai_encode(const cpl_pair *pairs, size_t n, const char *mod
 }
 
 /* Numbers in a list; 0: none, or something else. */
-static size_t read_vector(cpl_scan *s)
+static size_t read_vector(cpl_json_scan *s)
 {
     bool first = true;
     size_t width = 0;
-    if (!cpl_scan_enter(s, '[')) return 0;
-    while (cpl_scan_next(s, &first, ']', NULL)) {
-        cpl_scan_number(s);
+    if (!cpl_json_scan_enter(s, '[')) return 0;
+    while (cpl_json_scan_next(s, &first, ']', NULL)) {
+        cpl_json_scan_number(s);
         width++;
     }
     return s->bad ? 0 : width;
 }
 
 /* One entry of "data"; false when it isn't a vector as wide as those before it, at a place of its own. */
-static bool read_entry(cpl_scan *s, cpl_places *places, size_t *width)
+static bool read_entry(cpl_json_scan *s, cpl_places *places, size_t *width)
 {
     bool first = true;
     double index = -1;
     size_t got = 0;
     cpl_text key;
-    if (!cpl_scan_enter(s, '{')) return false;
-    while (cpl_scan_next(s, &first, '}', &key)) {
-        if (cpl_scan_is(key, "index"))
-            index = cpl_scan_number(s);
-        else if (cpl_scan_is(key, "embedding"))
+    if (!cpl_json_scan_enter(s, '{')) return false;
+    while (cpl_json_scan_next(s, &first, '}', &key)) {
+        if (cpl_json_scan_is(key, "index"))
+            index = cpl_json_scan_number(s);
+        else if (cpl_json_scan_is(key, "embedding"))
             got = read_vector(s);
         else
-            cpl_scan_skip(s);
+            cpl_json_scan_skip(s);
     }
     if (s->bad || !got || (*width && got != *width)) return false;
     *width = got;
@@ -101,15 +101,15 @@ static bool read_entry(cpl_scan *s, cpl_places *places, size_t *width)
  * one pair they are the same. */
 static cpl_status openai_check(const uint8_t *data, size_t size, size_t n, cpl_error *err)
 {
-    cpl_scan s = cpl_scan_open(data, size);
+    cpl_json_scan s = cpl_json_scan_open(data, size);
     cpl_places places;
     size_t width = 0;
     bool first = true, good = true;
-    if (!cpl_scan_find(&s, "data") || !cpl_scan_enter(&s, '['))
+    if (!cpl_json_scan_find(&s, "data") || !cpl_json_scan_enter(&s, '['))
         return cpl_reply_broken(&s, data, "openai ('data')", err);
     cpl_status st = cpl_places_init(&places, 2 * n, err);
     if (st) return st;
-    while (good && cpl_scan_next(&s, &first, ']', NULL)) good = read_entry(&s, &places, &width);
+    while (good && cpl_json_scan_next(&s, &first, ']', NULL)) good = read_entry(&s, &places, &width);
     if (s.bad || !good)
         st =
             cpl_fail(err, CPL_CORRUPT, "the reply's entry %zu is not a vector with an index of its own", places.filled);

@@ -11,35 +11,38 @@
 
 enum { NUMBER_BYTES = 64, DEPTH_MAX = 64 };
 
-cpl_scan cpl_scan_open(const void *data, size_t n) { return (cpl_scan){data, (const char *)data + n, false}; }
+cpl_json_scan cpl_json_scan_open(const void *data, size_t n)
+{
+    return (cpl_json_scan){data, (const char *)data + n, false};
+}
 
-static bool fail(cpl_scan *s)
+static bool fail(cpl_json_scan *s)
 {
     s->bad = true;
     return false;
 }
 
-static char look(cpl_scan *s)
+static char look(cpl_json_scan *s)
 {
     while (s->at < s->end && (*s->at == ' ' || *s->at == '\n' || *s->at == '\t' || *s->at == '\r')) s->at++;
     return s->bad || s->at == s->end ? 0 : *s->at;
 }
 
-static bool take(cpl_scan *s, char c)
+static bool take(cpl_json_scan *s, char c)
 {
     if (look(s) != c) return fail(s);
     s->at++;
     return true;
 }
 
-bool cpl_scan_is(cpl_text key, const char *word)
+bool cpl_json_scan_is(cpl_text key, const char *word)
 {
     return key.size == strlen(word) && !memcmp(key.data, word, key.size);
 }
 
-bool cpl_scan_enter(cpl_scan *s, char bracket) { return take(s, bracket); }
+bool cpl_json_scan_enter(cpl_json_scan *s, char bracket) { return take(s, bracket); }
 
-cpl_text cpl_scan_string(cpl_scan *s)
+cpl_text cpl_json_scan_string(cpl_json_scan *s)
 {
     cpl_text none = {"", 0};
     if (!take(s, '"')) return none;
@@ -58,7 +61,7 @@ cpl_text cpl_scan_string(cpl_scan *s)
     return (cpl_text){from, (size_t)(s->at++ - from)};
 }
 
-bool cpl_scan_next(cpl_scan *s, bool *first, char closing, cpl_text *key)
+bool cpl_json_scan_next(cpl_json_scan *s, bool *first, char closing, cpl_text *key)
 {
     const char c = look(s);
     if (c == closing) {
@@ -68,7 +71,7 @@ bool cpl_scan_next(cpl_scan *s, bool *first, char closing, cpl_text *key)
     if (!*first && !take(s, ',')) return false;
     *first = false;
     if (key) {
-        *key = cpl_scan_string(s);
+        *key = cpl_json_scan_string(s);
         if (!take(s, ':')) return false;
     }
     return look(s) != 0 || fail(s);
@@ -79,7 +82,7 @@ static bool is_number_byte(char c)
     return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
 }
 
-double cpl_scan_number(cpl_scan *s)
+double cpl_json_scan_number(cpl_json_scan *s)
 {
     char text[NUMBER_BYTES], *end;
     size_t n = 0;
@@ -98,7 +101,7 @@ double cpl_scan_number(cpl_scan *s)
     return v;
 }
 
-static void skip_word(cpl_scan *s)
+static void skip_word(cpl_json_scan *s)
 {
     static const char *const words[] = {"true", "false", "null"};
     for (size_t i = 0; i < 3; i++) {
@@ -112,7 +115,7 @@ static void skip_word(cpl_scan *s)
 }
 
 /* One scalar, or an opening or closing bracket with what has to stand around it. */
-void cpl_scan_skip(cpl_scan *s)
+void cpl_json_scan_skip(cpl_json_scan *s)
 {
     char closing[DEPTH_MAX];
     bool first[DEPTH_MAX];
@@ -120,7 +123,8 @@ void cpl_scan_skip(cpl_scan *s)
     do {
         if (depth) {
             cpl_text key;
-            if (!cpl_scan_next(s, &first[depth - 1], closing[depth - 1], closing[depth - 1] == '}' ? &key : NULL)) {
+            if (!cpl_json_scan_next(s, &first[depth - 1], closing[depth - 1],
+                                    closing[depth - 1] == '}' ? &key : NULL)) {
                 depth--;
                 continue;
             }
@@ -135,13 +139,13 @@ void cpl_scan_skip(cpl_scan *s)
             first[depth] = true;
             closing[depth++] = c == '{' ? '}' : ']';
         } else if (c == '"') {
-            cpl_scan_string(s);
+            cpl_json_scan_string(s);
         } else if (c == '-' || (c >= '0' && c <= '9')) {
-            cpl_scan_number(s);
+            cpl_json_scan_number(s);
         } else {
             skip_word(s);
         }
     } while (depth && !s->bad);
 }
 
-bool cpl_scan_whole(cpl_scan *s) { return look(s) == 0 && !s->bad && s->at == s->end; }
+bool cpl_json_scan_whole(cpl_json_scan *s) { return look(s) == 0 && !s->bad && s->at == s->end; }

@@ -10,24 +10,24 @@
 
 #include "couplet.h"
 
-typedef struct cpl_scan {
+typedef struct cpl_json_scan {
     const char *at, *end;
     bool bad; /* what was read is not JSON; stays so */
-} cpl_scan;
+} cpl_json_scan;
 
-cpl_scan cpl_scan_open(const void *data, size_t n);
+cpl_json_scan cpl_json_scan_open(const void *data, size_t n);
 /* Enters an object or array: true when the next value is one. */
-bool cpl_scan_enter(cpl_scan *s, char bracket);
+bool cpl_json_scan_enter(cpl_json_scan *s, char bracket);
 /* Inside: goes to the next member, false at the end (the closing bracket is then behind). *first is true before the
  * first. In an object the key, its escapes as they stand, comes in *key; key is NULL in an array. */
-bool cpl_scan_next(cpl_scan *s, bool *first, char closing, cpl_text *key);
+bool cpl_json_scan_next(cpl_json_scan *s, bool *first, char closing, cpl_text *key);
 /* The next value, which is then behind. A number that is not finite, or no number, is bad. */
-double cpl_scan_number(cpl_scan *s);
+double cpl_json_scan_number(cpl_json_scan *s);
 /* A string's bytes between its quotes, escapes as they stand. */
-cpl_text cpl_scan_string(cpl_scan *s);
-void cpl_scan_skip(cpl_scan *s);
+cpl_text cpl_json_scan_string(cpl_json_scan *s);
+void cpl_json_scan_skip(cpl_json_scan *s);
 /* Nothing but white space is left, and nothing was bad. */
-bool cpl_scan_whole(cpl_scan *s);
-bool cpl_scan_is(cpl_text key, const char *word);
+bool cpl_json_scan_whole(cpl_json_scan *s);
+bool cpl_json_scan_is(cpl_text key, const char *word);
 
 #endif

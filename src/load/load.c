@@ -38,7 +38,7 @@ typedef struct load_edge {
 } load_edge;
 
 struct cpl_load {
-    const cpl_load_options *options;
+    const cpl_load_run_options *options;
     const cpl_scenario *scenario;
     const cpl_workload *workload;
     const cpl_dialect *dialect;
@@ -61,7 +61,7 @@ struct cpl_load {
 };
 
 uint32_t cpl_load_concurrency(const cpl_load *run) { return run->options->concurrency; }
-const cpl_load_options *cpl_load_options_of(const cpl_load *run) { return run->options; }
+const cpl_load_run_options *cpl_load_options_of(const cpl_load *run) { return run->options; }
 void **cpl_load_scenario_state(cpl_load *run) { return &run->scenario_state; }
 void cpl_load_at(cpl_load *run, uint64_t when_ns, void (*fn)(void *user), void *user)
 {
@@ -139,7 +139,7 @@ void cpl_load_close_window(cpl_load *run)
 /* Opens or closes the window where request number `started` says so; true when that request is a measured one. */
 static bool place_request(cpl_load *run, uint64_t now)
 {
-    const cpl_load_options *o = run->options;
+    const cpl_load_run_options *o = run->options;
     if (!run->from.open && run->started >= o->warmup && warm(run, now)) reach_edge(run, &run->from, now);
     if (!run->from.open) return false;
     if (!run->to.open && !run->scenario->at_once) {
@@ -319,7 +319,7 @@ static cpl_status gather_headers(cpl_load *run, cpl_error *err)
     return CPL_OK;
 }
 
-static cpl_status check_options(const cpl_load_options *o, cpl_error *err)
+static cpl_status check_options(const cpl_load_run_options *o, cpl_error *err)
 {
     const bool open = o->scenario && (o->scenario->open || o->scenario->at_once);
     if (o->scenario && o->scenario->at_once && !o->requests)
@@ -338,7 +338,7 @@ static cpl_status check_options(const cpl_load_options *o, cpl_error *err)
 
 static cpl_status open_run(cpl_load *run, cpl_error *err)
 {
-    const cpl_load_options *o = run->options;
+    const cpl_load_run_options *o = run->options;
     cpl_load_result *r = run->result;
     r->concurrency = o->concurrency;
     r->open = run->scenario->open;
@@ -405,7 +405,7 @@ static cpl_status finish_run(cpl_load *run, cpl_error *err)
                                r->pairs_per_request, r->open, err);
 }
 
-cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_options *options, const cpl_workload *workload,
+cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_run_options *options, const cpl_workload *workload,
                         cpl_error *err)
 {
     *out = NULL;

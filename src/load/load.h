@@ -37,7 +37,7 @@ typedef struct cpl_selftest {
     double achieved;               /* open: answered over due */
 } cpl_selftest;
 
-typedef struct cpl_load_options {
+typedef struct cpl_load_run_options {
     const char *target;           /* client.h */
     const cpl_scenario *scenario; /* NULL: closed */
     uint32_t concurrency;         /* requests in flight; an open loop has no such number, 0 then */
@@ -58,7 +58,7 @@ typedef struct cpl_load_options {
     void (*progress)(void *user, uint64_t measured, uint64_t asked); /* asked 0: limited by time only; may be NULL */
     void *user;
     const cpl_log *log;
-} cpl_load_options;
+} cpl_load_run_options;
 
 #define CPL_LOAD_WARMUP_MAX_S 10.0
 
@@ -107,7 +107,7 @@ const char *cpl_load_error_name(const cpl_load_errors *e, char out[32]);
 
 /* *out is filled also when some requests failed: that is a result. Fails when the server can't be reached or the
  * options make no sense. Release *out with cpl_load_result_close in any case. */
-cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_options *options, const cpl_workload *workload,
+cpl_status cpl_load_run(cpl_load_result **out, const cpl_load_run_options *options, const cpl_workload *workload,
                         cpl_error *err);
 void cpl_load_result_close(cpl_load_result *r); /* NULL is fine */
 

@@ -31,7 +31,7 @@ static void send_due(void *user)
 
 static cpl_status begin(cpl_load *run, cpl_arrivals kind, cpl_error *err)
 {
-    const cpl_load_options *options = cpl_load_options_of(run);
+    const cpl_load_run_options *options = cpl_load_options_of(run);
     open_loop *o = calloc(1, sizeof *o);
     if (!o) return cpl_fail_memory(err, sizeof *o);
     *cpl_load_scenario_state(run) = o;

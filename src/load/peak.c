@@ -20,7 +20,7 @@
 
 typedef struct search {
     cpl_peak *out;
-    cpl_status (*probe)(void *user, cpl_peak_probe *p, cpl_error *err);
+    cpl_status (*probe)(void *user, cpl_peak_trial *p, cpl_error *err);
     void *user;
 } search;
 
@@ -31,8 +31,8 @@ static cpl_status ask(const search *s, double rate, bool *holds, cpl_error *err)
 {
     *holds = false;
     for (int tries = 0; tries < 2 && s->out->count < CPL_PEAK_PROBES_MAX; tries++) {
-        cpl_peak_probe *p = &s->out->probes[s->out->count];
-        *p = (cpl_peak_probe){.rate = rate};
+        cpl_peak_trial *p = &s->out->probes[s->out->count];
+        *p = (cpl_peak_trial){.rate = rate};
         cpl_status st = s->probe(s->user, p, err);
         if (st) return st;
         s->out->count++;
@@ -70,7 +70,7 @@ static cpl_status bracket(const search *s, double start, double *low, double *hi
 }
 
 cpl_status cpl_peak_find(cpl_peak *out, double start_rate, double within,
-                         cpl_status (*probe)(void *user, cpl_peak_probe *p, cpl_error *err), void *user, cpl_error *err)
+                         cpl_status (*probe)(void *user, cpl_peak_trial *p, cpl_error *err), void *user, cpl_error *err)
 {
     const search s = {out, probe, user};
     double low, high;
@@ -98,14 +98,14 @@ cpl_status cpl_peak_find(cpl_peak *out, double start_rate, double within,
 /* ---- with runs --------------------------------------------------------------------------------------------------- */
 
 typedef struct runs {
-    const cpl_load_options *base;
+    const cpl_load_run_options *base;
     const cpl_workload *workload;
     cpl_peak_report *report;
     void *user;
     uint32_t probes;
 } runs;
 
-static void judge(cpl_peak_probe *p, const cpl_load_result *r)
+static void judge(cpl_peak_trial *p, const cpl_load_result *r)
 {
     cpl_verdict v;
     cpl_verdict_of(&v, r);
@@ -129,11 +129,11 @@ static void judge(cpl_peak_probe *p, const cpl_load_result *r)
     }
 }
 
-static cpl_status run_probe(void *user, cpl_peak_probe *p, cpl_error *err)
+static cpl_status run_probe(void *user, cpl_peak_trial *p, cpl_error *err)
 {
     runs *r = user;
     cpl_load_result *result = NULL;
-    cpl_load_options o = *r->base;
+    cpl_load_run_options o = *r->base;
     o.rate = p->rate;
     o.seed = r->base->seed + r->probes++; /* other arrivals each time: a lucky draw isn't drawn twice */
     const double enough_s = 1.3 * (double)cpl_samples_needed(o.slo.part) / p->rate;
@@ -153,10 +153,11 @@ static cpl_status run_probe(void *user, cpl_peak_probe *p, cpl_error *err)
 }
 
 /* What sixteen clients get, as a place to begin. */
-static cpl_status guess_rate(double *rate, const cpl_load_options *base, const cpl_workload *workload, cpl_error *err)
+static cpl_status guess_rate(double *rate, const cpl_load_run_options *base, const cpl_workload *workload,
+                             cpl_error *err)
 {
     cpl_load_result *r = NULL;
-    cpl_load_options o = *base;
+    cpl_load_run_options o = *base;
     o.scenario = &cpl_scenario_closed;
     o.concurrency = 16;
     o.warmup = 16;
@@ -172,10 +173,10 @@ static cpl_status guess_rate(double *rate, const cpl_load_options *base, const c
     return st;
 }
 
-cpl_status cpl_peak_run(cpl_peak *out, const cpl_load_options *options, const cpl_workload *workload,
+cpl_status cpl_peak_run(cpl_peak *out, const cpl_load_run_options *options, const cpl_workload *workload,
                         cpl_peak_report *report, void *user, cpl_error *err)
 {
-    cpl_load_options o = *options;
+    cpl_load_run_options o = *options;
     double start = o.rate;
     memset(out, 0, sizeof *out);
     if (!(o.slo.part > 0))

@@ -44,7 +44,7 @@ static void send_block(offline *o, uint64_t n)
 
 static cpl_status offline_begin(cpl_load *run, cpl_error *err)
 {
-    const cpl_load_options *options = cpl_load_options_of(run);
+    const cpl_load_run_options *options = cpl_load_options_of(run);
     offline *o = calloc(1, sizeof *o);
     if (!o) return cpl_fail_memory(err, sizeof *o);
     *cpl_load_scenario_state(run) = o;

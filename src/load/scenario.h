@@ -12,7 +12,7 @@ void cpl_load_send(cpl_load *run, uint32_t slot, uint64_t due_ns);
 /* Ends the measured window now (a scenario that sends everything at once does it itself). */
 void cpl_load_close_window(cpl_load *run);
 uint32_t cpl_load_concurrency(const cpl_load *run);
-const cpl_load_options *cpl_load_options_of(const cpl_load *run);
+const cpl_load_run_options *cpl_load_options_of(const cpl_load *run);
 /* Nothing more needs to be sent. */
 bool cpl_load_over(const cpl_load *run);
 /* A slot that is free; UINT32_MAX, and the run given up, when CPL_LOAD_IN_FLIGHT_MAX are taken. */

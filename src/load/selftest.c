@@ -70,7 +70,7 @@ void cpl_null_server_close(cpl_null_server *s)
     free(s);
 }
 
-static cpl_status run(cpl_selftest *out, const cpl_load_options *o, const cpl_workload *workload, cpl_error *err)
+static cpl_status run(cpl_selftest *out, const cpl_load_run_options *o, const cpl_workload *workload, cpl_error *err)
 {
     cpl_load_result *r = NULL;
     cpl_status st = cpl_load_run(&r, o, workload, err);
@@ -91,7 +91,7 @@ static cpl_status run(cpl_selftest *out, const cpl_load_options *o, const cpl_wo
     return st;
 }
 
-cpl_status cpl_selftest_run(cpl_selftest *out, const cpl_load_options *options, const cpl_workload *workload,
+cpl_status cpl_selftest_run(cpl_selftest *out, const cpl_load_run_options *options, const cpl_workload *workload,
                             cpl_error *err)
 {
     *out = (cpl_selftest){0};
@@ -100,7 +100,7 @@ cpl_status cpl_selftest_run(cpl_selftest *out, const cpl_load_options *options, 
     cpl_status st =
         cpl_null_server_open(&server, workload, options->path ? options->path : cpl_workload_path(workload), err);
     if (st) return st;
-    cpl_load_options o = *options;
+    cpl_load_run_options o = *options;
     o.target = cpl_null_server_address(server);
     o.progress = NULL;
     o.slo = (cpl_slo){0};

@@ -16,7 +16,7 @@ void cpl_null_server_close(cpl_null_server *s); /* NULL is fine */
 
 /* Runs for well under a second: a closed loop at the options' concurrency (open loops: 64), and for an open loop its
  * own schedule besides. The target isn't touched. */
-cpl_status cpl_selftest_run(cpl_selftest *out, const cpl_load_options *options, const cpl_workload *workload,
+cpl_status cpl_selftest_run(cpl_selftest *out, const cpl_load_run_options *options, const cpl_workload *workload,
                             cpl_error *err);
 
 #endif

@@ -36,7 +36,7 @@ static cpl_status unsupported(cpl_error *err, const char *file, const char *key,
                          cpl_show(shown, found), expected);
 }
 
-static cpl_status read_architecture(cpl_config *c, const json_t *root, const char *file, cpl_arena *arena,
+static cpl_status read_architecture(cpl_model_config *c, const json_t *root, const char *file, cpl_arena *arena,
                                     cpl_error *err)
 {
     const char *type, *name = "BertModel";
@@ -155,7 +155,8 @@ static cpl_status read_numerics(cpl_arch *a, const json_t *root, const char *fil
 }
 
 /* id2label when it is there, else num_labels (transformers' default: 2) with transformers' names. */
-static cpl_status read_labels(cpl_config *c, const json_t *root, const char *file, cpl_arena *arena, cpl_error *err)
+static cpl_status read_labels(cpl_model_config *c, const json_t *root, const char *file, cpl_arena *arena,
+                              cpl_error *err)
 {
     static const uint32_t two = 2;
     uint32_t n;
@@ -190,8 +191,8 @@ static cpl_status read_labels(cpl_config *c, const json_t *root, const char *fil
     return CPL_OK;
 }
 
-cpl_status cpl_config_activation(const char *path, const char *file, const char *key, cpl_score_activation *out,
-                                 cpl_error *err)
+cpl_status cpl_model_config_activation(const char *path, const char *file, const char *key, cpl_score_activation *out,
+                                       cpl_error *err)
 {
     static const struct {
         const char *path;
@@ -209,7 +210,7 @@ cpl_status cpl_config_activation(const char *path, const char *file, const char 
     return unsupported(err, file, key, path, "torch.nn.modules.activation.Sigmoid or torch.nn.modules.linear.Identity");
 }
 
-static cpl_status read_activation(cpl_config *c, const json_t *root, const char *file, cpl_error *err)
+static cpl_status read_activation(cpl_model_config *c, const json_t *root, const char *file, cpl_error *err)
 {
     static const char legacy[] = "sbert_ce_default_activation_function";
     const char *path = NULL, *key = "activation_fn";
@@ -224,10 +225,10 @@ static cpl_status read_activation(cpl_config *c, const json_t *root, const char 
     c->activation = c->arch.labels == 1 ? CPL_SCORE_SIGMOID : CPL_SCORE_IDENTITY;
     c->activation_given = path != NULL;
     if (st || !path) return st;
-    return cpl_config_activation(path, file, key, &c->activation, err);
+    return cpl_model_config_activation(path, file, key, &c->activation, err);
 }
 
-static cpl_status read_root(cpl_config *c, const json_t *root, const char *file, cpl_arena *arena, cpl_error *err)
+static cpl_status read_root(cpl_model_config *c, const json_t *root, const char *file, cpl_arena *arena, cpl_error *err)
 {
     const char *note;
     cpl_status st = cpl_field_expect_object(root, file, "the whole file", err);
@@ -243,10 +244,10 @@ static cpl_status read_root(cpl_config *c, const json_t *root, const char *file,
     return c->note ? CPL_OK : cpl_fail_memory(err, strlen(note) + 1);
 }
 
-cpl_status cpl_config_parse(cpl_config *out, const char *file, const char *data, size_t n, cpl_arena *arena,
-                            cpl_error *err)
+cpl_status cpl_model_config_parse(cpl_model_config *out, const char *file, const char *data, size_t n, cpl_arena *arena,
+                                  cpl_error *err)
 {
-    cpl_config c = {0};
+    cpl_model_config c = {0};
     json_t *root;
     cpl_status st = cpl_json_parse(&root, file, data, n, err);
     if (st) return st;

@@ -9,7 +9,7 @@
 #include "couplet.h"
 #include "model/model.h"
 
-typedef struct cpl_config {
+typedef struct cpl_model_config {
     const char *architecture; /* architectures[0]; "BertModel" where the file names none */
     bool classifier;          /* BertForSequenceClassification; else only the encoder is used */
     bool bare;                /* BertModel itself; false e.g. for a BertForMaskedLM whose encoder is wanted */
@@ -18,15 +18,15 @@ typedef struct cpl_config {
     const char *note;          /* "couplet_note", or "" */
     bool activation_given;
     cpl_score_activation activation;
-} cpl_config;
+} cpl_model_config;
 
 /* Reads n bytes of JSON; `file` names them in errors. What couplet can't run in full is CPL_UNSUPPORTED by name, what
  * makes no sense CPL_CORRUPT. Everything in *out lives in arena. Safe on hostile bytes (tests/fuzz/fuzz_config.c). */
-cpl_status cpl_config_parse(cpl_config *out, const char *file, const char *data, size_t n, cpl_arena *arena,
-                            cpl_error *err);
+cpl_status cpl_model_config_parse(cpl_model_config *out, const char *file, const char *data, size_t n, cpl_arena *arena,
+                                  cpl_error *err);
 
 /* A torch class path ("torch.nn.modules.activation.Sigmoid") to an activation; others are CPL_UNSUPPORTED. */
-cpl_status cpl_config_activation(const char *path, const char *file, const char *key, cpl_score_activation *out,
-                                 cpl_error *err);
+cpl_status cpl_model_config_activation(const char *path, const char *file, const char *key, cpl_score_activation *out,
+                                       cpl_error *err);
 
 #endif

@@ -40,19 +40,19 @@ static const char *keep(model_file *f, const char *text, cpl_error *err)
     return copy;
 }
 
-static cpl_status load_config(cpl_config *c, model_file *f, cpl_error *err)
+static cpl_status load_config(cpl_model_config *c, model_file *f, cpl_error *err)
 {
     char path[PATH_BYTES];
     cpl_buf text = {0};
     cpl_status st = cpl_file_join(path, sizeof path, f->model.dir, "config.json", err);
     if (!st) st = cpl_file_read(&text, path, CONFIG_BYTES_MAX, err);
-    if (!st) st = cpl_config_parse(c, path, text.data, text.size, &f->arena, err);
+    if (!st) st = cpl_model_config_parse(c, path, text.data, text.size, &f->arena, err);
     cpl_buf_deinit(&text);
     return st;
 }
 
 /* What happens to the rows that come back; by now config and modules agree on the task. */
-static cpl_status settle_task(model_file *f, const cpl_config *c, const cpl_modules *m, cpl_error *err)
+static cpl_status settle_task(model_file *f, const cpl_model_config *c, const cpl_modules *m, cpl_error *err)
 {
     static const char guess[] = "no modules.json: mean pooling, not normalised, as sentence-transformers does";
     cpl_model *model = &f->model;
@@ -117,7 +117,7 @@ static cpl_status load_weights(model_file *f, cpl_error *err)
 
 cpl_status cpl_model_open(cpl_model **out, const char *dir, cpl_error *err)
 {
-    cpl_config config;
+    cpl_model_config config;
     cpl_modules modules;
     *out = NULL;
     model_file *f = calloc(1, sizeof *f);

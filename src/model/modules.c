@@ -151,7 +151,7 @@ static const char *module_class(const char *type)
 }
 
 static cpl_status read_module(cpl_modules *m, size_t i, const json_t *entry, const char *dir, const char *file,
-                              const cpl_config *config, cpl_error *err)
+                              const cpl_model_config *config, cpl_error *err)
 {
     static const char *const expected[] = {"Transformer", "Pooling", "Normalize"};
     const char *type, *sub;
@@ -178,7 +178,7 @@ static cpl_status read_module(cpl_modules *m, size_t i, const json_t *entry, con
     return i == 1 ? load_pooling(m, path, config->arch.hidden, err) : load_normalize(m, path, err);
 }
 
-static cpl_status load_modules(cpl_modules *m, const char *dir, const cpl_config *config, cpl_error *err)
+static cpl_status load_modules(cpl_modules *m, const char *dir, const cpl_model_config *config, cpl_error *err)
 {
     char path[PATH_BYTES];
     json_t *root;
@@ -212,8 +212,8 @@ static cpl_status refuse_prompt(const json_t *root, const char *path, cpl_error 
     return st;
 }
 
-static cpl_status read_library_config(cpl_modules *m, const json_t *root, const char *path, const cpl_config *config,
-                                      cpl_error *err)
+static cpl_status read_library_config(cpl_modules *m, const json_t *root, const char *path,
+                                      const cpl_model_config *config, cpl_error *err)
 {
     const char *expected = config->classifier ? "CrossEncoder" : "SentenceTransformer", *type, *activation;
     char shown[CPL_SHOW_BYTES];
@@ -226,7 +226,7 @@ static cpl_status read_library_config(cpl_modules *m, const json_t *root, const 
     if (!st) st = cpl_field_text(root, path, "activation_fn", NULL, &activation, err);
     if (st || !activation || !config->classifier) return st;
     m->activation_given = true;
-    return cpl_config_activation(activation, path, "activation_fn", &m->activation, err);
+    return cpl_model_config_activation(activation, path, "activation_fn", &m->activation, err);
 }
 
 /* ---- length limit --------------------------------------------------------------------------------------------- */
@@ -273,7 +273,7 @@ static cpl_status load_tokenizer_options(tokenizer_options *o, const char *dir, 
 }
 
 /* sentence_bert_config.json: the limit, and options that change what goes into the model. */
-static cpl_status read_transformer(const json_t *root, const char *path, const cpl_config *config,
+static cpl_status read_transformer(const json_t *root, const char *path, const cpl_model_config *config,
                                    const tokenizer_options *o, uint32_t *length, cpl_error *err)
 {
     const char *expected = config->classifier ? "sequence-classification" : "feature-extraction", *task;
@@ -298,7 +298,7 @@ static cpl_status read_transformer(const json_t *root, const char *path, const c
     return CPL_OK;
 }
 
-static cpl_status load_length(cpl_modules *m, const char *dir, const cpl_config *config, cpl_error *err)
+static cpl_status load_length(cpl_modules *m, const char *dir, const cpl_model_config *config, cpl_error *err)
 {
     char path[PATH_BYTES];
     tokenizer_options o;
@@ -313,7 +313,7 @@ static cpl_status load_length(cpl_modules *m, const char *dir, const cpl_config 
     return st;
 }
 
-cpl_status cpl_modules_load(cpl_modules *out, const char *dir, const cpl_config *config, cpl_error *err)
+cpl_status cpl_modules_load(cpl_modules *out, const char *dir, const cpl_model_config *config, cpl_error *err)
 {
     cpl_modules m = {0};
     char path[PATH_BYTES];

@@ -20,6 +20,6 @@ typedef struct cpl_modules {
 
 /* Reads those files of `dir` for the model that `config` describes. Each may be absent. Modules, poolings and options
  * couplet does not run are CPL_UNSUPPORTED by name. */
-cpl_status cpl_modules_load(cpl_modules *out, const char *dir, const cpl_config *config, cpl_error *err);
+cpl_status cpl_modules_load(cpl_modules *out, const char *dir, const cpl_model_config *config, cpl_error *err);
 
 #endif

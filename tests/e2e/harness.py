@@ -156,6 +156,11 @@ class Client:
         return self.infer(request(pairs), timeout=60, **kwargs)
 
 
+def cross_encoder(*args, **kwargs):
+    """A server of the tiny cross-encoder."""
+    return Server("--model", model("cross-encoder"), *args, **kwargs)
+
+
 def request(pairs):
     r = InferRequest()
     for query, document in pairs:

@@ -12,11 +12,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     cpl_arena arena;
-    cpl_config c;
+    cpl_model_config c;
     cpl_error err;
     cpl_arena_init(&arena, 4096, 0);
     cpl_error_clear(&err);
-    if (cpl_config_parse(&c, "fuzz", (const char *)data, size, &arena, &err) == CPL_OK) {
+    if (cpl_model_config_parse(&c, "fuzz", (const char *)data, size, &arena, &err) == CPL_OK) {
         const cpl_arch *a = &c.arch;
         if (!a->layers || !a->heads || a->heads * a->head_size != a->hidden || !a->types || a->positions < 3) abort();
         if (!(a->norm_epsilon > 0) || c.classifier != (a->labels > 0)) abort();

@@ -71,9 +71,9 @@ static void check_refusal(const cpl_error *err)
 
 static void check_modules(bool classifier)
 {
-    const cpl_config config = {.classifier = classifier,
-                               .architecture = classifier ? "BertForSequenceClassification" : "BertModel",
-                               .arch = {.hidden = 32, .positions = 64}};
+    const cpl_model_config config = {.classifier = classifier,
+                                     .architecture = classifier ? "BertForSequenceClassification" : "BertModel",
+                                     .arch = {.hidden = 32, .positions = 64}};
     cpl_modules m;
     cpl_error err = {0};
     if (cpl_modules_load(&m, dir, &config, &err))

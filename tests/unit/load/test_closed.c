@@ -129,7 +129,7 @@ static void stop(void)
     service.server = NULL;
 }
 
-static cpl_load_result *drive(cpl_load_options o, uint32_t pairs_per_request)
+static cpl_load_result *drive(cpl_load_run_options o, uint32_t pairs_per_request)
 {
     cpl_pool *pool;
     cpl_workload *w;
@@ -150,7 +150,7 @@ static void counts_are_exact(void **state)
 {
     (void)state;
     start(1);
-    cpl_load_result *r = drive((cpl_load_options){.concurrency = 4, .requests = 200, .warmup = 20}, 3);
+    cpl_load_result *r = drive((cpl_load_run_options){.concurrency = 4, .requests = 200, .warmup = 20}, 3);
     assert_int_equal(r->measure.requests, 200);
     assert_int_equal(r->measure.failed, 0);
     assert_int_equal(r->measure.latency_ns.count, 200);
@@ -181,7 +181,8 @@ static void concurrency_is_real(void **state)
     (void)state;
     start(0);
     service.barrier = 8;
-    cpl_load_result *r = drive((cpl_load_options){.concurrency = 8, .connections = 2, .requests = 80, .warmup = 8}, 1);
+    cpl_load_result *r =
+        drive((cpl_load_run_options){.concurrency = 8, .connections = 2, .requests = 80, .warmup = 8}, 1);
     assert_int_equal(r->measure.requests, 80);
     assert_int_equal(r->measure.in_flight_max, 8);
     assert_int_equal(r->connections, 2);
@@ -198,7 +199,7 @@ static void failures_are_counted_and_shown(void **state)
     start(0);
     service.fail_every = 10;
     /* One at a time: with two in flight the server may count them in another order than the window does. */
-    cpl_load_result *r = drive((cpl_load_options){.concurrency = 1, .requests = 100}, 1);
+    cpl_load_result *r = drive((cpl_load_run_options){.concurrency = 1, .requests = 100}, 1);
     assert_int_equal(r->measure.requests + r->measure.failed, 100);
     assert_int_equal(r->measure.failed, 10);
     assert_int_equal(r->error_kinds, 1);
@@ -218,7 +219,7 @@ static void gives_up_on_a_server_that_only_fails(void **state)
     (void)state;
     start(0);
     service.fail_all = 1;
-    cpl_load_result *r = drive((cpl_load_options){.concurrency = 2, .requests = 100000, .warmup = 5}, 1);
+    cpl_load_result *r = drive((cpl_load_run_options){.concurrency = 2, .requests = 100000, .warmup = 5}, 1);
     assert_true(r->gave_up);
     assert_int_equal(r->measure.requests, 0);
     assert_true(r->errors[0].count >= 100 && r->errors[0].count < 110);
@@ -231,7 +232,7 @@ static void wrong_replies_are_failures(void **state)
     (void)state;
     start(0);
     service.short_reply = 1;
-    cpl_load_result *r = drive((cpl_load_options){.concurrency = 1, .requests = 5}, 4);
+    cpl_load_result *r = drive((cpl_load_run_options){.concurrency = 1, .requests = 5}, 4);
     assert_int_equal(r->measure.failed, 5);
     assert_int_equal(r->errors[0].code, CPL_GRPC_DATA_LOSS);
     assert_string_equal(r->errors[0].message, "the reply holds 3 scores for 4 pairs");
@@ -243,12 +244,12 @@ static void time_cuts(void **state)
 {
     (void)state;
     start(0);
-    cpl_load_result *r = drive((cpl_load_options){.concurrency = 2, .requests = 1u << 20, .duration_s = 0.2}, 1);
+    cpl_load_result *r = drive((cpl_load_run_options){.concurrency = 2, .requests = 1u << 20, .duration_s = 0.2}, 1);
     assert_true(r->cut_by_time);
     assert_true(r->measure.requests > 0 && r->measure.requests < 1u << 20);
     assert_true(r->measure.seconds >= 0.2);
     cpl_load_result_close(r);
-    r = drive((cpl_load_options){.concurrency = 2, .duration_s = 0.1}, 1);
+    r = drive((cpl_load_run_options){.concurrency = 2, .duration_s = 0.1}, 1);
     assert_false(r->cut_by_time); /* it was all that was asked for */
     assert_true(r->measure.requests > 0);
     cpl_load_result_close(r);
@@ -260,7 +261,7 @@ static void a_request_may_time_out(void **state)
     (void)state;
     start(0);
     service.barrier = 2; /* never reached with one in flight */
-    cpl_load_result *r = drive((cpl_load_options){.concurrency = 1, .requests = 3, .timeout_s = 0.05}, 1);
+    cpl_load_result *r = drive((cpl_load_run_options){.concurrency = 1, .requests = 3, .timeout_s = 0.05}, 1);
     assert_int_equal(r->measure.failed, 3);
     assert_int_equal(r->errors[0].code, CPL_GRPC_DEADLINE_EXCEEDED);
     cpl_load_result_close(r);
@@ -276,10 +277,10 @@ static void wrong_options(void **state)
     cpl_error err;
     assert_int_equal(cpl_pool_open(&pool, NULL, 1, 2, NULL), CPL_OK);
     assert_int_equal(cpl_workload_open(&w, pool, &cpl_dialect_couplet_grpc, 1, 2, NULL), CPL_OK);
-    cpl_load_options o = {.target = "127.0.0.1:1", .concurrency = 1};
+    cpl_load_run_options o = {.target = "127.0.0.1:1", .concurrency = 1};
     assert_int_equal(cpl_load_run(&r, &o, w, &err), CPL_INVALID);
     assert_non_null(strstr(err.what, "a run needs an end"));
-    o = (cpl_load_options){.target = "127.0.0.1:1", .requests = 1};
+    o = (cpl_load_run_options){.target = "127.0.0.1:1", .requests = 1};
     assert_int_equal(cpl_load_run(&r, &o, w, &err), CPL_INVALID);
     o.concurrency = 1;
     assert_int_not_equal(cpl_load_run(&r, &o, w, &err), CPL_OK); /* nobody listens on port 1 */

@@ -94,7 +94,7 @@ typedef struct world {
     int probes, fail_at;
 } world;
 
-static cpl_status probe(void *user, cpl_peak_probe *p, cpl_error *err)
+static cpl_status probe(void *user, cpl_peak_trial *p, cpl_error *err)
 {
     world *w = user;
     if (++w->probes == w->fail_at) return cpl_fail(err, CPL_UNAVAILABLE, "gone");

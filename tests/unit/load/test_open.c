@@ -126,7 +126,7 @@ static void on_cancelled(cpl_call *call, void *user)
     cpl_call_release(call);
 }
 
-static cpl_load_result *drive(const char *scenario, cpl_load_options o)
+static cpl_load_result *drive(const char *scenario, cpl_load_run_options o)
 {
     static const char *const listen[] = {"127.0.0.1:0", NULL};
     cpl_pool *pool;
@@ -157,7 +157,7 @@ static void counts_and_window_follow_the_schedule(void **state)
     for (size_t i = 0; i < 2; i++) {
         cpl_load_result *r =
             drive(scenarios[i],
-                  (cpl_load_options){.rate = 2000, .seed = 3, .requests = 400, .warmup = 20, .slo = {.ms = 1e6}});
+                  (cpl_load_run_options){.rate = 2000, .seed = 3, .requests = 400, .warmup = 20, .slo = {.ms = 1e6}});
         cpl_schedule s;
         cpl_schedule_init(&s, i ? CPL_ARRIVALS_CONSTANT : CPL_ARRIVALS_POISSON, 2000, 3, NULL);
         uint64_t from = 0, to = 0;
@@ -188,7 +188,7 @@ static void a_stall_shows_in_full(void **state)
     service.stall_at = 100;
     service.stall_us = STALL_MS * 1000;
     cpl_load_result *r =
-        drive("constant", (cpl_load_options){.rate = RATE, .connections = 4, .requests = 400, .slo = {.ms = 100}});
+        drive("constant", (cpl_load_run_options){.rate = RATE, .connections = 4, .requests = 400, .slo = {.ms = 100}});
     assert_int_equal(r->measure.requests, 400);
     /* 100 requests were due in these 200 ms, evenly: half of them waited 100 ms or longer, a quarter 150. */
     assert_true(cpl_histogram_at(&r->measure.latency_ns, 1) >= (STALL_MS - 5) * 1000000ull);
@@ -202,7 +202,7 @@ static void offline_ends_with_the_last_answer(void **state)
 {
     (void)state;
     memset(&service, 0, sizeof service);
-    cpl_load_result *r = drive("offline", (cpl_load_options){.requests = 900, .warmup = 30});
+    cpl_load_result *r = drive("offline", (cpl_load_run_options){.requests = 900, .warmup = 30});
     assert_int_equal(r->measure.requests, 900);
     assert_int_equal(r->sent, 930);
     assert_int_equal(service.calls, 930);
@@ -210,7 +210,7 @@ static void offline_ends_with_the_last_answer(void **state)
     /* The window is from the first sent to the last answered. */
     assert_true(r->measure.seconds * 1e9 >= (double)r->measure.latency_ns.max * 0.99);
     cpl_load_result_close(r);
-    r = drive("offline", (cpl_load_options){.requests = 50});
+    r = drive("offline", (cpl_load_run_options){.requests = 50});
     assert_int_equal(r->measure.requests, 50);
     cpl_load_result_close(r);
 }
@@ -222,13 +222,13 @@ static void an_objective_ends_the_run(void **state)
     /* p95 within a minute: 20 looks need 104 good ones for the first error budgets; far fewer than asked for. */
     cpl_load_result *r = drive(
         "poisson",
-        (cpl_load_options){.rate = 2000, .seed = 3, .requests = 100000, .slo = {60000, 0.95}, .early_stop = true});
+        (cpl_load_run_options){.rate = 2000, .seed = 3, .requests = 100000, .slo = {60000, 0.95}, .early_stop = true});
     assert_int_equal(r->slo_verdict, CPL_SLO_HOLDS);
     assert_in_range(r->measure.requests, 90, 2000);
     assert_false(r->cut_by_time);
     cpl_load_result_close(r);
-    r = drive("poisson",
-              (cpl_load_options){.rate = 2000, .seed = 3, .requests = 100000, .slo = {1e-6, 0.95}, .early_stop = true});
+    r = drive("poisson", (cpl_load_run_options){
+                             .rate = 2000, .seed = 3, .requests = 100000, .slo = {1e-6, 0.95}, .early_stop = true});
     assert_int_equal(r->slo_verdict, CPL_SLO_FAILS);
     assert_in_range(r->measure.requests, 20, 2000);
     cpl_load_result_close(r);
@@ -240,7 +240,7 @@ static void who_never_answers_ends_the_run(void **state)
     memset(&service, 0, sizeof service);
     service.never = 1;
     cpl_load_result *r =
-        drive("poisson", (cpl_load_options){.rate = 1000, .requests = 20, .timeout_s = 0.05, .warmup = 5});
+        drive("poisson", (cpl_load_run_options){.rate = 1000, .requests = 20, .timeout_s = 0.05, .warmup = 5});
     assert_int_equal(r->measure.requests, 0);
     assert_int_equal(r->measure.failed, 20);
     assert_int_equal(r->errors[0].code, CPL_GRPC_DEADLINE_EXCEEDED);

@@ -53,11 +53,11 @@ static void against_the_null_server(void **state)
         cpl_selftest t;
         if (cpl_workload_open_model(&w, pool, cpl_dialects()[k], "m", 3, 0, &err)) fail_msg("%s", err.what);
         for (int open = 0; open < 2; open++) {
-            cpl_load_options o = {.target = "nowhere:1",
-                                  .scenario = open ? &cpl_scenario_poisson : &cpl_scenario_closed,
-                                  .concurrency = open ? 0 : 4,
-                                  .rate = 800,
-                                  .requests = 10};
+            cpl_load_run_options o = {.target = "nowhere:1",
+                                      .scenario = open ? &cpl_scenario_poisson : &cpl_scenario_closed,
+                                      .concurrency = open ? 0 : 4,
+                                      .rate = 800,
+                                      .requests = 10};
             if (cpl_selftest_run(&t, &o, w, &err)) fail_msg("%s: %s", cpl_dialects()[k]->name, err.what);
             assert_true(t.ran && t.open == open);
             assert_true(t.requests_per_s > 0 && t.cpu_us > 0);

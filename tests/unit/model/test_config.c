@@ -22,7 +22,7 @@ static const char base[] = "{\"architectures\":[\"BertForSequenceClassification\
                            "\"id2label\":{\"0\":\"relevant\"},\"hidden_dropout_prob\":0.1}";
 
 static cpl_arena arena;
-static cpl_config config;
+static cpl_model_config config;
 static cpl_error err;
 
 /* base with the members of `change` put over it (null removes). */
@@ -38,7 +38,7 @@ static cpl_status parse(const char *change)
     cpl_arena_deinit(&arena);
     cpl_arena_init(&arena, 4096, 0);
     cpl_error_clear(&err);
-    cpl_status st = cpl_config_parse(&config, FILE_NAME, text, strlen(text), &arena, &err);
+    cpl_status st = cpl_model_config_parse(&config, FILE_NAME, text, strlen(text), &arena, &err);
     free(text);
     json_decref(root);
     json_decref(over);
@@ -205,7 +205,7 @@ static void refuses_broken_json(void **state)
                  {"{} {}", "JSON"},
                  {"{\"a\":\"\\u0\nb\"}", "JSON"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        cpl_status st = cpl_config_parse(&config, FILE_NAME, cases[i].text, strlen(cases[i].text), &arena, &err);
+        cpl_status st = cpl_model_config_parse(&config, FILE_NAME, cases[i].text, strlen(cases[i].text), &arena, &err);
         assert_int_equal(st, CPL_CORRUPT);
         if (!strstr(err.what, cases[i].word)) fail_msg("'%s' does not say '%s'", err.what, cases[i].word);
         assert_string_equal(err.file, FILE_NAME);
