@@ -21,7 +21,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 
-enum { WRITE_BYTES = 64 * 1024, READS_A_TURN = 4, UNREAD_FRAMES_MAX = 20000 };
+enum { WRITE_BYTES = 64 * 1024, READS_A_TURN = 4, UNREAD_FRAMES_MAX = 20000, RETAINED_BYTES = 4096 };
 static const uint64_t LINGER_NS = 1000000000;
 
 static ssize_t socket_read(cpl_channel *ch, void *data, size_t n) { return recv(ch->fd, data, n, 0); }
@@ -185,8 +185,11 @@ static bool push_unsent(cpl_channel *ch)
         ch->unsent_at += (size_t)done;
         cpl_count(&ch->loop->bytes_out, done);
     }
-    cpl_buf_deinit(&ch->unsent);
     ch->unsent_at = 0;
+    if (ch->unsent.cap > RETAINED_BYTES)
+        cpl_buf_deinit(&ch->unsent);
+    else
+        cpl_buf_clear(&ch->unsent);
     return true;
 }
 

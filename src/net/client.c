@@ -196,12 +196,23 @@ static cpl_status submit(cpl_client *c, client_call *call, const char *path, con
     return CPL_OK;
 }
 
+/* A call that can't be sent as a whole takes its connection with it; its slot is free for another. */
+static void abandon_http1(client_call *call)
+{
+    client_link *link = call->link;
+    cpl_client_slot_free(link->client, link->slot);
+    call->answered = true; /* so the end of the link doesn't free the slot again */
+    link->client->calls_now--;
+    cpl_channel_end(&link->channel, "out of memory");
+}
+
 static cpl_status submit_http1(cpl_client *c, client_call *call, const char *path, const char *const *headers,
                                cpl_error *err)
 {
-    if (!cpl_client_http1_call(call, path, headers)) return cpl_fail_memory(err, call->request_size);
     c->free_count--;
-    return CPL_OK;
+    if (cpl_client_http1_call(call, path, headers)) return CPL_OK;
+    abandon_http1(call);
+    return cpl_fail_memory(err, 256);
 }
 
 cpl_status cpl_client_call(cpl_client *c, uint32_t connection, const char *path, const void *request, size_t n,
@@ -231,9 +242,7 @@ cpl_status cpl_client_call(cpl_client *c, uint32_t connection, const char *path,
     cpl_status st = http1 ? submit_http1(c, call, path, headers, err) : submit(c, call, path, headers, timeout_ns, err);
     if (!st && timeout_ns && !cpl_deadline_add(&c->loop.deadlines, &call->timeout)) {
         if (http1) {
-            call->answered = true;
-            c->calls_now--;
-            cpl_channel_end(&call->link->channel, "out of memory");
+            abandon_http1(call);
             return cpl_fail_memory(err, sizeof(void *));
         }
         nghttp2_submit_rst_stream(call->link->channel.session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
@@ -241,6 +250,7 @@ cpl_status cpl_client_call(cpl_client *c, uint32_t connection, const char *path,
         c->calls_now--;
         return cpl_fail_memory(err, sizeof(void *));
     }
+    if (st && http1) return st; /* the call went with its connection */
     if (st) {
         cpl_client_call_drop(call);
         return st;

@@ -22,6 +22,7 @@ struct client_http1 {
     llhttp_t parser;
     client_call *call;
     cpl_buf body;
+    cpl_buf fixed; /* of every request's head: from behind the path to the length */
     uint64_t bytes_max;
     bool over;    /* the reply was larger */
     bool leaving; /* the server won't take another request on this connection */
@@ -107,6 +108,15 @@ cpl_status cpl_client_http1_open(client_link *link, cpl_error *err)
     if (!h) return cpl_fail_memory(err, sizeof *h);
     llhttp_init(&h->parser, HTTP_RESPONSE, &settings);
     h->parser.data = link;
+    cpl_buf_print(&h->fixed,
+                  " HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
+                  "User-Agent: couplet/" COUPLET_VERSION "\r\nContent-Length: ",
+                  link->client->address.storage.ss_family == AF_UNIX ? "localhost" : link->client->authority);
+    if (h->fixed.failed) {
+        cpl_buf_deinit(&h->fixed);
+        free(h);
+        return cpl_fail_memory(err, 256);
+    }
     h->bytes_max = link->client->options.message_bytes_max;
     link->http1 = h;
     return CPL_OK;
@@ -116,6 +126,7 @@ void cpl_client_http1_close(client_link *link)
 {
     if (!link->http1) return;
     cpl_buf_deinit(&link->http1->body);
+    cpl_buf_deinit(&link->http1->fixed);
     free(link->http1);
     link->http1 = NULL;
 }
@@ -135,22 +146,35 @@ void cpl_client_http1_received(client_link *link, const uint8_t *data, size_t n)
         cpl_channel_end(&link->channel, "the server closed the connection after its reply");
 }
 
+/* In decimal, at the end of `room`. */
+static const char *number_text(char room[24], size_t n)
+{
+    char *at = room + 24;
+    do *--at = (char)('0' + n % 10);
+    while (n /= 10);
+    return at;
+}
+
 bool cpl_client_http1_call(client_call *call, const char *path, const char *const *headers)
 {
     client_link *link = call->link;
-    cpl_buf head = {0};
-    cpl_buf_print(&head, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n",
-                  path, link->client->authority, call->request_size);
-    cpl_buf_text(&head, "Accept: application/json\r\nUser-Agent: couplet/" COUPLET_VERSION "\r\n");
-    for (size_t i = 0; headers && headers[i] && headers[i + 1]; i += 2)
-        cpl_buf_print(&head, "%s: %s\r\n", headers[i], headers[i + 1]);
-    cpl_buf_text(&head, "\r\n");
-    const bool good = !head.failed;
-    if (good) {
-        link->http1->call = call;
-        cpl_channel_write(&link->channel, head.data, head.size);
-        cpl_channel_write(&link->channel, call->request, call->request_size);
+    cpl_buf *out = &link->channel.unsent; /* between calls it is empty and keeps its memory */
+    const cpl_buf *fixed = &link->http1->fixed;
+    char length[24];
+    cpl_buf_add(out, "POST ", 5);
+    cpl_buf_text(out, path);
+    cpl_buf_add(out, fixed->data, fixed->size);
+    const char *digits = number_text(length, call->request_size);
+    cpl_buf_add(out, digits, (size_t)(length + sizeof length - digits));
+    for (size_t i = 0; headers && headers[i] && headers[i + 1]; i += 2) {
+        cpl_buf_add(out, "\r\n", 2);
+        cpl_buf_text(out, headers[i]);
+        cpl_buf_add(out, ": ", 2);
+        cpl_buf_text(out, headers[i + 1]);
     }
-    cpl_buf_deinit(&head);
-    return good;
+    cpl_buf_add(out, "\r\n\r\n", 4);
+    cpl_channel_write(&link->channel, call->request, call->request_size);
+    if (out->failed) return false;
+    link->http1->call = call;
+    return true;
 }
