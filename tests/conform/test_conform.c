@@ -57,6 +57,13 @@ static const bound bounds[CPL_PRECISION_COUNT] = {
     [CPL_PRECISION_INT4] = {1.5, 0.5, 0.5, 1.5, 0.5},
 };
 enum { MODELS = sizeof models / sizeof *models };
+/* The real model, the last of them, has nothing for the thread sanitizer that the small ones haven't: the same code and
+ * the same threads, for a hundred times the arithmetic. */
+#if defined(__SANITIZE_THREAD__)
+enum { REAL_LEFT_OUT = 1 };
+#else
+enum { REAL_LEFT_OUT = 0 };
+#endif
 
 static uint64_t seed;
 static cpl_host host;
@@ -576,7 +583,7 @@ static void test_subject(void **state)
     }
     check(&b, st, &err);
     check_caps(&b);
-    for (size_t i = 0; i < MODELS; i++) conform(&b, models[i]);
+    for (size_t i = 0; i < MODELS - REAL_LEFT_OUT; i++) conform(&b, models[i]);
     cpl_backend_release(&b.ref);
 }
 
