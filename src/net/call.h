@@ -48,7 +48,8 @@ const char *cpl_grpc_code_name(cpl_grpc_code code);
  * one gets any number and then `half_closed`. `cancelled` comes at most once, when the client reset the stream, the
  * connection was lost or the deadline passed: replies are then dropped. */
 typedef struct cpl_method {
-    const char *path; /* "/inference.InferenceService/Infer" */
+    /* "/inference.InferenceService/Infer"; of plain HTTP a '*' in it stands for one segment that isn't empty. */
+    const char *path;
     int streams_in;   /* 1: client or bidirectional streaming */
     /* Data is the decompressed message: of a unary method valid until the call is finished or released, of a streaming
      * one until this returns. */

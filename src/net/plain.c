@@ -20,6 +20,17 @@ static bool verb_fits(cpl_verb verb, cpl_text said)
     return verb == CPL_VERB_GET ? is(said, "GET") || is(said, "HEAD") : is(said, "POST");
 }
 
+/* A '*' in the method's path takes a segment. */
+static bool fits(cpl_text path, const char *method)
+{
+    const char *star = strchr(method, '*');
+    if (!star) return is(path, method);
+    const size_t before = (size_t)(star - method), after = strlen(star + 1);
+    return path.size > before + after && !memcmp(path.data, method, before) &&
+           !memcmp(path.data + path.size - after, star + 1, after) &&
+           !memchr(path.data + before, '/', path.size - before - after);
+}
+
 bool cpl_plain_headers(cpl_call *call)
 {
     static const char grpc[] = "application/grpc";
@@ -32,7 +43,7 @@ bool cpl_plain_headers(cpl_call *call)
     const cpl_method *found = NULL, *other = NULL;
     for (size_t i = 0; i < o->method_count && !found; i++) {
         const cpl_method *m = &o->methods[i];
-        if (m->verb == CPL_VERB_GRPC || !is(path, m->path)) continue;
+        if (m->verb == CPL_VERB_GRPC || !fits(path, m->path)) continue;
         if (verb_fits(m->verb, verb))
             found = m;
         else

@@ -22,6 +22,8 @@ struct cpl_wire_job {
     cpl_wire *wire;
     bool unload, cancelled;
     cpl_text body; /* the call's, until it ends: JSON, or of gRPC the message's only field */
+    cpl_buf own;   /* body's, where it isn't the call's */
+    bool by_path;  /* `name` was given beside the body, and an empty object answers */
     char name[128];
     cpl_status status;
     cpl_error error;
@@ -38,6 +40,7 @@ static cpl_status unload_named(cpl_wire_job *j, const char *name, size_t n, cpl_
 static cpl_status unload(cpl_wire_job *j, cpl_error *err)
 {
     json_t *body = NULL;
+    if (j->by_path) return cpl_engine_model_unload(j->wire->options.engine, j->name, strlen(j->name), err);
     if (!cpl_call_is_plain(j->call)) return unload_named(j, j->body.size ? j->body.data : "", j->body.size, err);
     cpl_status st = cpl_json_parse(&body, "request body", j->body.data, j->body.size, err);
     const json_t *name = json_object_get(body, "name");
@@ -110,8 +113,8 @@ static void answer_done(const cpl_wire_job *j)
         return;
     }
     cpl_json_open(&w, NULL, '{');
-    cpl_json_text(&w, "name", j->name);
-    cpl_json_text(&w, "state", states[j->unload]);
+    if (!j->by_path) cpl_json_text(&w, "name", j->name);
+    if (!j->by_path) cpl_json_text(&w, "state", states[j->unload]);
     cpl_json_close(&w, '}');
     cpl_wire_respond(j->call, 200, "application/json", out);
 }
@@ -126,6 +129,7 @@ static void answer(cpl_post *post)
         cpl_call_finish(j->call, cpl_grpc_code_of(j->status), j->error.what);
     else
         answer_done(j);
+    cpl_buf_deinit(&j->own);
     free(j);
 }
 
@@ -161,10 +165,38 @@ static bool read_body(cpl_text *out, const cpl_call *call, const uint8_t *data, 
     return ok;
 }
 
+static void queue(cpl_wire_job *j)
+{
+    cpl_wire_admin *a = &j->wire->admin;
+    *cpl_call_user(j->call) = j;
+    pthread_mutex_lock(&a->lock);
+    cpl_wire_job **at = &a->first;
+    while (*at) at = &(*at)->next;
+    *at = j;
+    pthread_cond_signal(&a->wake);
+    pthread_mutex_unlock(&a->lock);
+}
+
+void cpl_admin_named(cpl_call *call, cpl_wire *w, bool unloads, const char *name, cpl_buf *text)
+{
+    const char *why_not = refusal(call, w);
+    cpl_wire_job *j = why_not || text->failed ? NULL : calloc(1, sizeof *j);
+    if (!j) {
+        cpl_call_finish(call, why_not ? CPL_GRPC_PERMISSION_DENIED : CPL_GRPC_RESOURCE_EXHAUSTED,
+                        why_not ? why_not : "out of memory");
+        cpl_buf_deinit(text);
+        return;
+    }
+    *j = (cpl_wire_job){
+        .post = {.run = answer}, .call = call, .wire = w, .unload = unloads, .own = *text, .by_path = true};
+    j->body = (cpl_text){j->own.data, j->own.size};
+    snprintf(j->name, sizeof j->name, "%s", name);
+    queue(j);
+}
+
 static void begin(cpl_call *call, const uint8_t *data, size_t n, cpl_wire *w, bool unloads)
 {
     cpl_text body;
-    cpl_wire_admin *a = &w->admin;
     const char *why_not = refusal(call, w);
     if (why_not || !read_body(&body, call, data, n)) {
         cpl_call_finish(call, why_not ? CPL_GRPC_PERMISSION_DENIED : CPL_GRPC_INVALID_ARGUMENT,
@@ -177,13 +209,7 @@ static void begin(cpl_call *call, const uint8_t *data, size_t n, cpl_wire *w, bo
         return;
     }
     *j = (cpl_wire_job){.post = {.run = answer}, .call = call, .wire = w, .unload = unloads, .body = body};
-    *cpl_call_user(call) = j;
-    pthread_mutex_lock(&a->lock);
-    cpl_wire_job **at = &a->first;
-    while (*at) at = &(*at)->next;
-    *at = j;
-    pthread_cond_signal(&a->wake);
-    pthread_mutex_unlock(&a->lock);
+    queue(j);
 }
 
 void cpl_admin_load(cpl_call *call, const uint8_t *data, size_t n, void *wire) { begin(call, data, n, wire, false); }

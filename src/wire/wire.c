@@ -67,6 +67,20 @@ static void fill_methods(cpl_wire *w)
          .message = cpl_admin_unload,
          .cancelled = cpl_admin_cancelled,
          .error_body = cpl_admin_error_body},
+        {.path = "/v2/repository/index",
+         .verb = CPL_VERB_POST,
+         .message = cpl_oip_index,
+         .error_body = cpl_admin_error_body},
+        {.path = "/v2/repository/models/*/load",
+         .verb = CPL_VERB_POST,
+         .message = cpl_oip_load,
+         .cancelled = cpl_admin_cancelled,
+         .error_body = cpl_admin_error_body},
+        {.path = "/v2/repository/models/*/unload",
+         .verb = CPL_VERB_POST,
+         .message = cpl_oip_unload,
+         .cancelled = cpl_admin_cancelled,
+         .error_body = cpl_admin_error_body},
     };
     for (int i = 0; i < CPL_WIRE_METHODS; i++) {
         w->methods[i] = methods[i];

@@ -16,7 +16,7 @@ typedef struct cpl_wire_op cpl_wire_op;
 typedef struct cpl_wire_loop cpl_wire_loop;
 typedef struct cpl_wire_stream cpl_wire_stream;
 
-enum { CPL_WIRE_METHODS = 19 };
+enum { CPL_WIRE_METHODS = 22 };
 
 typedef struct cpl_wire_job cpl_wire_job;
 
@@ -98,6 +98,13 @@ void cpl_wire_admin_close(cpl_wire *w);
 void cpl_admin_load(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 void cpl_admin_unload(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 void cpl_admin_cancelled(cpl_call *call, void *wire);
+/* Load or unload the model of this name, with what else is said of it (JSON, a map; taken over; unload: nothing). An
+ * empty object answers. */
+void cpl_admin_named(cpl_call *call, cpl_wire *w, bool unloads, const char *name, cpl_buf *text);
+/* ---- oip_repository.c ---- */
+void cpl_oip_index(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_oip_load(cpl_call *call, const uint8_t *data, size_t n, void *wire);
+void cpl_oip_unload(cpl_call *call, const uint8_t *data, size_t n, void *wire);
 void cpl_admin_error_body(cpl_buf *out, int http_status, const char *message);
 /* TEI's dialect (tei.c, tei_info.c) and Prometheus's (prometheus.c). */
 void cpl_tei_rerank(cpl_call *call, const uint8_t *data, size_t n, void *wire);

@@ -120,6 +120,23 @@ class LoadAndUnload(unittest.TestCase):
                 code, details = code_and_details(client.infer, request([("a", "b")]), metadata=[("model", name)],
                                                  timeout=60)
                 self.assertEqual(code, Code.NOT_FOUND)
+            # The Open Inference Protocol's words for the same.
+            index = web.ask("POST", "/v2/repository/index")[2]
+            self.assertEqual([(m["name"], m["state"]) for m in index], [("org/emb", "READY")])
+            parameters = {"parameters": {"path": model("cross-encoder"), "precision": "int8"}}
+            self.assertEqual(web.post("/v2/repository/models/a%2Fb/load", parameters)[::2], (200, {}))
+            self.assertEqual(list(client.score([("one two", "three")], metadata=[("model", "a/b")]).scores), int8)
+            self.assertEqual({m["name"] for m in web.ask("POST", "/v2/repository/index")[2]}, {"org/emb", "a/b"})
+            self.assertEqual(web.post("/v2/repository/models/a%2Fb/unload", {})[::2], (200, {}))
+            self.assertEqual(web.post("/v2/repository/models/a%2Fb/unload", {})[0], 404)
+            for path, body, status, part in (("a/load", {"parameters": 3}, 400, "'parameters' is not an object"),
+                                             ("a/load", {"parameters": {"name": "b"}}, 400, "the path names the model"),
+                                             ("a/load", {"parameters": {"pat": "b"}}, 400, "did you mean"),
+                                             ("%2/load", {}, 400, "model name is broken"),
+                                             ("a/b/load", {}, 404, ""), ("/load", {}, 404, "")):
+                got, _, error = web.post("/v2/repository/models/" + path, body)
+                self.assertEqual(got, status, path)
+                self.assertIn(part, error["error"] if part else "")
             client.score([("a", "b")])  # one is left
             for path, body, status, part in (("unload", {"name": "org/emb"}, 412, "the only one"),
                                              ("unload", {"name": "x"}, 404, "'x' is not served here: 'org/emb' is"),
