@@ -329,8 +329,10 @@ static int start_socket(const cpl_address *a)
     if (fd < 0) return -1;
     if (a->storage.ss_family != AF_UNIX) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+#ifdef TCP_CONGESTION
         /* Where the system's default paces (bbr), each send costs a timer, for a path that can't be congested. */
         if (cpl_address_is_local(a)) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+#endif
     }
     if (connect(fd, (const struct sockaddr *)&a->storage, a->size) == 0 || errno == EINPROGRESS) return fd;
     int error = errno;
