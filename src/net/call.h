@@ -50,7 +50,7 @@ const char *cpl_grpc_code_name(cpl_grpc_code code);
 typedef struct cpl_method {
     /* "/inference.InferenceService/Infer"; of plain HTTP a '*' in it stands for one segment that isn't empty. */
     const char *path;
-    int streams_in;   /* 1: client or bidirectional streaming */
+    int streams_in; /* 1: client or bidirectional streaming */
     /* Data is the decompressed message: of a unary method valid until the call is finished or released, of a streaming
      * one until this returns. */
     void (*message)(cpl_call *call, const uint8_t *data, size_t n, void *service);
