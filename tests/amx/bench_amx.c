@@ -3,14 +3,18 @@
  * how the work is cut, each beside the tile peak on the same threads.
  *
  *     bench_amx [threads=1,2] [lengths=32,64,128] [bf16=0,1] [tiles=2] [split=512] [rows=64]
- *               [block=128] [ahead=0] [tokens=512] [samples=15] [stages=1] [team=2,4]
+ *               [block=128] [ahead=0] [tokens=512] [samples=15] [stages=1] [team=2,4] [apart=1] [rung=0,8,4]
  *
  * Every combination of the lists is one line. A sample is a burst of tile products, some passes, and a burst again, on
  * all threads at once; useful operations over time over the mean of the two bursts is its fraction, the median of the
  * samples is printed, with the least and the greatest, and the same of those threads and samples whose control loop,
  * a small product fed from L1, took no more than twice its tiles' time right before and after: it notices who shares
- * the core, where products alone hardly do. With team, one sequence instead is shared by as many threads that never
- * sleep: the median and the least time of 1,000 passes. */
+ * the core, where products alone hardly do.
+ *
+ * With team, one sequence instead is shared by as many threads that never sleep, on CPUs `apart` apart: the median and
+ * the least time of 1,000 passes, and what the same threads take to read as many bytes as a pass has
+ * weights, each its share, to read a part of it that stays in their L2, and to meet. rung=8 and rung=4 run int8 and
+ * int4 on the row kernels of AVX-512 there. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -31,7 +35,23 @@ typedef struct list {
     uint32_t n, v[VALUES];
 } list;
 
-enum { THREADS, LENGTHS, PRECISIONS, TILES, SPLIT, FFN, BLOCK, AHEAD, TOKENS, SAMPLES, STAGES, TEAM, LISTS };
+enum {
+    THREADS,
+    LENGTHS,
+    PRECISIONS,
+    TILES,
+    SPLIT,
+    FFN,
+    BLOCK,
+    AHEAD,
+    TOKENS,
+    SAMPLES,
+    STAGES,
+    TEAM,
+    APART,
+    RUNG,
+    LISTS
+};
 
 static list lists[LISTS] = {
     [THREADS] = {"threads", 1, {1}}, [LENGTHS] = {"lengths", 3, {32, 64, 128}},
@@ -40,7 +60,11 @@ static list lists[LISTS] = {
     [BLOCK] = {"block", 1, {128}},   [AHEAD] = {"ahead", 1, {0}},
     [TOKENS] = {"tokens", 1, {512}}, [SAMPLES] = {"samples", 1, {15}},
     [STAGES] = {"stages", 1, {0}},   [TEAM] = {"team", 1, {0}},
+    [APART] = {"apart", 1, {1}},     [RUNG] = {"rung", 1, {0}},
 };
+
+static int cpus[THREADS_MAX]; /* read before this thread is put on one of them */
+static uint32_t allowed;
 
 typedef struct run {
     cpl_random_model *model;
@@ -236,34 +260,118 @@ static void share_out(cpl_team *team, void (*fn)(void *arg, uint32_t member), vo
     while (c->finished + 1 < team->size) __builtin_ia32_pause();
 }
 
-static void measure_team(run *r, uint32_t size)
+/* What a pass streams, MiniLM's six layers in int8, and a part of it that the L2 of any member holds. */
+enum { STREAM_BYTES = 6 * 12 * 384 * 384, NEAR_BYTES = 1 << 20 };
+
+typedef struct reading {
+    const char *at;
+    size_t bytes; /* a member's */
+    uint32_t times;
+    size_t ahead; /* bytes that are fetched into L2 ahead, 0: what the CPU fetches by itself */
+    volatile int sink;
+} reading;
+
+static void read_share(void *arg, uint32_t member)
+{
+    reading *x = arg;
+    const char *const from = x->at + member * x->bytes;
+    int sum = 0;
+    for (uint32_t i = 0; i < x->times; i++) {
+        for (size_t at = 0; at < x->bytes; at += 64) {
+            if (x->ahead) __builtin_prefetch(from + at + x->ahead, 0, 2);
+            sum += from[at];
+        }
+    }
+    x->sink = sum;
+}
+
+static void nothing(void *arg, uint32_t member)
+{
+    (void)arg;
+    (void)member;
+}
+
+static void take_turn(crew *c, uint32_t size, void (*fn)(void *, uint32_t), void *arg)
+{
+    if (size > 1)
+        share_out(&c->team, fn, arg);
+    else
+        fn(arg, 0);
+}
+
+/* The least of some times of fn on all members, in us. */
+static double least(crew *c, uint32_t size, void (*fn)(void *, uint32_t), void *arg)
+{
+    double us = INFINITY;
+    for (int i = 0; i < 50; i++) {
+        const uint64_t start = cpl_clock_ns();
+        take_turn(c, size, fn, arg);
+        us = fmin(us, (double)(cpl_clock_ns() - start) / 1e3);
+    }
+    return us;
+}
+
+static void print_bounds(crew *c, uint32_t size, const cpl_host *host)
+{
+    char *const room = host->allocate(STREAM_BYTES, 4096);
+    if (!room) abort();
+    memset(room, 1, STREAM_BYTES);
+    reading far = {.at = room, .bytes = STREAM_BYTES / size / 64 * 64, .times = 1};
+    reading near = {.at = room, .bytes = NEAR_BYTES / size / 64 * 64, .times = 10};
+    const double alone = least(c, size, read_share, &far), part = least(c, size, read_share, &near) / 10;
+    far.ahead = 4096;
+    const double ahead = least(c, size, read_share, &far);
+    printf(
+        "    its bytes of weights read: %.0f us, fetched ahead %.0f (%.1f GB/s a member); from L2 %.1f GB/s a member; "
+        "meeting %.2f us\n",
+        alone, ahead, (double)far.bytes / ahead / 1e3, (double)near.bytes / part / 1e3, least(c, size, nothing, NULL));
+    host->release(room, STREAM_BYTES);
+}
+
+static void measure_team(run *r, const cpl_native_path *path, const uint32_t *v, const char *name, const cpl_host *host)
 {
     static crew c;
     static double us[PASSES];
-    int cpus[THREADS_MAX];
-    const uint32_t allowed = cpl_cpu_list(cpus, THREADS_MAX);
+    const uint32_t size = v[TEAM];
     cpl_session *s = NULL;
     cpl_error err;
     float rows[8];
     memset(&c, 0, sizeof c);
     c.team = (cpl_team){.size = size, .parallel = share_out};
-    if (cpl_native_amx.open(&s, r->weights, &err) || cpl_thread_pin(cpus[0], &err)) abort();
+    if (path->open(&s, r->weights, &err) || cpl_thread_pin(cpus[0], &err)) abort();
     for (uint32_t i = 1; i < size; i++) {
         c.hand[i] = (struct hand){&c, i};
-        if (cpl_thread_start(&c.thread[i], "hand", cpus[i % allowed], lend, &c.hand[i], &err)) abort();
+        if (cpl_thread_start(&c.thread[i], "hand", cpus[i * v[APART] % allowed], lend, &c.hand[i], &err)) abort();
     }
     for (int i = 0; i < PASSES; i++) {
         const uint64_t start = cpl_clock_ns();
-        if (cpl_native_amx.run(s, &r->batch, size > 1 ? &c.team : NULL, rows, &err)) abort();
+        if (path->run(s, &r->batch, size > 1 ? &c.team : NULL, rows, &err)) abort();
         us[i] = (double)(cpl_clock_ns() - start) / 1e3;
     }
+    const double median = middle(us, PASSES);
+    printf("%s, one sequence of %u, team of %u, apart %u, ahead %u: %.0f us (least %.0f, tenth %.0f)\n", name,
+           r->length, size, v[APART], v[AHEAD], median, us[0], us[PASSES / 10]);
+    print_bounds(&c, size, host);
     c.leave = 1;
     for (uint32_t i = 1; i < size; i++) cpl_thread_join(&c.thread[i]);
-    cpl_native_amx.close(s);
-    const double median = middle(us, PASSES);
-    printf("%s, one sequence of %u, team of %u: %.0f us (least %.0f, tenth %.0f)\n", r->bf16 ? "bf16" : "int8",
-           r->length, size, median, us[0], us[PASSES / 10]);
+    path->close(s);
     fflush(stdout);
+}
+
+/* One sequence, its team, on the row kernels of AVX-512 (rung: 8 or 4 bits) or on tiles. */
+static void measure_rows(run *r, const uint32_t *v, cpl_load_options o, const cpl_host *host)
+{
+    const cpl_native_settings settings = {.isa = CPL_ISA_AVX512, .stages = (int)v[STAGES], .group_size = 32};
+    cpl_load_report report;
+    cpl_error err;
+    o.precision = v[RUNG] == 4 ? CPL_PRECISION_INT4 : CPL_PRECISION_INT8;
+    if (cpl_native_rows.load(&r->weights, &r->model->model, &o, &settings, &report, host, &err)) {
+        printf("%s\n", err.what);
+        exit(1);
+    }
+    make_batch(r, r->length);
+    measure_team(r, &cpl_native_rows, v, v[RUNG] == 4 ? "int4 of avx512" : "int8 of avx512", host);
+    cpl_native_rows.unload(r->weights);
 }
 
 static void measure(run *r, const uint32_t *v, const cpl_host *host)
@@ -277,15 +385,17 @@ static void measure(run *r, const uint32_t *v, const cpl_host *host)
     cpl_load_report report;
     cpl_error err;
     static worker workers[THREADS_MAX];
-    int cpus[THREADS_MAX];
+    if (v[RUNG]) {
+        measure_rows(r, v, o, host);
+        return;
+    }
     if (cpl_amx_load_with(&r->weights, &r->model->model, &o, &settings, &report, host, &cpl_amx_table, &tuning, &err)) {
         printf("%s\n", err.what);
         exit(1);
     }
-    const uint32_t allowed = cpl_cpu_list(cpus, THREADS_MAX);
     make_batch(r, v[TEAM] ? r->length : v[TOKENS]);
     if (v[TEAM]) {
-        measure_team(r, v[TEAM]);
+        measure_team(r, &cpl_native_amx, v, r->bf16 ? "bf16" : "int8", host);
         cpl_native_amx.unload(r->weights);
         return;
     }
@@ -364,6 +474,7 @@ int main(int argc, char **argv)
         return 2;
     }
     cpl_cpu_detect(&cpu);
+    allowed = cpl_cpu_list(cpus, THREADS_MAX);
     if (!cpl_isa_runs(CPL_ISA_AMX, &cpu) || !cpl_amx_permit()) {
         printf("no AMX here\n");
         return 77;

@@ -5,6 +5,7 @@
  * Run on tiles in software wherever AVX-512 has BF16 and VBMI, and on real ones where there are any. The seed is
  * printed; COUPLET_SEED sets it. */
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -195,6 +196,31 @@ static void parallel_backwards(cpl_team *team, void (*fn)(void *, uint32_t), voi
     for (uint32_t i = team->size; i-- > 0;) fn(arg, i);
 }
 
+typedef struct seat {
+    void (*fn)(void *, uint32_t);
+    void *arg;
+    uint32_t member;
+} seat;
+
+static void *take_seat(void *x)
+{
+    const seat *s = x;
+    s->fn(s->arg, s->member);
+    return NULL;
+}
+
+/* A thread each. */
+static void parallel_threads(cpl_team *team, void (*fn)(void *, uint32_t), void *arg)
+{
+    pthread_t thread[8];
+    seat seats[8];
+    for (uint32_t i = 0; i < team->size; i++) {
+        seats[i] = (seat){fn, arg, i};
+        assert_int_equal(pthread_create(&thread[i], NULL, take_seat, &seats[i]), 0);
+    }
+    for (uint32_t i = 0; i < team->size; i++) pthread_join(thread[i], NULL);
+}
+
 static void check_bits(fixture *f, batch_room *r, const char *name, int passes)
 {
     uint64_t state = seed + 1;
@@ -203,6 +229,7 @@ static void check_bits(fixture *f, batch_room *r, const char *name, int passes)
         const cpl_want want = pass % 2 ? f->want : CPL_WANT_TOKENS;
         const size_t width = width_of(f, want);
         cpl_team team = {.size = 2 + cpl_random_below(&state, 6), .parallel = parallel_backwards};
+        if (pass % 4 == 1) team.parallel = parallel_threads;
         fill(r, f, want, pass % 4 < 2 ? 40 : 150, &state);
         check(cpl_native_amx.run(f->session, &r->batch, pass % 3 ? &team : NULL, r->rows, &err), &err);
         for (uint32_t i = 0; i < r->batch.n; i++) {

@@ -62,9 +62,22 @@ typedef struct cpl_amx_weights {
     size_t block_bytes;
 } cpl_amx_weights;
 
+/* What a team's member keeps for itself in a pass of so many rows (amx_team.c). */
+enum { CPL_AMX_TEAM_ROWS = 64 };
+
+typedef struct cpl_amx_own {
+    char *x[3];               /* half tiles of residual rows */
+    char *a, *cls_a, *mid_a;  /* A tiles */
+    float *scale, *cls_scale; /* of their rows */
+    uint32_t *scale16;
+    float *mid_scale;
+    uint32_t *mid_scale16;
+} cpl_amx_own;
+
 /* A team member's own scratch. */
 typedef struct cpl_amx_member {
     void *scratch, *partial, *attention;
+    cpl_amx_own own; /* int8 */
 } cpl_amx_member;
 
 typedef struct cpl_amx_session {

@@ -16,7 +16,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/native/amx.h"
+#include "backend/native/amx_team.h"
 #include "backend/native/words.h"
 #include "base/clock.h"
 
@@ -533,7 +533,10 @@ static void write_logits(const pass *p, float *rows)
                                 .k = m[i]->k,
                                 .panel_end = cpl_gemm_f32_panels(k, m[i]->n),
                                 .epilogue = i ? CPL_EPILOGUE_BIAS : CPL_EPILOGUE_TANH};
-        k->gemm_f32(k, &g);
+        if (p->members > 1 && !i)
+            cpl_amx_team_gemm(&(cpl_amx_head){k, &g, p->members}, p->team);
+        else
+            k->gemm_f32(k, &g);
     }
     if (p->w->stages) p->s->stage_ns[CPL_NATIVE_HEAD] += cpl_clock_ns() - start;
 }
@@ -558,6 +561,21 @@ static void write_result(const pass *p, float *rows)
     }
 }
 
+static void run_layers(const pass *p, int cls_only)
+{
+    if (p->members == 1) p->w->amx->begin();
+    const stream t = all_rows(p);
+    each_member(p, CPL_NATIVE_EMBED, 0, gather_member, NULL);
+    normalise(p, &t, &p->w->embedding_norm, 0);
+    for (uint32_t l = 0; l + 1 < p->w->arch.layers; l++) layer_forward(p, &p->w->layers[l]);
+    const cpl_amx_layer *last = &p->w->layers[p->w->arch.layers - 1];
+    if (cls_only)
+        layer_forward_cls(p, last);
+    else
+        layer_forward(p, last);
+    if (p->members == 1) p->w->amx->end();
+}
+
 cpl_status cpl_amx_run(cpl_session *session, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err)
 {
     cpl_amx_session *s = (cpl_amx_session *)(void *)session;
@@ -571,17 +589,10 @@ cpl_status cpl_amx_run(cpl_session *session, const cpl_batch *batch, cpl_team *t
         batch->want == CPL_WANT_LOGITS || (batch->want == CPL_WANT_POOLED && w->pooling == CPL_POOLING_CLS);
     s->passes++;
     s->tokens += batch->cu_seqlens[batch->n];
-    if (p.members == 1) w->amx->begin();
-    const stream t = all_rows(&p);
-    each_member(&p, CPL_NATIVE_EMBED, 0, gather_member, NULL);
-    normalise(&p, &t, &w->embedding_norm, 0);
-    for (uint32_t l = 0; l + 1 < w->arch.layers; l++) layer_forward(&p, &w->layers[l]);
-    const cpl_amx_layer *last = &w->layers[w->arch.layers - 1];
-    if (cls_only)
-        layer_forward_cls(&p, last);
+    if (cpl_amx_team_suits(s, batch, p.members))
+        cpl_amx_team_run(s, batch, team, p.members, cls_only);
     else
-        layer_forward(&p, last);
-    if (p.members == 1) w->amx->end();
+        run_layers(&p, cls_only);
     write_result(&p, rows);
     return CPL_OK;
 }

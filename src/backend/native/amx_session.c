@@ -19,6 +19,21 @@ static char *take(cpl_native_bump *b, size_t bytes)
     return (char *)cpl_native_take(b, (bytes + sizeof(float) - 1) / sizeof(float));
 }
 
+static void take_own(const cpl_amx_weights *w, cpl_amx_own *o, cpl_native_bump *b)
+{
+    const size_t rows = CPL_AMX_TEAM_ROWS, tiles = rows / 16 * (size_t)1024;
+    const cpl_amx_layer *y = &w->layers[0];
+    for (int i = 0; i < 3; i++) o->x[i] = take(b, rows * w->arch.hidden * 2);
+    o->a = take(b, tiles * y->qkv.steps);
+    o->cls_a = take(b, tiles * y->qkv.steps);
+    o->mid_a = take(b, tiles * y->down.steps);
+    o->scale = cpl_native_take(b, rows);
+    o->cls_scale = cpl_native_take(b, rows);
+    o->scale16 = (uint32_t *)(void *)take(b, rows * 4);
+    o->mid_scale = cpl_native_take(b, rows);
+    o->mid_scale16 = (uint32_t *)(void *)take(b, rows * 4);
+}
+
 static void lay_out(cpl_amx_session *s, cpl_native_bump *b)
 {
     const cpl_amx_weights *w = s->weights;
@@ -48,6 +63,7 @@ static void lay_out(cpl_amx_session *s, cpl_native_bump *b)
         s->member[i].scratch = take(b, CPL_AMX_TILES_MAX * 2048);
         s->member[i].partial = take(b, panels * CPL_AMX_TILES_MAX * 2048);
         s->member[i].attention = take(b, w->amx->attention_scratch(w->limits.max_length, w->arch.head_size));
+        if (int8) take_own(w, &s->member[i].own, b);
     }
 }
 
