@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/digest.h"
 #include "base/error.h"
 
 enum { CHAINS = 1 << 16, CHUNK_BYTES = 1 << 18 };
@@ -36,23 +37,10 @@ struct cpl_id_cache {
     row *chains[CHAINS];
 };
 
-static uint64_t hash_bytes(uint64_t h, cpl_text t)
-{
-    size_t i = 0;
-    for (; i + 8 <= t.size; i += 8) {
-        uint64_t w;
-        memcpy(&w, t.data + i, 8);
-        h = (h ^ w) * 0xff51afd7ed558ccdu;
-        h ^= h >> 32;
-    }
-    for (; i < t.size; i++) h = (h ^ (unsigned char)t.data[i]) * 0x100000001b3u;
-    return h ^ h >> 29;
-}
-
 static uint64_t hash_key(const cpl_id_key *k)
 {
-    uint64_t h = hash_bytes(0x9e3779b97f4a7c15u ^ k->a.size ^ (uint64_t)k->max_length << 32, k->a);
-    return k->pair ? hash_bytes(h * 31 + k->b.size + 1, k->b) : h;
+    uint64_t h = cpl_digest(k->a.data, k->a.size) ^ (uint64_t)k->max_length << 32;
+    return k->pair ? h * 31 + cpl_digest(k->b.data, k->b.size) : h;
 }
 
 static bool is_row(const row *r, uint64_t hash, const cpl_id_key *k)

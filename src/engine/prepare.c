@@ -13,6 +13,7 @@
  * Threads: the submitting one; cpl_task_tokenize any, one a slice. */
 #include <string.h>
 
+#include "base/digest.h"
 #include "base/error.h"
 #include "base/utf8.h"
 #include "engine/state.h"
@@ -110,20 +111,6 @@ cpl_status cpl_task_check(const cpl_engine *e, const cpl_task_spec *s, cpl_error
 
 /* ---- layout --------------------------------------------------------------------------------------------------- */
 
-static uint64_t hash_text(cpl_text t)
-{
-    uint64_t h = 0x9e3779b97f4a7c15u ^ t.size;
-    size_t i = 0;
-    for (; i + 8 <= t.size; i += 8) {
-        uint64_t w;
-        memcpy(&w, t.data + i, 8);
-        h = (h ^ w) * 0xff51afd7ed558ccdu;
-        h ^= h >> 32;
-    }
-    for (; i < t.size; i++) h = (h ^ (unsigned char)t.data[i]) * 0x100000001b3u;
-    return h ^ h >> 29;
-}
-
 static bool same_text(cpl_text a, cpl_text b)
 {
     return a.size == b.size && (a.data == b.data || !a.size || !memcmp(a.data, b.data, a.size));
@@ -143,7 +130,7 @@ static bool find_queries(cpl_task *t)
     t->queries = 0;
     for (uint32_t i = 0; i < n; i++) {
         cpl_text text = t->spec.pairs[i].query;
-        uint64_t h = hash_text(text);
+        uint64_t h = cpl_digest(text.data, text.size);
         size_t at = h & (slots - 1);
         while (table[at]) {
             uint32_t q = table[at] - 1;

@@ -20,6 +20,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "engine/state.h"
 
 /* ---- finding -------------------------------------------------------------------------------------------------- */
@@ -93,13 +94,7 @@ static cpl_loaded_model *choose_replica(cpl_engine *e, cpl_loaded_model *first)
     if (n == 1) return first;
     switch (r->routing) {
     case CPL_ROUTE_ROUND_ROBIN: chosen = first->turn++ % n; break;
-    case CPL_ROUTE_RANDOM: {
-        uint64_t x = (r->dice += 0x9e3779b97f4a7c15u); /* splitmix64 */
-        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-        x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-        chosen = (uint32_t)((x ^ (x >> 31)) % n);
-        break;
-    }
+    case CPL_ROUTE_RANDOM: chosen = (uint32_t)(cpl_random_next(&r->dice) % n); break;
     case CPL_ROUTE_LEAST_LOADED: {
         uint32_t least = UINT32_MAX;
         for (uint32_t k = 0; k < n; k++) {

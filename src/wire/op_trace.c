@@ -7,20 +7,13 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/random.h"
 #include "wire/op.h"
-
-static uint64_t roll(cpl_wire_loop *l) /* splitmix64 */
-{
-    uint64_t x = (l->dice += 0x9e3779b97f4a7c15u);
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
 
 static void new_id(cpl_wire_loop *l, uint8_t *out, size_t n)
 {
     for (size_t at = 0; at < n; at += 8) {
-        uint64_t v = roll(l) | 1; /* never all 0 */
+        uint64_t v = cpl_random_next(&l->dice) | 1; /* never all 0 */
         memcpy(out + at, &v, 8);
     }
 }
@@ -39,7 +32,7 @@ void cpl_wire_op_trace_begin(cpl_wire_op *op, const cpl_call *call)
     if (op->answers_trace) {
         memcpy(op->parent, op->trace.span, sizeof op->parent);
         op->recorded = o->otlp && op->trace.flags & 1;
-    } else if (o->otlp && (double)(roll(l) >> 11) * 0x1p-53 < o->sample) {
+    } else if (o->otlp && (double)(cpl_random_next(&l->dice) >> 11) * 0x1p-53 < o->sample) {
         op->recorded = true;
         op->trace.flags = 1;
         new_id(l, op->trace.trace, sizeof op->trace.trace);

@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -25,6 +24,7 @@
 #include "backend/precision.h"
 #include "backend/registry.h"
 #include "golden/golden.h"
+#include "seed.h"
 
 enum { TOKENS_MAX = 200, SEQUENCES_MAX = 24, GUARD = 16 };
 
@@ -89,14 +89,6 @@ typedef struct bench {
 static void check(const bench *b, cpl_status st, const cpl_error *err)
 {
     if (st) fail_msg("%s: %s", b->subject->name, err->what);
-}
-
-static uint32_t below(uint64_t *state, uint32_t n)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return (uint32_t)((z ^ z >> 31) % n);
 }
 
 static cpl_load_options options_of(const bench *b, const char *const *settings)
@@ -187,8 +179,8 @@ static void add(const bench *b, batch_room *r, uint32_t length, uint64_t *state)
 {
     uint32_t at = r->cu[r->batch.n];
     for (uint32_t k = at; k < at + length; k++) {
-        r->ids[k] = (int32_t)below(state, b->model->arch.vocab);
-        r->types[k] = (uint8_t)below(state, b->model->arch.types);
+        r->ids[k] = (int32_t)test_below(state, b->model->arch.vocab);
+        r->types[k] = (uint8_t)test_below(state, b->model->arch.types);
     }
     r->cu[++r->batch.n] = at + length;
     if (length > r->batch.max_len) r->batch.max_len = length;
@@ -198,10 +190,10 @@ static void add(const bench *b, batch_room *r, uint32_t length, uint64_t *state)
 static void fill(const bench *b, batch_room *r, cpl_want want, uint64_t *state)
 {
     uint32_t most = b->model->max_length < TOKENS_MAX ? b->model->max_length : TOKENS_MAX;
-    bool short_ones = below(state, 2);
+    bool short_ones = test_below(state, 2);
     begin(r, want);
     while (r->batch.n < SEQUENCES_MAX) {
-        uint32_t left = TOKENS_MAX - r->cu[r->batch.n], length = 1 + below(state, short_ones ? 6 : most);
+        uint32_t left = TOKENS_MAX - r->cu[r->batch.n], length = 1 + test_below(state, short_ones ? 6 : most);
         if (length > left) length = left < most ? left : most;
         if (!length) break;
         add(b, r, length, state);
@@ -645,9 +637,8 @@ static void each_in_a_process(void **state)
 int main(void)
 {
     enum { SUBJECTS = sizeof subjects / sizeof *subjects };
-    const char *given = getenv("COUPLET_SEED"), *only = getenv("COUPLET_BACKEND");
-    seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
-    print_message("seed %llu\n", (unsigned long long)seed);
+    const char *only = getenv("COUPLET_BACKEND");
+    seed = test_seed();
     cpl_host_init(&host, NULL);
     allocate_really = host.allocate;
     host.allocate = allocate;

@@ -6,7 +6,6 @@ Nothing here asserts a time; waits are only upper bounds after which something h
 import math
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import threading

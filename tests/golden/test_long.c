@@ -9,12 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
 #include "backend/registry.h"
 #include "kernel/cpu.h"
+#include "seed.h"
 
 enum { LONG = 8192, HIDDEN = 32, HEADS = 1, INNER = 64, VOCAB = 50, SHORT = 40, ROWS = 24 };
 
@@ -26,15 +26,10 @@ enum { SANITIZED = 0 };
 
 static uint64_t seed;
 
-static uint64_t next(uint64_t *state) /* splitmix64 */
+static float uniform(uint64_t *state, float size)
 {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
+    return ((float)(cpl_random_next(state) >> 40) * 0x1p-23f - 1) * size;
 }
-
-static float uniform(uint64_t *state, float size) { return ((float)(next(state) >> 40) * 0x1p-23f - 1) * size; }
 
 /* ---- the model --------------------------------------------------------------------------------------------------- */
 
@@ -220,7 +215,7 @@ static int32_t *make_ids(size_t n)
 {
     uint64_t s = seed + 1;
     int32_t *ids = malloc(n * sizeof *ids);
-    for (size_t i = 0; i < n; i++) ids[i] = (int32_t)(next(&s) % VOCAB);
+    for (size_t i = 0; i < n; i++) ids[i] = (int32_t)(cpl_random_next(&s) % VOCAB);
     return ids;
 }
 
@@ -308,10 +303,8 @@ static void memory_grows_with_the_length(void **state)
 
 int main(void)
 {
-    const char *given = getenv("COUPLET_SEED");
     cpl_cpu cpu;
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    printf("seed %llu (COUPLET_SEED)\n", (unsigned long long)seed);
+    seed = test_seed();
     cpl_cpu_detect(&cpu);
     if (SANITIZED || cpl_isa_best(&cpu) == CPL_ISA_REF) {
         printf("skipped: 8,192 x 8,192 scores take minutes without vectors or with every load checked\n");

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -20,6 +19,7 @@
 #include "backend/registry.h"
 #include "golden/golden.h"
 #include "kernel/cpu.h"
+#include "seed.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { SANITIZED = 1 };
@@ -28,14 +28,6 @@ enum { SANITIZED = 0 };
 #endif
 
 static uint64_t seed;
-
-static uint32_t below(uint64_t *state, uint32_t n) /* splitmix64 */
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return (uint32_t)((z ^ z >> 31) % n);
-}
 
 /* ---- teams: members in turn, last first; and real threads that live for one call ------------------------------- */
 
@@ -195,9 +187,9 @@ static void check_bits(const fixture *f, cpl_want want, int passes)
     for (int pass = 0; pass < passes; pass++) {
         uint32_t cu[SEQUENCES + 1] = {0}, from[SEQUENCES], n = 0, longest = 0;
         cpl_error err;
-        cpl_team team = {.size = 2 + below(&state, 6), .parallel = parallel_in_turn};
-        for (uint32_t tries = 1 + below(&state, SEQUENCES); tries; tries--) {
-            const uint32_t pick = below(&state, (uint32_t)f->golden.count);
+        cpl_team team = {.size = 2 + test_below(&state, 6), .parallel = parallel_in_turn};
+        for (uint32_t tries = 1 + test_below(&state, SEQUENCES); tries; tries--) {
+            const uint32_t pick = test_below(&state, (uint32_t)f->golden.count);
             const cpl_golden_case *c = &f->golden.cases[pick];
             if (c->n > f->model->max_length || cu[n] + c->n > TOKENS) continue;
             memcpy(ids + cu[n], c->ids, c->n * sizeof *ids);
@@ -485,9 +477,7 @@ static void test_stages(void **state)
 
 int main(void)
 {
-    const char *given = getenv("COUPLET_SEED");
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    printf("seed %llu (COUPLET_SEED)\n", (unsigned long long)seed);
+    seed = test_seed();
     enum { MODELS = sizeof models / sizeof models[0] };
     struct CMUnitTest tests[MODELS + 4];
     for (size_t i = 0; i < MODELS; i++)

@@ -17,20 +17,13 @@
 #include <cmocka.h>
 
 #include "engine/batcher.h"
+#include "seed.h"
 
 enum { FLOWS = 6, REQUESTS = 120, WORKERS = 5, SEQUENCES = 64, WORLDS = 3000, LENGTH_MAX = 300 };
 
 static uint64_t random_state;
 
-static uint64_t random_next(void)
-{
-    uint64_t x = (random_state += 0x9e3779b97f4a7c15u);
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
-static uint32_t below(uint32_t n) { return (uint32_t)(random_next() % n); }
+static uint32_t below(uint32_t n) { return test_below(&random_state, n); }
 
 typedef enum fate { TO_COME, WAITING, GONE, EXPIRED, CANCELLED, REFUSED } fate;
 

@@ -14,18 +14,13 @@
 #include <cmocka.h>
 
 #include "engine/batcher.h"
+#include "seed.h"
 
 enum { MODELS_MAX = 5, WORKERS_MAX = 3, REQUESTS = 400, SEQUENCES = 8, SLICES = 256 };
 
 static uint64_t random_state;
 
-static uint32_t below(uint32_t n) /* splitmix64 */
-{
-    uint64_t x = (random_state += 0x9e3779b97f4a7c15u);
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return (uint32_t)((x ^ (x >> 31)) % n);
-}
+static uint32_t below(uint32_t n) { return test_below(&random_state, n); }
 
 typedef struct waiting {
     cpl_batch_request batch;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/random.h"
 
 enum { TOKENS = 32, BLOCK = 48 };
 
@@ -191,14 +192,6 @@ void cpl_calibration_layer(cpl_calibration *c, uint32_t layer)
 
 /* ---- before the first layer -------------------------------------------------------------------------------- */
 
-static uint64_t next_random(uint64_t *state) /* splitmix64 */
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 static void embed(cpl_calibration *c)
 {
     const cpl_arch *a = &c->model->arch;
@@ -206,7 +199,7 @@ static void embed(cpl_calibration *c)
     const uint32_t h = a->hidden;
     uint64_t state = 1;
     for (uint32_t t = 0; t < c->tokens; t++) {
-        const uint64_t id = next_random(&state) % a->vocab;
+        const uint64_t id = cpl_random_next(&state) % a->vocab;
         const uint32_t type = t * 2 >= c->tokens && a->types > 1;
         float *x = c->x + (size_t)t * h;
         cpl_tensor_read_f32(&w->word_embedding, id * h, h, x);

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* attention_f32.c - one head of one sequence: head sizes that are and aren't whole panels, one to 300 keys and 8,192,
- * in place; a query row alone has the bits it has in company. */
+/* attention_f32.c - one head of one sequence against double. */
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "check.h"
+#include "attention.h"
 
 /* q: the queries as they were; largest_v: of v's magnitudes. */
 static void check_rows(check *c, const cpl_attention_f32 *a, const float *q, double largest_v)
@@ -39,76 +36,12 @@ static void check_rows(check *c, const cpl_attention_f32 *a, const float *q, dou
     }
 }
 
-/* The longest sequence of later models: some of its queries, in memory that grows with its length, not with its
- * square. */
-static void check_long(check *c)
-{
-    enum { KEYS = 8192, QUERIES = 17, D = 32 };
-    const size_t floats = cpl_attention_f32_scratch(c->k, KEYS, D);
-    const float *q = check_take_floats(c, QUERIES * D, -2, 2);
-    float *out = check_take(c, QUERIES * D * sizeof(float)), *alone = check_take(c, D * sizeof(float));
-    cpl_attention_f32 a = {.q = q,
-                           .k = check_take_floats(c, KEYS * D, -2, 2),
-                           .v = check_take_floats(c, KEYS * D, -1, 1),
-                           .out = out,
-                           .q_stride = D,
-                           .kv_stride = D,
-                           .out_stride = D,
-                           .queries = QUERIES,
-                           .keys = KEYS,
-                           .head_size = D,
-                           .scale = 1 / sqrtf(D),
-                           .scratch = check_take(c, floats * sizeof(float))};
-    CHECK_THAT(c, floats <= 160ul * KEYS, "scratch of %zu floats for %d keys", floats, KEYS);
-    c->k->attention_f32(c->k, &a);
-    check_rows(c, &a, q, 1);
-    a.q += (QUERIES - 1) * D;
-    a.out = alone;
-    a.queries = 1;
-    c->k->attention_f32(c->k, &a);
-    CHECK_THAT(c, !memcmp(alone, out + (QUERIES - 1) * D, D * sizeof(float)), "the last row of %d differs alone",
-               QUERIES);
-}
+static void run(const cpl_kernels *k, const cpl_attention_f32 *a) { k->attention_f32(k, a); }
 
 static void check_round(check *c, uint32_t round)
 {
-    if (round == 0) {
-        check_long(c);
-        return;
-    }
-    static const uint32_t sizes[] = {32, 64, 8, 16, 24, 40, 80, 1, 7};
-    const uint32_t d = sizes[round % 9], keys = check_between(c, 1, round % 5 ? 90 : 300);
-    const size_t stride = d + check_between(c, 0, 20), n = check_span(keys, d, stride);
-    const float wide = round % 4 == 3 ? 30.0f : 2.0f;
-    float *q = check_take_floats(c, n, -wide, wide), *out = check_take(c, n * sizeof(float));
-    float *k = check_take_floats(c, n, -2, 2), *v = check_take_floats(c, n, -1, 1);
-    if (round % 3 == 2) check_spoil(c, q, n, (check_kind)(CHECK_SAME + round % 4));
-    if (round % 3 == 1) check_spoil(c, v, n, (check_kind)(CHECK_SAME + round % 4));
-    cpl_attention_f32 a = {.q = q,
-                           .k = k,
-                           .v = v,
-                           .out = out,
-                           .q_stride = stride,
-                           .kv_stride = stride,
-                           .out_stride = stride,
-                           .queries = keys,
-                           .keys = keys,
-                           .head_size = d,
-                           .scale = 1 / sqrtf((float)d),
-                           .scratch = check_take(c, cpl_attention_f32_scratch(c->k, keys, d) * sizeof(float))};
-    c->k->attention_f32(c->k, &a);
-    check_rows(c, &a, q, 3);
-    const uint32_t row = check_between(c, 0, keys - 1);
-    a.q += row * stride;
-    a.out = check_take(c, d * sizeof(float));
-    a.queries = 1;
-    c->k->attention_f32(c->k, &a);
-    CHECK_THAT(c, !memcmp(a.out, out + row * stride, d * sizeof(float)), "row %u of %u differs alone", row, keys);
-    a.q = a.out = q;
-    a.queries = keys;
-    c->k->attention_f32(c->k, &a);
-    for (uint32_t i = 0; i < keys; i++)
-        CHECK_THAT(c, !memcmp(q + i * stride, out + i * stride, d * sizeof(float)), "row %u differs in place", i);
+    static const attention by = {run, cpl_attention_f32_scratch, 160, check_rows};
+    attention_round(c, round, &by);
 }
 
 /* ---- wrong on purpose -------------------------------------------------------------------------------------------- */

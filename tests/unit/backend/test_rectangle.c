@@ -12,18 +12,13 @@
 #include <cmocka.h>
 
 #include "backend/rectangle.h"
+#include "seed.h"
 
 enum { N_MAX = 200, LENGTH_MAX = 64, CELLS = N_MAX * (LENGTH_MAX + 16) };
 
 static uint64_t state_of_random;
 
-static uint32_t below(uint32_t n)
-{
-    uint64_t x = (state_of_random += 0x9e3779b97f4a7c15u);
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return (uint32_t)((x ^ (x >> 31)) % n);
-}
+static uint32_t below(uint32_t n) { return test_below(&state_of_random, n); }
 
 static int32_t ids[N_MAX * LENGTH_MAX];
 static uint8_t types[N_MAX * LENGTH_MAX];

@@ -19,6 +19,7 @@
 #include "backend/fake/fake.h"
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "seed.h"
 
 #define CROSS_ENCODER "tests/golden/models/cross-encoder"
 #define THREE_LABELS  "tests/golden/models/cross-encoder-3-labels"
@@ -83,14 +84,6 @@ static inline bool call_is_done(call *c)
     return done;
 }
 
-static inline uint32_t next_below(uint64_t *state, uint32_t n) /* splitmix64 */
-{
-    uint64_t x = (*state += 0x9e3779b97f4a7c15u);
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return (uint32_t)((x ^ (x >> 31)) % n);
-}
-
 enum { TEXT_BYTES = 96 };
 
 /* n random pairs (or texts) of letters and spaces. */
@@ -103,10 +96,10 @@ static inline void call_fill(call *c, cpl_task_op op, size_t n, uint64_t *seed)
     c->texts = calloc(n, sizeof *c->texts);
     c->bytes = malloc(2 * n * TEXT_BYTES);
     assert_true(c->pairs && c->texts && c->bytes);
-    for (size_t i = 0; i < 2 * n * TEXT_BYTES; i++) c->bytes[i] = "abcdefgh th e of"[next_below(seed, 16)];
+    for (size_t i = 0; i < 2 * n * TEXT_BYTES; i++) c->bytes[i] = "abcdefgh th e of"[test_below(seed, 16)];
     for (size_t i = 0; i < n; i++) {
         const char *at = c->bytes + 2 * i * TEXT_BYTES;
-        c->pairs[i] = (cpl_pair){{at, next_below(seed, TEXT_BYTES)}, {at + TEXT_BYTES, next_below(seed, TEXT_BYTES)}};
+        c->pairs[i] = (cpl_pair){{at, test_below(seed, TEXT_BYTES)}, {at + TEXT_BYTES, test_below(seed, TEXT_BYTES)}};
         c->texts[i] = c->pairs[i].document;
     }
     c->spec.op = op;

@@ -32,16 +32,16 @@ static void *client_main(void *arg)
         bool sent[IN_FLIGHT];
         for (int i = 0; i < IN_FLIGHT; i++) {
             call *c = &calls[i];
-            uint32_t model = next_below(&me->seed, cpl_engine_model_count(me->engine));
+            uint32_t model = test_below(&me->seed, cpl_engine_model_count(me->engine));
             bool embedder = cpl_engine_model_at(me->engine, model)->model->task == CPL_TASK_EMBEDDER;
-            call_fill(c, embedder && next_below(&me->seed, 2) ? CPL_OP_EMBED : CPL_OP_SCORE,
-                      1 + next_below(&me->seed, next_below(&me->seed, 4) ? 8 : 80), &me->seed);
+            call_fill(c, embedder && test_below(&me->seed, 2) ? CPL_OP_EMBED : CPL_OP_SCORE,
+                      1 + test_below(&me->seed, test_below(&me->seed, 4) ? 8 : 80), &me->seed);
             c->spec.model = model;
-            c->spec.flow = next_below(&me->seed, 4) ? flow : NULL;
-            c->spec.priority = (uint8_t)next_below(&me->seed, 3);
+            c->spec.flow = test_below(&me->seed, 4) ? flow : NULL;
+            c->spec.priority = (uint8_t)test_below(&me->seed, 3);
             c->spec.deadline_ns = UINT64_MAX;
-            if (me->deadlines && next_below(&me->seed, 3) == 0)
-                c->spec.deadline_ns = cpl_clock_ns() + next_below(&me->seed, 2000000);
+            if (me->deadlines && test_below(&me->seed, 3) == 0)
+                c->spec.deadline_ns = cpl_clock_ns() + test_below(&me->seed, 2000000);
             cpl_error err = {0};
             sent[i] = cpl_engine_submit(me->engine, c->task, &c->spec, scratch, &err) == CPL_OK;
             if (!sent[i]) {
@@ -51,7 +51,7 @@ static void *client_main(void *arg)
             }
         }
         for (int i = 0; me->cancels && i < IN_FLIGHT; i++)
-            if (sent[i] && next_below(&me->seed, 2)) cpl_engine_cancel(me->engine, calls[i].task);
+            if (sent[i] && test_below(&me->seed, 2)) cpl_engine_cancel(me->engine, calls[i].task);
         for (int i = 0; i < IN_FLIGHT; i++) {
             if (!sent[i]) continue;
             switch (call_wait(&calls[i])->status) {
@@ -333,9 +333,7 @@ static void one_request_uses_idle_workers(void **state)
 
 int main(void)
 {
-    const char *seed = getenv("COUPLET_SEED");
-    base_seed = seed ? strtoull(seed, NULL, 10) : cpl_clock_ns() % 1000000;
-    print_message("seed %llu\n", (unsigned long long)base_seed);
+    base_seed = test_seed();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_threads_get_their_rows),       cmocka_unit_test(cancellation_and_deadlines_race),
         cmocka_unit_test(faults_and_a_small_queue),          cmocka_unit_test(drain_beside_clients),

@@ -26,13 +26,13 @@ static void *send_all(void *arg)
     call_init(&c);
     while (!atomic_load(me->stop)) {
         cpl_error err = {0};
-        const char *name = names[next_below(&me->seed, 2)];
-        call_fill(&c, CPL_OP_SCORE, 1 + next_below(&me->seed, 40), &me->seed);
+        const char *name = names[test_below(&me->seed, 2)];
+        call_fill(&c, CPL_OP_SCORE, 1 + test_below(&me->seed, 40), &me->seed);
         if (cpl_engine_model_hold(me->engine, name, 1, &c.spec.model, &err)) fail_msg("%s", err.what);
         assert_string_equal(cpl_engine_model_at(me->engine, c.spec.model)->name, name);
         c.spec.flow = flow;
         if (cpl_engine_submit(me->engine, c.task, &c.spec, scratch, &err)) fail_msg("%s", err.what);
-        bool cancelled = !next_below(&me->seed, 10);
+        bool cancelled = !test_below(&me->seed, 10);
         if (cancelled) cpl_engine_cancel(me->engine, c.task);
         const cpl_task_result *r = call_wait(&c);
         if (r->status && !(cancelled && r->status == CPL_CANCELLED)) fail_msg("%s", r->error.what);
@@ -72,9 +72,9 @@ static void models_change_under_load(void **state)
     uint64_t seed = 99;
     for (int round = 0; round < 40; round++) {
         cpl_engine_model_options m = models[round % 2];
-        m.max_length = 8 + next_below(&seed, 24); /* more and less scratch */
-        m.replicas = 1 + next_below(&seed, 3);
-        m.dir = next_below(&seed, 2) ? CROSS_ENCODER : EMBEDDER;
+        m.max_length = 8 + test_below(&seed, 24); /* more and less scratch */
+        m.replicas = 1 + test_below(&seed, 3);
+        m.dir = test_below(&seed, 2) ? CROSS_ENCODER : EMBEDDER;
         if (cpl_engine_model_load(e, &m, &err)) fail_msg("%s", err.what);
         m.name = "c";
         if (cpl_engine_model_load(e, &m, &err)) fail_msg("%s", err.what);

@@ -32,7 +32,7 @@ static void member_main(void *arg)
             sched_yield();
             continue;
         }
-        if (next_below(&state, 4) == 0) cpl_clock_sleep_until_ns(cpl_clock_ns() + next_below(&state, 300000));
+        if (test_below(&state, 4) == 0) cpl_clock_sleep_until_ns(cpl_clock_ns() + test_below(&state, 300000));
         served = pass;
         if (m->seat < pass % 8)
             cpl_crew_serve(m->crew, pass / 8, m->seat, &m->recalled); /* the pass may be over long since */
@@ -66,15 +66,15 @@ static void every_share_is_done_once(void **state)
         assert_int_equal(cpl_thread_start(&members[i].thread, "member", -1, member_main, &members[i], NULL), CPL_OK);
     }
     for (int k = 0; k < PASSES; k++) {
-        uint32_t seats = 2 + next_below(&seed, SEATS - 1), stages = next_below(&seed, 60);
+        uint32_t seats = 2 + test_below(&seed, SEATS - 1), stages = test_below(&seed, 60);
         atomic_store(&pass, cpl_crew_begin(crew, seats) * 8 + seats);
         count c = {0};
         for (uint32_t i = 1; i <= stages; i++) {
-            c.spin_ns = next_below(&seed, 50) ? 0 : 200000; /* longer than anybody spins: members and leader sleep */
+            c.spin_ns = test_below(&seed, 50) ? 0 : 200000; /* longer than anybody spins: members and leader sleep */
             crew->team.parallel(&crew->team, count_share, &c);
             for (uint32_t seat = 0; seat < seats; seat++) assert_int_equal(c.times[seat], i);
-            if (next_below(&seed, 40) == 0) {
-                atomic_store(&members[1 + next_below(&seed, SEATS - 1)].recalled, true);
+            if (test_below(&seed, 40) == 0) {
+                atomic_store(&members[1 + test_below(&seed, SEATS - 1)].recalled, true);
                 cpl_crew_nudge(crew);
             }
         }
@@ -109,7 +109,7 @@ static uint64_t score_singly(const char *const *settings, cpl_engine_options *o,
     call_init(&c);
     cpl_engine_stats_get(e, s);
     for (int i = 0; i < n || (n < 0 && !s->team_passes && i < -n); i++) {
-        call_fill(&c, CPL_OP_SCORE, 1 + next_below(&seed, 3), &seed);
+        call_fill(&c, CPL_OP_SCORE, 1 + test_below(&seed, 3), &seed);
         assert_int_equal(cpl_engine_submit(e, c.task, &c.spec, scratch, NULL), CPL_OK);
         call_wait(&c);
         check_rows(e, &c, scratch);
