@@ -15,7 +15,7 @@
 #include "couplet.h"
 #include "model/model.h"
 
-enum { CPL_BACKEND_ABI = 5 };
+enum { CPL_BACKEND_ABI = 6 };
 
 typedef enum cpl_precision {
     CPL_PRECISION_FP32,
@@ -86,6 +86,7 @@ typedef struct cpl_caps {
      * rule leaves it to the fixed order in precision.c. */
     cpl_precision automatic;
     char automatic_rule[112];
+    int graphs; /* 1: runs a graph of the model's directory, so a cpl_model may come without weights (graph) */
 } cpl_caps;
 
 /* How a model is to be loaded. Plain values only: the same struct reaches plug-ins. */

@@ -55,7 +55,7 @@ static cpl_status find_label(int32_t *out, const char *said, const cpl_model *m,
 /* The files, and whether they fit each other. */
 static cpl_status open_files(cpl_loaded_model *m, const cpl_engine_model_options *o, cpl_error *err)
 {
-    cpl_status st = cpl_model_open(&m->model, o->dir, err);
+    cpl_status st = cpl_model_open_any(&m->model, o->dir, err);
     if (!st) st = cpl_tokenizer_open(&m->tokenizer, o->dir, err);
     if (st) return st;
     uint32_t vocab = cpl_tokenizer_vocab_size(m->tokenizer), rows = m->model->arch.vocab;
@@ -90,6 +90,10 @@ static cpl_status find_backend(cpl_engine *e, cpl_loaded_model *m, const cpl_eng
         cpl_error_prefix(err, "backend '%s'", b->name);
         return st;
     }
+    if (m->model->graph && !m->caps.graphs)
+        return cpl_fail_file(err, CPL_UNSUPPORTED, o->dir,
+                             "no model.safetensors, which backend '%s' needs: its %s is run by backend onnx", b->name,
+                             m->model->graph);
     if (!(m->caps.wants >> m->want & 1))
         return cpl_fail(err, CPL_UNSUPPORTED, "backend '%s' gives no %s, which model '%s' needs", b->name,
                         m->want == CPL_WANT_LOGITS ? "logits" : "pooled vectors", m->name);

@@ -77,12 +77,29 @@ static cpl_status settle_task(model_file *f, const cpl_model_config *c, const cp
     return model->note ? CPL_OK : CPL_NO_MEMORY;
 }
 
+static const char *const graphs[] = {"model.onnx", "onnx/model.onnx"};
+
+/* A graph in place of weights: f->model.graph, or NULL. */
+static cpl_status find_graph(model_file *f, cpl_error *err)
+{
+    char path[PATH_BYTES];
+    cpl_status st = cpl_file_join(path, sizeof path, f->model.dir, "model.safetensors", err);
+    if (st || cpl_file_exists(path)) return st;
+    for (size_t i = 0; !st && !f->model.graph && i < sizeof graphs / sizeof *graphs; i++) {
+        st = cpl_file_join(path, sizeof path, f->model.dir, graphs[i], err);
+        if (!st && cpl_file_exists(path)) f->model.graph = graphs[i];
+    }
+    return st;
+}
+
 /* CPL_OK only when DIR/model.safetensors is there; otherwise what is there instead decides the sentence. */
 static cpl_status find_weights(char path[PATH_BYTES], const char *dir, cpl_error *err)
 {
     static const struct {
         const char *name, *sentence;
     } others[] = {
+        {"model.onnx", "only a graph is there: expected model.safetensors; backend onnx runs graphs"},
+        {"onnx/model.onnx", "only a graph is there: expected model.safetensors; backend onnx runs graphs"},
         {"model.safetensors.index.json", "weights in several files are not supported: expected one model.safetensors"},
         {"pytorch_model.bin", "only PyTorch's pickled weights are there: expected model.safetensors; convert them with "
                               "Python's transformers, model.save_pretrained(DIR)"},
@@ -115,7 +132,7 @@ static cpl_status load_weights(model_file *f, cpl_error *err)
     return cpl_weights_assign(&f->model.weights, &f->model.parameters, &s, &f->model.arch, &f->arena, err);
 }
 
-cpl_status cpl_model_open(cpl_model **out, const char *dir, cpl_error *err)
+static cpl_status open_model(cpl_model **out, const char *dir, bool any, cpl_error *err)
 {
     cpl_model_config config;
     cpl_modules modules;
@@ -128,12 +145,20 @@ cpl_status cpl_model_open(cpl_model **out, const char *dir, cpl_error *err)
     if (!st) st = load_config(&config, f, err);
     if (!st) st = cpl_modules_load(&modules, f->model.dir, &config, err);
     if (!st) st = settle_task(f, &config, &modules, err);
-    if (!st) st = load_weights(f, err);
+    if (!st && any) st = find_graph(f, err);
+    if (!st && !f->model.graph) st = load_weights(f, err);
     if (st)
         cpl_model_close(&f->model);
     else
         *out = &f->model;
     return st;
+}
+
+cpl_status cpl_model_open(cpl_model **out, const char *dir, cpl_error *err) { return open_model(out, dir, false, err); }
+
+cpl_status cpl_model_open_any(cpl_model **out, const char *dir, cpl_error *err)
+{
+    return open_model(out, dir, true, err);
 }
 
 uint64_t cpl_model_digest(const cpl_model *m)

@@ -79,6 +79,7 @@ typedef struct cpl_model {
     uint32_t max_length;             /* DESIGN section 6 */
     uint64_t parameters;
     cpl_weights_by_role weights;
+    const char *graph; /* "model.onnx", in dir: there is that instead of weights, which are empty then; else NULL */
 } cpl_model;
 
 /* Opens and validates the directory: config.json, model.safetensors, and for embedders modules.json,
@@ -86,6 +87,9 @@ typedef struct cpl_model {
  * ("relative positions", another architecture); anything broken is one line with file, tensor and what was expected.
  * On failure *out is NULL. Read-only afterwards, any thread. */
 cpl_status cpl_model_open(cpl_model **out, const char *dir, cpl_error *err);
+/* The same, content with a graph (model.onnx or onnx/model.onnx) where there is no model.safetensors: for backends that
+ * run those (cpl_caps.graphs). */
+cpl_status cpl_model_open_any(cpl_model **out, const char *dir, cpl_error *err);
 void cpl_model_close(cpl_model *m); /* NULL is fine */
 
 /* Of the weights' file, all of it: the same weights have the same one (base/digest.h). Reads the whole file. */

@@ -6,6 +6,7 @@ the plug-in, what it can't do ends the start with one line. Skipped where none o
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,13 +58,44 @@ class Runtimes(unittest.TestCase):
             self.assertIn("name different providers",
                           refused("--model", model("cross-encoder"), "--backend", "onnx", "--set", "model.onnx.use_gpu=true",
                                   "--set", "model.onnx.provider=cpu"))
-            if "fp16" not in HERE["onnx"]["precisions"]:
-                err = refused("--model", model("cross-encoder"), "--backend", "onnx", "--set", "model.precision=fp16")
-                self.assertIn("fp16", err)
-                self.assertEqual(len(re.findall(r"\n", err.strip())), 0, err)
+            err = refused("--model", model("cross-encoder"), "--backend", "onnx", "--set", "model.precision=bf16")
+            self.assertIn("fp32, fp16 and int8", err)
+            self.assertEqual(len(re.findall(r"\n", err.strip())), 0, err)
         if "openvino" in HERE:
             self.assertIn("tools/export_openvino.py", refused("--model", model("embedder-cls"), "--backend", "openvino",
                                                               "--set", "model.precision=int8"))
+
+    def test_a_graph_needs_no_weights(self):
+        """A model of the user's as exporters leave it: config, tokenizer, model.onnx."""
+        if "onnx" not in HERE:
+            self.skipTest("no ONNX Runtime")
+        for name in ("cross-encoder", "embedder-mean"):
+            with tempfile.TemporaryDirectory() as directory:
+                shutil.copytree(model(name), directory, dirs_exist_ok=True,
+                                ignore=shutil.ignore_patterns("*.safetensors", "openvino*", "compiled*"))
+                err = refused("--model", directory, "--backend", "onnx").strip()
+                self.assertIn("model.safetensors", err)
+                os.mkdir(directory + "/onnx")
+                subprocess.run([PROGRAM, "export", "--model", model(name), directory + "/onnx/model.onnx"], check=True,
+                               capture_output=True)
+                with Server("--model", directory, "--backend", "onnx") as server, Client(server.address) as client, \
+                        Server("--model", model(name)) as ours, Client(ours.address) as other:
+                    pairs = [("what is it", "this is it"), ("how far", "a mile or two from here")]
+                    for a, b in zip(client.score(pairs).scores, other.score(pairs).scores):
+                        self.assertAlmostEqual(a, b, delta=1e-4, msg=name)
+                err = refused("--model", directory, "--backend", "native").strip()
+                self.assertIn("onnx/model.onnx is run by backend onnx", err)
+                self.assertNotIn("\n", err)
+                if name == "embedder-mean":
+                    continue
+                with open(directory + "/config.json") as f:
+                    config = json.load(f)
+                config["id2label"] = {str(i): "L%d" % i for i in range(5)}
+                with open(directory + "/config.json", "w") as f:
+                    json.dump(config, f)
+                err = refused("--model", directory, "--backend", "onnx").strip()
+                self.assertNotIn("\n", err)
+                self.assertIn("of this model's size", err)
 
     def refused_in_one_line(self, backend, says, *more):
         err = refused("--model", model("cross-encoder"), "--backend", backend, *more).strip()

@@ -70,7 +70,4 @@ cpl_status cpl_ort_session_executed(cpl_ort_session *s, const cpl_ort *ort, cpl_
 cpl_status cpl_ort_read_profile(cpl_ort_executed *out, const char *file, const char *text, size_t n,
                                 cpl_ort_provider provider, cpl_error *err);
 
-/* One product of two fp16 matrices is run: does it stay fp16? */
-cpl_status cpl_ort_multiplies_fp16(const cpl_ort *ort, cpl_ort_provider provider, bool *out, cpl_error *err);
-
 #endif

@@ -2,19 +2,23 @@
 /* plugin_onnx.c - couplet-onnx.so: ONNX Runtime as a backend.
  *
  * The one idea: a precision is what the runtime's own profile of a first pass shows (profile.c), not what the graph
- * says. A load whose products ran in another type, or on another provider, than was asked for is refused.
+ * says. A load whose products ran in another type, or on another provider, than was asked for is refused. One case has
+ * a name of its own: on x86 the CPU provider has no fp16 products and casts, so there couplet's fp16 graph is "stored
+ * in fp16, computed in fp32", which is what the native engine's fp16 is too, and the load line calls it that.
  *
- * Couplet writes the graph (model/onnx.h) and gives it from memory; `file=` takes a graph of the user's instead, which
- * must pass the same checks. One runtime session is shared by all of couplet's: its weights are read-only, and a run on
- * one thread (the default) needs no pool, so workers are the parallelism; that measured faster than one session of all
- * cores. What scoring doesn't need (token states; vectors of a cross-encoder) comes from a second graph, as the first
- * may compute [CLS] alone in its last layer; it is opened when it is first wanted, from the model's directory.
+ * Couplet writes the graph (model/onnx.h) and gives it from memory; `file=` takes a graph of the user's instead, as
+ * does a directory that has model.onnx and no weights; it must pass the same checks. One runtime session is shared by
+ * all of couplet's: its weights are read-only, and a run on one thread (the default) needs no pool, so workers are the
+ * parallelism; that measured faster than one session of all cores. What scoring doesn't need (token states; vectors of
+ * a cross-encoder) comes from a second graph, as the first may compute [CLS] alone in its last layer; it is opened when
+ * it is first wanted, from the model's directory.
  *
  * Threads: sessions run at once; opening the second graph is under a lock. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "backend/onnx/graph.h"
 #include "backend/onnx/settings.h"
@@ -53,33 +57,28 @@ struct cpl_session {
 
 /* ---- what runs here ---------------------------------------------------------------------------------------------- */
 
-static const char fp16_reason[] = "this ONNX Runtime's CPU provider multiplies fp16 as fp32, its profile says";
-
 static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
 {
     cpl_ort ort;
     cpl_cpu cpu;
-    bool fp16 = false;
     (void)host;
     cpl_status st = cpl_ort_open(&ort, err);
-    if (!st) st = cpl_ort_multiplies_fp16(&ort, CPL_ORT_CPU, &fp16, err);
     if (st) return st;
     const bool device = cpl_ort_has(&ort, CPL_ORT_CUDA) || cpl_ort_has(&ort, CPL_ORT_COREML);
     cpl_cpu_detect(&cpu);
-    *out = (cpl_caps){.precisions = 1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_INT8 |
-                                    (fp16 || device ? 1u << CPL_PRECISION_FP16 : 0u),
+    *out = (cpl_caps){.precisions = 1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_FP16 | 1u << CPL_PRECISION_INT8,
                       .wants = 1u << CPL_WANT_LOGITS | 1u << CPL_WANT_POOLED | 1u << CPL_WANT_TOKENS,
                       .rectangles = 1,
                       .inexact = 1,
                       .devices = 1,
+                      .graphs = 1,
                       .batch_tokens = device ? DEVICE_BATCH_TOKENS : BATCH_TOKENS,
                       .automatic = CPL_PRECISION_FP32};
     snprintf(out->automatic_rule, sizeof out->automatic_rule, "fp32: int8 here loses more than this project's own");
     for (int p = 0; p < CPL_PRECISION_COUNT; p++)
         if (!(out->precisions >> p & 1))
-            snprintf(out->reason[p], sizeof out->reason[p], "%s",
-                     p == CPL_PRECISION_FP16 ? fp16_reason
-                                             : "couplet's graphs for ONNX Runtime have fp32, fp16 and int8");
+            snprintf(out->reason[p], sizeof out->reason[p],
+                     "couplet's graphs for ONNX Runtime have fp32, fp16 and int8");
     snprintf(out->isa, sizeof out->isa, "onnxruntime %.16s", ort.version);
     snprintf(out->device, sizeof out->device, "%u cores of %.40s; providers: %.30s", cpl_cpu_count(), cpu.name,
              ort.providers);
@@ -114,6 +113,12 @@ static cpl_status check_options(cpl_weights *w, const cpl_load_options *o, cpl_e
     return CPL_OK;
 }
 
+static size_t file_bytes(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) ? 0 : (size_t)s.st_size;
+}
+
 static cpl_status open_graph(cpl_weights *w, cpl_ort_graph *graph, const cpl_model *model, cpl_want want, size_t *bytes,
                              cpl_error *err)
 {
@@ -128,6 +133,7 @@ static cpl_status open_graph(cpl_weights *w, cpl_ort_graph *graph, const cpl_mod
         if (!st && !cpl_file_exists(path))
             st = cpl_fail_file(err, CPL_NOT_FOUND, path, "no such file, which model.onnx.file names");
         source.path = path;
+        if (!st && bytes) *bytes = file_bytes(path);
     } else {
         st = cpl_onnx_write(&bytes_of_graph, model, &numbers, err);
         source.graph = bytes_of_graph.data;
@@ -135,7 +141,7 @@ static cpl_status open_graph(cpl_weights *w, cpl_ort_graph *graph, const cpl_mod
     }
     if (!st) st = cpl_ort_graph_open(graph, &w->ort, &source, &w->settings.session, &w->model, want, err);
     if (st && w->settings.file[0]) cpl_error_prefix(err, "'%s'", w->settings.file);
-    if (bytes) *bytes = bytes_of_graph.size;
+    if (bytes && bytes_of_graph.size) *bytes = bytes_of_graph.size;
     cpl_buf_deinit(&bytes_of_graph);
     return st;
 }
@@ -183,14 +189,19 @@ static cpl_status prove(cpl_weights *w, cpl_ort_graph *g, cpl_precision asked, c
         return cpl_fail(err, CPL_UNSUPPORTED, "onnx: provider %s was asked for, but %u of %u products ran elsewhere",
                         name, ran.elsewhere, ran.products);
     report->precision = executed_as(&ran);
+    /* Couplet's own graph with weights in fp16 where there are no such products: what the native engine calls fp16. */
+    const bool stored =
+        asked == CPL_PRECISION_FP16 && !w->settings.file[0] && provider == CPL_ORT_CPU && ran.fp32 == ran.products;
+    if (stored) report->precision = asked;
     if (report->precision != asked)
         return cpl_fail(
             err, CPL_UNSUPPORTED,
             "onnx: %s was asked for and %s ran: of %u products %u took fp32, %u fp16, %u bf16, %u int8, %u int4",
             asked_name, cpl_precision_name(report->precision), ran.products, ran.fp32, ran.fp16, ran.bf16, ran.int8,
             ran.int4);
-    snprintf(report->kernels, sizeof report->kernels, "onnxruntime %.12s %s, %u of %u products %s", w->ort.version,
-             name, asked == CPL_PRECISION_INT8 ? ran.int8 : ran.products, ran.products, asked_name);
+    snprintf(report->kernels, sizeof report->kernels, "onnxruntime %.12s %s, %u of %u products %s%s", w->ort.version,
+             name, asked == CPL_PRECISION_INT8 ? ran.int8 : ran.products, ran.products, stored ? "fp32" : asked_name,
+             stored ? ": stored in fp16, computed in fp32" : "");
     return CPL_OK;
 }
 
@@ -221,6 +232,7 @@ static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load
     w->scoring = model->task == CPL_TASK_CROSS_ENCODER ? CPL_WANT_LOGITS : CPL_WANT_POOLED;
     *report = (cpl_load_report){0};
     cpl_status st = check_options(w, o, err);
+    if (model->graph && !w->settings.file[0]) snprintf(w->settings.file, sizeof w->settings.file, "%s", model->graph);
     if (!st) st = cpl_ort_open(&w->ort, err);
     if (!st) st = open_graph(w, &w->graph, model, w->scoring, &bytes, err);
     if (!st) st = prove(w, &w->graph, o->precision, report, err);
@@ -228,7 +240,7 @@ static cpl_status load(cpl_weights **out, const cpl_model *model, const cpl_load
         unload(w);
         return st;
     }
-    report->weight_bytes = bytes ? bytes : model->parameters * sizeof(float);
+    report->weight_bytes = bytes;
     report->batch_tokens = w->settings.session.provider == CPL_ORT_CPU ? BATCH_TOKENS : DEVICE_BATCH_TOKENS;
     *out = w;
     return CPL_OK;
@@ -267,7 +279,7 @@ static cpl_status states_graph(cpl_weights *w, const cpl_ort_graph **out, cpl_er
     cpl_status st = CPL_OK;
     pthread_mutex_lock(&w->lock);
     if (!w->states) {
-        st = cpl_model_open(&model, w->dir, err);
+        st = cpl_model_open_any(&model, w->dir, err);
         if (!st) st = open_graph(w, &w->states_room, model, CPL_WANT_TOKENS, NULL, err);
         if (!st)
             st = cpl_ort_session_executed(&w->states_room.session, &w->ort, w->settings.session.provider, NULL, err);

@@ -15,7 +15,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "model/onnx_proto.h"
 
 enum { PROFILE_BYTES_MAX = 64 << 20 };
 
@@ -110,53 +109,5 @@ cpl_status cpl_ort_session_executed(cpl_ort_session *s, const cpl_ort *ort, cpl_
     }
     rmdir(s->profile_dir);
     s->profile_dir[0] = 0;
-    return st;
-}
-
-/* A graph of one product: "a" [2, 2] times itself. */
-static cpl_status write_square(cpl_buf *b, cpl_error *err)
-{
-    const cpl_onnx_dim two[] = {{NULL, 2}, {NULL, 2}};
-    cpl_onnx_int(b, 1, 8); /* ir_version */
-    size_t graph = cpl_onnx_begin(b, 7);
-    cpl_onnx_text(b, 2, "square");
-    cpl_onnx_node(b, "MatMul", "a a", "b", NULL, 0);
-    cpl_onnx_value(b, 11, "a", CPL_ONNX_FLOAT16, two, 2);
-    cpl_onnx_value(b, 12, "b", CPL_ONNX_FLOAT16, two, 2);
-    cpl_onnx_end(b, graph);
-    size_t opset = cpl_onnx_begin(b, 8);
-    cpl_onnx_int(b, 2, 17);
-    cpl_onnx_end(b, opset);
-    return cpl_buf_status(b, err);
-}
-
-cpl_status cpl_ort_multiplies_fp16(const cpl_ort *ort, cpl_ort_provider provider, bool *out, cpl_error *err)
-{
-    cpl_ort_session s = {0};
-    cpl_ort_executed ran = {0};
-    cpl_buf graph = {0};
-    uint16_t a[4] = {0};
-    const int64_t shape[] = {2, 2};
-    const char *const inputs[] = {"a"}, *const outputs[] = {"b"};
-    OrtValue *value = NULL, *result = NULL;
-    *out = false;
-    cpl_status st = write_square(&graph, err);
-    const cpl_ort_source source = {.graph = graph.data, .size = graph.size};
-    const cpl_ort_options options = {.provider = provider, .threads = 1, .optimize = true};
-    if (!st) st = cpl_ort_session_open(&s, ort, &source, &options, err);
-    if (!st)
-        st = cpl_ort_check(
-            ort, ort->api->CreateTensorWithDataAsOrtValue(s.memory, a, sizeof a, shape, 2, CPL_ORT_FLOAT16, &value),
-            "probing fp16", err);
-    if (!st)
-        st = cpl_ort_check(
-            ort, ort->api->Run(s.session, NULL, inputs, (const OrtValue *const *)&value, 1, outputs, 1, &result),
-            "probing fp16", err);
-    if (!st) st = cpl_ort_session_executed(&s, ort, provider, &ran, err);
-    *out = !st && ran.products && ran.fp16 == ran.products && !ran.elsewhere;
-    if (value) ort->api->ReleaseValue(value);
-    if (result) ort->api->ReleaseValue(result);
-    cpl_ort_session_close(&s, ort);
-    cpl_buf_deinit(&graph);
     return st;
 }

@@ -117,7 +117,7 @@ static void mismatching_ones_are_refused(void **state)
 {
     (void)state;
     const char *dir = test_plugins();
-    expect("wrongabi", dir, CPL_UNSUPPORTED, "plug-in has ABI 6");
+    expect("wrongabi", dir, CPL_UNSUPPORTED, "plug-in has ABI 7");
     expect("wrongabi", dir, CPL_UNSUPPORTED, "install the plug-in that was built with couplet");
     expect("empty", dir, CPL_UNSUPPORTED, "empty slots");
     expect("alias", dir, CPL_UNSUPPORTED, "another backend than its file name");
