@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -29,6 +30,7 @@ MODELS = [("all-MiniLM-L6-v2, embedder", EMBEDDER), ("seeded cross-encoder", CRO
 ROUNDS = 3
 # (pairs a request, requests in flight)
 LOADS = [(1, 1), (1, 16), (1, 64), (32, 1), (32, 4)]
+SHORT = ("fp32", "int8")  # precisions of README.md's table
 # Rungs below, worth a row of their own: what people run elsewhere.
 LOWER = {"amx": ["avx512", "avx2"], "avx512": ["avx2"]}
 
@@ -116,7 +118,7 @@ def bench_engine(a, results):
     tables, stages, notes, short = [], [], [], []
     real = os.environ.get("COUPLET_DATA")
     for name, model in reversed(MODELS):
-        precisions = results["precisions"] if model == CROSS else [p for p in results["precisions"] if p in ("fp32", "int8")]
+        precisions = results["precisions"] if model == CROSS else [p for p in results["precisions"] if p in SHORT]
         rows = [ENGINE_HEAD[0] % ("in process, " + name), ENGINE_HEAD[1]]
         for p in precisions:
             got = couplet("bench", "engine", "--model", model, "--precision", p, "--lengths", "17,32,64,128", "--seconds",
@@ -131,7 +133,7 @@ def bench_engine(a, results):
                     names = [s["name"] for s in got["results"][0]["stages"]]
                     stages = ["| share of time in % (of peak) | tokens | " + " | ".join(names) + " |", "|---|--:|" + "--:|" * len(names)]
                 stages += stage_rows(p, got)
-            if p in ("fp32", "int8"):
+            if p in SHORT:
                 short.append((name, p, got))
         tables += rows + [""]
     results["short"] = short
@@ -240,19 +242,28 @@ def bench_memory(a, results):
 
 
 def bench_served(a, results):
-    rows = ["| served over gRPC, closed loop | pairs a request | in flight | pairs/s, median (min-max) | p50 / p99 ms |",
-            "|---|--:|--:|--:|--:|"]
-    for name, model in MODELS:
-        with Server(model) as server:
-            load(server.target, 32, 4, "--duration", min(1, a.seconds))  # warm
-            rounds = [[load(server.target, p, c, "--duration", a.seconds) for p, c in LOADS] for _ in range(ROUNDS)]
-        results["served"][name] = rounds
-        for i, (p, c) in enumerate(LOADS):
-            rates = [r[i]["pairs_per_s"] for r in rounds]
-            middle = sorted(rounds, key=lambda r: r[i]["pairs_per_s"])[ROUNDS // 2][i]["latency_ms"]
-            rows.append("| %s | %d | %d | %s | %.1f / %.1f |" % (name, p, c, spread(rates), middle["p50"], middle["p99"]))
-    results["served_rows"] = rows
-    return ["## Served, fp32", "", "Load generator and server share the cores.", "", *rows]
+    rows = ["| served over gRPC, closed loop | precision | pairs a request | in flight | pairs/s, median (min-max) | p50 / p99 ms |",
+            "|---|---|--:|--:|--:|--:|"]
+    for name, model in reversed(MODELS):
+        results["served"][name] = {}
+        for precision in SHORT:
+            if precision not in results["precisions"]:
+                continue
+            with Server(model, "--precision", precision) as server:
+                load(server.target, 32, 4, "--duration", min(1, a.seconds))  # warm
+                rounds = [[load(server.target, p, c, "--duration", a.seconds) for p, c in LOADS] for _ in range(ROUNDS)]
+            results["served"][name][precision] = rounds
+            for p, c in LOADS:
+                rates, ms = served(rounds, p, c)
+                rows.append("| %s | %s | %d | %d | %s | %.1f / %.1f |" % (name, precision, p, c, spread(rates), ms["p50"], ms["p99"]))
+    return ["## Served", "", "Load generator and server share the cores.", "", *rows]
+
+
+def served(rounds, pairs, in_flight):
+    """The rounds' pairs a second under one load, and the latencies of the round in the middle."""
+    i = LOADS.index((pairs, in_flight))
+    middle = sorted(rounds, key=lambda r: r[i]["pairs_per_s"])[len(rounds) // 2]
+    return [r[i]["pairs_per_s"] for r in rounds], middle[i]["latency_ms"]
 
 
 def bench_generator(a, results):
@@ -337,19 +348,27 @@ def page(m, a, body):
 
 
 def readme_block(m, a, results):
-    rows = ["| in process | tokens | pairs/s | of the peak beside | one pair, p50 / p99 ms |", "|---|--:|--:|--:|--:|"]
+    """A line a model and precision: what it does alone, and what is left of that behind a socket."""
+    rows = ["| pairs/s | in process: 32 tokens | of the peak beside | one pair alone, p50 / p99 ms | mix of lengths "
+            "| served, 1 pair a request, 64 in flight | served, 32 pairs, 4 in flight |", "|---|--:|--:|--:|--:|--:|--:|"]
     for name, p, got in results["short"]:
-        for r in got["results"]:
-            rows.append("| %s, %s | %s | %.0f | %.0f %% | %.2f / %.2f |" % (
-                name, p, r["length"], r["pairs_per_s"], 100 * r["efficiency"], r["latency_ms"]["p50"], r["latency_ms"]["p99"]))
-    head = "%s, %d cores, kernels %s; commit %s; `make bench`, more in docs/BENCH.md. Load generator and server share the cores. The seeded cross-encoder's speed is real, its scores mean nothing." % (
-        m["cpu"], m["cores"], m["isa"], m["commit"])
-    return "\n".join([head, "", *rows, "", *results["served_rows"]])
+        by = {r["length"]: r for r in got["results"]}
+        fixed, mix = by[32], by["mix"]
+        rounds = results["served"].get(name, {}).get(p)
+        cells = [spread(served(rounds, *load)[0]) if rounds else "-" for load in ((1, 64), (32, 4))]
+        rows.append("| %s, %s | %.0f | %.0f %% | %.2f / %.2f | %.0f | %s |" % (
+            name, p, fixed["pairs_per_s"], 100 * fixed["efficiency"], fixed["latency_ms"]["p50"], fixed["latency_ms"]["p99"],
+            mix["pairs_per_s"], " | ".join(cells)))
+    head = ("%s, %d cores, kernels %s; couplet %s, commit %s, %s; `tools/bench.py --seconds %g --write`. Served over gRPC, load "
+            "generator and server on the same cores: median (least-most) of %d rounds. The seeded cross-encoder's speed is real, "
+            "its scores mean nothing. All lengths, loads, precisions, accuracy, memory: [docs/BENCH.md](docs/BENCH.md)." % (
+                m["cpu"], m["cores"], m["isa"], m["couplet"], m["commit"], m["date"], a.seconds, ROUNDS))
+    return "\n".join([*textwrap.wrap(head, 120, break_long_words=False, break_on_hyphens=False), "", *rows])
 
 
 def write(m, a, body, results):
     (ROOT / "docs" / "BENCH.md").write_text(page(m, a, body))
-    kept = {k: v for k, v in results.items() if k not in ("short", "served_rows")}
+    kept = {k: v for k, v in results.items() if k != "short"}
     kept["doctor"] = {k: v for k, v in results["doctor"].items() if k != "backends"}
     (ROOT / "docs" / "bench.json").write_text(json.dumps(kept, separators=(",", ":")) + "\n")
     readme = ROOT / "README.md"

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Do the documents still tell the truth? Every relative link and every path, make target and cmake option they name in
-`code` must exist. Prints FILE:LINE: what is wrong, and exits 1 if there was anything."""
+"""Do the documents still tell the truth? Every relative link and every path, make target, cmake option and command or
+flag of couplet they name in code must exist. Prints FILE:LINE: what is wrong, and exits 1 if there was anything."""
 import pathlib
 import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/DESIGN.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md",
+             *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/*.md"))]
 FOLDERS = ("src/", "include/", "tests/", "tools/", "cmake/", "docs/", "experiments/", "proto/", ".ci/")
 MADE_LATER = ("docs/experiments/",)  # what `couplet report` writes
 
@@ -23,8 +24,29 @@ def exists(path):
     return (ROOT / path).exists()
 
 
+def commands():
+    """Names of couplet's commands, and of all their flags."""
+    text = "".join(p.read_text() for p in (ROOT / "src" / "cli").glob("*.[ch]"))
+    return (set(re.findall(r"\.name = \"([a-z ]+)\"", text)) | {"version"},
+            set(re.findall(r"\{\"([a-z0-9-]+)\", CPL_FLAG_", text)) | {"help", "version"})
+
+
+def wrong_commands(line, names, flags):
+    """What a line's calls of couplet name that isn't there."""
+    in_code = [line] if line.startswith("    ") else re.findall(r"`([^`]+)`", line)
+    for code in in_code:
+        for call in re.findall(r"(?:^|[\s/])couplet ([a-z][^|#>;]*)", code):
+            words = re.findall(r"[a-z]+(?![\w=./:-])", call.split(" --")[0])
+            if words and not any(n == words[0] or n.startswith(words[0] + " ") for n in names):
+                yield "no command '%s'" % words[0]
+            for flag in re.findall(r"(?:^|\s)--([a-z0-9-]+)", call):
+                if flag not in flags:
+                    yield "no flag '--%s' of any command" % flag
+
+
 def main():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    names, flags = commands()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     options = set(re.findall(r"COUPLET_[A-Z_]+", "".join(p.read_text() for p in [ROOT / "CMakeLists.txt",
                                                                                 *ROOT.glob("cmake/*.cmake")])))
     bad = []
@@ -37,11 +59,12 @@ def main():
             for link in re.findall(r"\]\(([^)\s]+)\)", line):
                 if "://" not in link and not link.startswith("#") and not (file.parent / link.split("#")[0]).exists():
                     bad.append("%s:%d: link to '%s', which isn't there" % (name, i, link))
+            bad += ["%s:%d: %s" % (name, i, what) for what in wrong_commands(line, names, flags)]
             for code in re.findall(r"`([^`]+)`", line):
                 word = code.split()[0] if code.split() else ""
                 if word.startswith(FOLDERS) and not exists(word):
                     bad.append("%s:%d: '%s' isn't there" % (name, i, word))
-                m = re.match(r"make ([a-z]+)", code)
+                m = re.match(r"make ([a-z-]+)", code)
                 if m and m.group(1) not in targets:
                     bad.append("%s:%d: no target '%s' in the Makefile" % (name, i, m.group(1)))
                 for option in re.findall(r"-D(COUPLET_[A-Z_]+)", code):
