@@ -153,7 +153,7 @@ static cpl_load_run_options options_of(const cpl_lab_job *job, const char *targe
     const cpl_lab_plan *plan = job->plan;
     return (cpl_load_run_options){.target = target,
                                   .scenario = plan->scenario,
-                                  .concurrency = plan->scenario->open || plan->scenario->at_once ? 0 : level,
+                                  .concurrency = plan->scenario->open ? 0 : level,
                                   .rate = level,
                                   .seed = plan->seed + model,
                                   .trace = plan->trace,

@@ -263,6 +263,46 @@ class Experiments(unittest.TestCase):
         self.assertEqual(json.loads(compare(good, worse, "--json", "--threshold", "60"))["regressions"], 0)
         compare(one, file("02_second.json"), status=1)  # no row in common: a gate that compared nothing doesn't pass
 
+    def test_options_of_the_generator(self):
+        slow = "model: {backend: fake, fake: {fixed_us: 2000, per_token_ns: 0}}\nbatching: {enabled: false}\nworkers: 1\n"
+        files = [
+            # Over another API, whose requests are one query each; what the server is comes over gRPC all the same.
+            self.write("tei", slow + "experiment: {dialect: tei, batch_sizes: [1, 3], concurrency_levels: [2], "
+                                     "warmup_stable: true}\n"),
+            # Ends long before its requests, since the objective plainly holds.
+            self.write("early", slow + "experiment: {scenario: poisson, rate: [50], batch_sizes: [1], slo_ms: 2000, slo_percentile: 50, "
+                                       "early_stop: true, benchmark_requests: 100000}\n"),
+            # Twice what one worker of 20 ms takes.
+            self.write("beyond", slow.replace("2000,", "20000,") +
+                       "experiment: {scenario: constant, rate: [100], batch_sizes: [1], benchmark_requests: 400}\n"),
+            # 0.4 s a request of one pair: a hundred of them aren't begun.
+            self.write("patience", slow.replace("2000,", "400000,") +
+                       "experiment: {batch_sizes: [1], concurrency_levels: [1, 100], duration: 2}\n"),
+        ]
+        plan = json.loads(run("experiment", "run", *files, *self.out(), "--dry-run", "--json")[0])
+        self.assertEqual([e["what"] for e in plan["experiments"]], ["run"] * 4)
+        self.assertTrue(plan["seconds"] > 60)
+        self.assertFalse(os.path.exists(os.path.join(self.dir, "out")))
+        run("experiment", "run", *files, *self.out())
+        tei = self.result("tei")
+        self.assertEqual([(p["requests"], p["failed"], p["server_known"]) for p in tei["points"]], [(40, 0, False)] * 2)
+        self.assertEqual((tei["backend"], tei["workers"]), ("fake", 1))
+        early = self.result("early")["points"][0]
+        self.assertTrue(20 <= early["requests"] < 2000 and early["asked"] == 100000)
+        beyond = self.result("beyond")["points"][0]
+        self.assertTrue(beyond["beyond_capacity"] and 30 < beyond["throughput"] <= 51, beyond["reasons"])
+        self.assertEqual(beyond["highest_percentile"], 0)
+        self.assertIn("INVALID: ", beyond["percentile_verdicts"]["p50"])
+        first, second = self.result("patience")["points"]
+        self.assertTrue(first["requests"] >= 4)
+        self.assertIn("can't hold enough", second["not_run"])
+        run("report", "--results", os.path.join(self.dir, "out"), "--experiments", self.dir)
+        with open(os.path.join(self.dir, "out", "rows.csv"), newline="") as f:
+            rows = {r["experiment"]: r for r in csv.DictReader(f)}
+        self.assertEqual(rows["beyond"]["beyond_capacity"], "yes")
+        self.assertTrue(rows["beyond"]["latency_p99_verdict"].startswith("INVALID"))
+        self.assertIn("beyond capacity", self.page("beyond"))
+
     def test_several_models_and_parts_of_the_work(self):
         path = os.path.join(MODELS, MODEL)
         two = self.write("07c_two", f"models: [{{name: one, path: {path}}}, {{name: other, path: {path}}}]\n"
