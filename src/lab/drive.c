@@ -205,6 +205,7 @@ static bool too_slow(const cpl_lab_job *job, cpl_lab_row *rows, uint32_t batch, 
     const double held = longest / (plan->duration_max_s > 0 ? CPL_LAB_LATENCIES : 2);
     const double most = job->options->quick ? QUICK_FLIGHT_S : held;
     if (rows->not_run) return true;
+    if (rows->rounds) return false; /* what was measured once isn't taken back */
     if (plan->scenario->open || plan->scenario->at_once || !(job->fastest > 0) || !(most > 0)) return false;
     const double flight_s = (double)batch * level * (double)plan->model_count / job->fastest;
     if (flight_s <= most) return false;
