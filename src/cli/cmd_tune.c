@@ -21,7 +21,8 @@ static const cpl_flag flags[] = {
     {"precision", CPL_FLAG_LIST, "P", NULL, "try this precision; not given: all that a backend runs"},
     {"policy", CPL_FLAG_LIST, "NAME[:MS]", NULL,
      "try this batching policy: off, greedy, timeout:MS; not given: off, greedy, timeout of 1, 2, 5 and 10"},
-    {"threads", CPL_FLAG_LIST, "N", NULL, "try so many worker threads; not given: 1, 2, 4, ... up to the cores"},
+    {"threads", CPL_FLAG_LIST, "N", NULL,
+     "try so many worker threads; not given: 1, 2, 4, ... up to the cores, or around what devices want"},
     {"batch-tokens", CPL_FLAG_LIST, "N", NULL,
      "try passes of so many tokens; not given: from what the backend takes by itself, halving and doubling between 64 "
      "and 65536"},

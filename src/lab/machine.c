@@ -146,19 +146,34 @@ cpl_status cpl_lab_capture(cpl_lab_result *r, cpl_error *err)
     return CPL_OK;
 }
 
-cpl_status cpl_lab_backend_check(const char *name, const char *precision, cpl_error *err)
+static cpl_status probe(cpl_caps *out, const char *name, cpl_error *err)
 {
     cpl_host host;
     cpl_backend_ref ref;
-    cpl_caps caps = {0};
-    cpl_precision asked, effective;
-    char reason[128];
+    *out = (cpl_caps){0};
     cpl_host_init(&host, NULL);
     cpl_status st = cpl_backend_find(&ref, name, NULL, &host, err);
     if (st) return st;
-    st = ref.backend->probe(&caps, &host, err);
+    st = ref.backend->probe(out, &host, err);
+    cpl_backend_release(&ref);
+    return st;
+}
+
+cpl_status cpl_lab_backend_check(const char *name, const char *precision, cpl_error *err)
+{
+    cpl_caps caps;
+    cpl_precision asked, effective;
+    char reason[128];
+    cpl_status st = probe(&caps, name, err);
     if (!st && *precision && !cpl_precision_parse(&asked, precision, NULL))
         st = cpl_precision_resolve(&effective, reason, sizeof reason, asked, 0, name, &caps, err);
-    cpl_backend_release(&ref);
+    return st;
+}
+
+cpl_status cpl_lab_backend_sessions(uint32_t *out, const char *name, cpl_error *err)
+{
+    cpl_caps caps;
+    const cpl_status st = probe(&caps, name, err);
+    *out = caps.sessions_per_device * (caps.devices ? caps.devices : 1);
     return st;
 }

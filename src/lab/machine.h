@@ -13,4 +13,7 @@ cpl_status cpl_lab_capture(cpl_lab_result *r, cpl_error *err);
  */
 cpl_status cpl_lab_backend_check(const char *name, const char *precision, cpl_error *err);
 
+/* How many sessions backend `name` wants on its devices together; 0: one a core. */
+cpl_status cpl_lab_backend_sessions(uint32_t *out, const char *name, cpl_error *err);
+
 #endif

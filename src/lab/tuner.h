@@ -15,7 +15,7 @@ typedef struct cpl_tuner_options {
     const char *const *backends;   /* empty: native and every plug-in that is here */
     const char *const *precisions; /* empty: all that each backend runs */
     const char *const *policies;   /* "off", "greedy", "timeout:2" (ms); empty: off, greedy and four timeouts */
-    const char *const *threads;    /* numbers; empty: 1, 2, 4, ... up to the cores */
+    const char *const *threads;    /* numbers; empty: 1, 2, 4, ... up to the cores, or around what devices want */
     const char *const *tokens;     /* a pass, numbers; empty: 64 to 65536, each twice the one before */
     const char *const *sets;       /* "key=value" for every server */
     cpl_slo slo;                   /* with a percentile */
@@ -36,6 +36,7 @@ typedef struct cpl_tuner_variant {
     double loss, kendall; /* NAN: not measured */
     bool allowed;
     uint32_t own_tokens; /* a pass holds at most, where nothing is asked for; 0: not known */
+    uint32_t sessions;   /* that the backend wants on its devices together; 0: one a core */
     char why[200];       /* of one that isn't allowed */
 } cpl_tuner_variant;
 

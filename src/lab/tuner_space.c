@@ -20,6 +20,9 @@ static bool listed(const char *const *list, const char *name)
 
 static cpl_status add_backend(cpl_tuner *t, const char *name, cpl_error *err)
 {
+    uint32_t sessions;
+    const cpl_status st = cpl_lab_backend_sessions(&sessions, name, err);
+    if (st) return st;
     for (int k = 0; k < CPL_PRECISION_COUNT; k++) {
         const char *precision = cpl_precision_name((cpl_precision)k);
         cpl_error no;
@@ -29,6 +32,7 @@ static cpl_status add_backend(cpl_tuner *t, const char *name, cpl_error *err)
         cpl_tuner_variant *v = &t->variants[t->variant_count++];
         snprintf(v->backend, sizeof v->backend, "%.63s", name);
         snprintf(v->precision, sizeof v->precision, "%.15s", precision);
+        v->sessions = sessions;
     }
     return CPL_OK;
 }
@@ -86,27 +90,46 @@ uint32_t cpl_tuner_tokens_place(const cpl_tuner *t, uint32_t own)
     return best;
 }
 
+/* How many sessions all variants want on devices; 0: they differ, or one a core. */
+static uint32_t sessions_of_all(const cpl_tuner *t)
+{
+    for (uint32_t i = 1; i < t->variant_count; i++)
+        if (t->variants[i].sessions != t->variants[0].sessions) return 0;
+    return t->variants[0].sessions;
+}
+
+/* 1, 2, 4 ... up to the cores, beginning with those; or half, once and twice what devices want, beginning with that. */
+static cpl_status add_workers(cpl_tuner *t, cpl_error *err)
+{
+    const char *threads[CPL_TUNE_VALUES_MAX];
+    const uint64_t cores = t->machine->machine.cores ? t->machine->machine.cores : 1, wanted = sessions_of_all(t);
+    const uint64_t top = wanted ? 2 * wanted : cores, usual = wanted ? wanted : cores;
+    uint32_t n = 0, begin = 0;
+    for (uint64_t k = wanted > 1 ? wanted / 2 : 1; n < CPL_TUNE_VALUES_MAX; k *= 2) {
+        const uint64_t value = k < top ? k : top;
+        if (value <= usual) begin = n;
+        snprintf(t->numbers[n], sizeof t->numbers[n], "%llu", (unsigned long long)value);
+        threads[n] = t->numbers[n];
+        n++;
+        if (k >= top) break;
+    }
+    const char *const *given = t->options.threads;
+    const cpl_status st = add_values(t, CPL_TUNE_WORKERS, given, threads, n, err);
+    t->space.start[CPL_TUNE_WORKERS] = given && *given ? t->space.counts[CPL_TUNE_WORKERS] - 1 : begin;
+    return st;
+}
+
 cpl_status cpl_tuner_space(cpl_tuner *t, cpl_error *err)
 {
     static const char *const policies[] = {"off", "greedy", "timeout:1", "timeout:2", "timeout:5", "timeout:10"};
     static const char *const tokens[] = {"64",   "128",  "256",   "512",   "1024", "2048",
                                          "4096", "8192", "16384", "32768", "65536"};
     const cpl_tuner_options *o = &t->options;
-    const char *threads[CPL_TUNE_VALUES_MAX];
-    uint32_t n = 0;
-    for (uint64_t k = 1; n < CPL_TUNE_VALUES_MAX; k *= 2) {
-        const uint64_t cores = t->machine->machine.cores ? t->machine->machine.cores : 1;
-        snprintf(t->numbers[n], sizeof t->numbers[n], "%llu", (unsigned long long)(k < cores ? k : cores));
-        threads[n] = t->numbers[n];
-        n++;
-        if (k >= cores) break;
-    }
     cpl_status st = add_variants(t, err);
     if (!st) st = add_values(t, CPL_TUNE_POLICY, o->policies, policies, 6, err);
-    if (!st) st = add_values(t, CPL_TUNE_WORKERS, o->threads, threads, n, err);
+    if (!st) st = add_workers(t, err);
     if (!st) st = add_values(t, CPL_TUNE_TOKENS, o->tokens, tokens, sizeof tokens / sizeof *tokens, err);
     t->space.start[CPL_TUNE_POLICY] = place_of(t, CPL_TUNE_POLICY, "greedy", 0);
-    t->space.start[CPL_TUNE_WORKERS] = t->space.counts[CPL_TUNE_WORKERS] - 1;
     t->space.finalists = o->finalists;
     t->space.rounds = o->rounds;
     return st;

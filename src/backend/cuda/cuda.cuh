@@ -16,7 +16,8 @@ extern "C" {
 typedef struct cpl_cuda_matrix {
     void *w;
     float *bias;  /* n rounded up to CPL_CUDA_COLUMNS */
-    float *scale; /* as many: of a row of int8, or of e4m3 divided by that of activations; NULL otherwise */
+    float *scale; /* as many: of a row of int8 or 4 bits, or of e4m3 divided by that of activations; NULL otherwise */
+    uint8_t *groups; /* of 4 bits: w has them two a byte (cpl_cuda_pack_four); otherwise NULL */
     uint32_t n, k;
 } cpl_cuda_matrix;
 
@@ -38,7 +39,7 @@ struct cpl_weights {
     cpl_cuda_type type;        /* of activations */
     cpl_cuda_type operand;     /* of what products of a norm's results multiply: the same, FP8 or INT8 */
     cpl_cuda_type inner;       /* of what the other two of a layer multiply: the same or FP8 */
-    int four_bits;             /* 1: `down` holds values of 4 bits */
+    int four_bits;             /* 1: `down` is held in 4 bits, and widened into a session's buffer for each use */
     uint32_t head_size, width; /* head size as computed with (padded with zeros to 32 or 64), heads x that */
     float scale;
     int epilogue; /* of FFN up */
@@ -92,6 +93,7 @@ struct cpl_session {
     void *block; /* device memory, all of it */
     uint8_t *input;
     void *x, *qkv, *ctx, *y, *mid;
+    void *down_wide;                /* the layer's `down` as bf16, where it is held in 4 bits */
     void *x_first, *q_first;        /* [CLS] rows of the last layer */
     void *x8, *x8_first;            /* x in 8 bits, where products want that; otherwise NULL */
     float *x_scale, *x_scale_first; /* of its rows, where that is int8 */

@@ -129,6 +129,28 @@ __device__ __forceinline__ void mma16816(float (&c)[4], const uint32_t (&a)[4], 
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* c[16 x 8] += a b^T, 32 bytes of K a row: 16 elements of 16 bits, or 32 of e4m3 (from 8.9 on) or int8. The registers
+ * hold the same bytes of the same rows in all of them. */
+template <typename T>
+__device__ __forceinline__ void mma_step(sum_of<T> (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+    if constexpr (cpl_cuda_is_int8<T>()) {
+        asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                     "{%0,%1,%2,%3};"
+                     : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    } else if constexpr (sizeof(T) == 1) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+        asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                     "{%0,%1,%2,%3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+    } else {
+        mma16816<T>(c, a, b0, b1);
+    }
+}
+
 __device__ __forceinline__ void ldmatrix4(uint32_t (&r)[4], uint32_t address)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -163,6 +185,15 @@ __device__ __forceinline__ float warp_sum(float v)
 #pragma unroll
     for (int d = 16; d; d >>= 1) v += __shfl_xor_sync(0xffffffffu, v, d);
     return v;
+}
+
+/* Of R values, step by step together. */
+template <int R> __device__ __forceinline__ void warp_sums(float (&v)[R])
+{
+#pragma unroll
+    for (int d = 16; d; d >>= 1)
+#pragma unroll
+        for (int r = 0; r < R; r++) v[r] += __shfl_xor_sync(0xffffffffu, v[r], d);
 }
 
 __device__ __forceinline__ float warp_max(float v)

@@ -10,8 +10,6 @@
 
 #include "base/error.h"
 
-enum { GROUP = 64 };
-
 struct cpl_cuda_fold {
     cpl_fold *fold;
     cpl_kernels kernels;
@@ -59,11 +57,23 @@ void cpl_cuda_fold_column(const cpl_cuda_fold *f, uint32_t layer, cpl_fold_matri
     const uint32_t k = matrix == CPL_FOLD_DOWN ? f->model->arch.intermediate : f->model->arch.hidden;
     uint8_t *by = (uint8_t *)q + k, *less = by + k;
     if (matrix == CPL_FOLD_DOWN && f->four_bits)
-        cpl_fold_column_i4(f->fold, layer, matrix, column, GROUP, scratch, q, by, less, scale, bias);
+        cpl_fold_column_i4(f->fold, layer, matrix, column, CPL_CUDA_FOUR_GROUP, scratch, q, by, less, scale, bias);
     else
         cpl_fold_column(f->fold, layer, matrix, column, scratch, q, scale, bias);
     if (matrix != CPL_FOLD_DOWN) return;
     int64_t sum = 0;
     for (uint32_t i = 0; i < k; i++) sum += q[i];
     *bias -= cpl_fold_floor(f->fold) * *scale * (float)sum;
+}
+
+void cpl_cuda_pack_four(const int8_t *q, uint32_t k, uint8_t *nibbles, uint8_t *groups)
+{
+    const uint8_t *by = (const uint8_t *)q + k, *less = by + k;
+    for (uint32_t i = 0; i < k; i++) {
+        const uint32_t g = i / CPL_CUDA_FOUR_GROUP;
+        const uint8_t nibble = (uint8_t)((q[i] + less[g]) / by[g]);
+        nibbles[i / 2] = i % 2 ? (uint8_t)(nibbles[i / 2] | nibble << 4) : nibble;
+        groups[2 * g] = by[g];
+        groups[2 * g + 1] = less[g];
+    }
 }

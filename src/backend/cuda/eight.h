@@ -21,4 +21,10 @@ void cpl_cuda_fold_input(const cpl_cuda_fold *f, uint32_t layer, cpl_fold_site s
 void cpl_cuda_fold_column(const cpl_cuda_fold *f, uint32_t layer, cpl_fold_matrix matrix, uint32_t column, int8_t *q,
                           float *scale, float *bias, float *scratch);
 
+/* The same of a column in 4 bits (q, by and less as that leaves them in its room: k values, then a byte a group at
+ * q + k and at q + 2 k), as the device keeps it: a value is nibble x by - less, element 2 i in the low half of byte i;
+ * groups: by and less in turn. */
+enum { CPL_CUDA_FOUR_GROUP = 64 };
+void cpl_cuda_pack_four(const int8_t *q, uint32_t k, uint8_t *nibbles, uint8_t *groups);
+
 #endif

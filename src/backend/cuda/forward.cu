@@ -51,6 +51,14 @@ static cpl_cuda_eight eight(const pass *p, uint32_t layer, int middle, int first
     return e;
 }
 
+/* The layer's FFN down, where it is held in 4 bits. */
+static void widen(pass *p)
+{
+    const cpl_cuda_matrix *m = &p->w->layers[p->layer].down;
+    if (p->error || !m->groups) return;
+    launched(p, cpl_cuda_widen_four(p->s->down_wide, m->w, m->groups, m->scale, m->n, m->k, p->s->queue), "widen");
+}
+
 /* x = norm(x + product), to x, or as fp32 to out. ends: the layer; else the result is the input of `up`. */
 static void multiply_norm(pass *p, const cpl_cuda_product *m, int ends, void *x, float *out, int first,
                           const char *name)
@@ -79,6 +87,7 @@ static void layer(pass *p, float *out)
     const cpl_cuda_layer_products *m = &s->layers[p->layer];
     multiply_norm(p, &m->out, 0, s->x, NULL, 0, "out");
     multiply(p, &m->up, 0, "up");
+    widen(p);
     multiply_norm(p, &m->down, 1, s->x, out, 0, "down");
 }
 
@@ -106,6 +115,7 @@ static void layer_first(pass *p)
                  "first: attention");
     multiply_norm(p, &s->out_first, 0, s->x_first, NULL, 1, "first: out");
     multiply(p, &s->up_first, 1, "first: up");
+    widen(p);
     multiply_norm(p, &s->down_first, 1, s->x_first, s->last, 1, "first: down");
 }
 

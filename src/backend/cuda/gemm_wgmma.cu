@@ -17,6 +17,7 @@
  * Rows past the end are computed on what the buffers hold and never read. Rejected: split K (bits would depend on the
  * split), W by multicast to clusters of two (measured slower in a prototype), stores straight from registers (stall the
  * epilogue). */
+#include "backend/cuda/epilogue.cuh"
 #include "backend/cuda/kernels.cuh"
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/wgmma.cuh"
@@ -35,12 +36,6 @@ static size_t shared_bytes(size_t tiles, int buffers) { return 1024 + tiles + 8 
 template <typename I, int E> constexpr int resident_stages = (E == EPILOGUE_BIAS ? 4 : 3) + (sizeof(I) == 1 ? 2 : 0);
 template <int E> constexpr int resident_buffers = E == EPILOGUE_BIAS ? 2 : 3;
 
-/* What makes results of sums: the product's. row_scale: of rows of a, int8 only. */
-struct terms {
-    const float *bias, *scale, *row_scale;
-    int epilogue;
-};
-
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define CPL_CUDA_SM90A 1
 #endif
@@ -52,46 +47,6 @@ __device__ __forceinline__ void matrix_store(uint32_t to, const uint32_t (&r)[4]
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(r[0]), "r"(r[1]),
                  "r"(r[2]), "r"(r[3])
                  : "memory");
-}
-
-/* Scale and bias of two columns. */
-struct column_pair {
-    float2 scale, bias;
-};
-
-template <typename I> __device__ __forceinline__ column_pair load_columns(const terms &t, int column)
-{
-    column_pair p = {make_float2(1, 1), __ldg((const float2 *)(t.bias + column))};
-    if constexpr (sizeof(I) == 1) p.scale = __ldg((const float2 *)(t.scale + column));
-    return p;
-}
-
-/* The pair of sums at v, of a row with this scale, before the activation. */
-template <typename I>
-__device__ __forceinline__ float2 scaled(const sum_of<I> *v, const column_pair &c, float row_scale)
-{
-    if constexpr (cpl_cuda_is_int8<I>())
-        return make_float2(fmaf((float)v[0] * row_scale, c.scale.x, c.bias.x),
-                           fmaf((float)v[1] * row_scale, c.scale.y, c.bias.y));
-    else if constexpr (sizeof(I) == 1)
-        return make_float2(fmaf(v[0], c.scale.x, c.bias.x), fmaf(v[1], c.scale.y, c.bias.y));
-    else
-        return make_float2(v[0] + c.bias.x, v[1] + c.bias.y);
-}
-
-/* Two pairs as four e4m3. */
-template <int E> __device__ __forceinline__ uint32_t finish4(float2 a, float2 b, int epilogue)
-{
-    if constexpr (E == EPILOGUE_GELU) return pack4(gelu_half(a.x, a.y), gelu_half(b.x, b.y));
-    a = activate<bf16, E>(a, epilogue);
-    b = activate<bf16, E>(b, epilogue);
-    return pack4(a.x, a.y, b.x, b.y);
-}
-
-template <typename O, int E> __device__ __forceinline__ uint32_t finish2(float2 a, int epilogue)
-{
-    a = activate<O, E>(a, epilogue);
-    return pack2<O>(a.x, a.y);
 }
 
 /* A warp's 16 x 64 results into a buffer, swizzled: rows of 128 bytes, or with e4m3 of 64, columns then in the order of

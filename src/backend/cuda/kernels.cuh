@@ -70,6 +70,7 @@ typedef struct cpl_cuda_device {
     int index, multiprocessors;
     int wgmma; /* 1: the sm_90a kernels run here */
     int early; /* 1: kernels may be brought in while the one before them finishes */
+    int fp8;   /* 1: mma.sync takes e4m3 here */
 } cpl_cuda_device;
 
 /* Where kernels go. early: launch.cuh. reverse: last rows first, so that a kernel starts with what the one before it
@@ -135,6 +136,10 @@ cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, u
 /* out[i] = mean or maximum of the rows of sequence i, rows in rising order. */
 cudaError_t cpl_cuda_pool(float *out, const float *x, uint32_t hidden, int maximum, const uint32_t *cu_seqlens,
                           const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue);
+/* to[i, k] = bf16 of (nibble x by - less) x scale[i]: a matrix of 4 bits (cpl_cuda_pack_four), n by k, k a multiple of
+ * 16. */
+cudaError_t cpl_cuda_widen_four(void *to, const void *nibbles, const uint8_t *groups, const float *scale, uint32_t n,
+                                uint32_t k, cpl_cuda_queue queue);
 /* out[i] = tanh(w x[i] + b), fp32 throughout */
 cudaError_t cpl_cuda_pooler(float *out, const float *x, const float *w, const float *b, uint32_t hidden,
                             const cpl_cuda_counts *counts, uint32_t sequences_max, cpl_cuda_queue queue);

@@ -17,6 +17,9 @@ static inline uint32_t cpl_cuda_middle_column(uint32_t position)
     return 8 * (position % 4 / 2) + 2 * (position / 4) + position % 2;
 }
 
+/* Groups of 64 values of 4 bits in a row of k. */
+static inline uint32_t cpl_cuda_four_groups(uint32_t k) { return (k + 63) / 64; }
+
 /* Heads that share an attention block of 128 head rows, by a sequence's length alone. */
 static inline uint32_t cpl_cuda_heads_together(uint32_t length) { return length <= 32 ? 4 : length <= 64 ? 2 : 1; }
 

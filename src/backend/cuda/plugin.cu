@@ -67,17 +67,16 @@ cpl_status cpl_cuda_probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
     const cudaError_t e = cudaGetDeviceCount(&count);
     if (e) return cpl_cuda_fail(host, err, e, "counting devices");
     if (!count) return cpl_cuda_fail(host, err, cudaErrorNoDevice, "counting devices");
-    out->precisions = 1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_BF16 | 1u << CPL_PRECISION_FP16;
+    out->precisions = 1u << CPL_PRECISION_FP32 | 1u << CPL_PRECISION_BF16 | 1u << CPL_PRECISION_FP16 |
+                      1u << CPL_PRECISION_INT8 | 1u << CPL_PRECISION_INT4;
     cudaDeviceProp p;
     const cudaError_t read = cudaGetDeviceProperties(&p, 0);
     if (read) return cpl_cuda_fail(host, err, read, "reading a device's properties");
-    const int hopper = p.major == 9 && p.minor == 0;
-    if (hopper) out->precisions |= 1u << CPL_PRECISION_FP8 | 1u << CPL_PRECISION_INT8 | 1u << CPL_PRECISION_INT4;
+    if (10 * p.major + p.minor >= 89) out->precisions |= 1u << CPL_PRECISION_FP8;
     out->wants = 1u << CPL_WANT_LOGITS | 1u << CPL_WANT_POOLED | 1u << CPL_WANT_TOKENS;
-    for (int i = 0; i < CPL_PRECISION_COUNT; i++)
-        if (!(out->precisions >> i & 1))
-            snprintf(out->reason[i], sizeof out->reason[i],
-                     "the cuda backend runs fp8, int8 and int4 on Hopper (compute capability 9.0) only");
+    if (!(out->precisions >> CPL_PRECISION_FP8 & 1))
+        snprintf(out->reason[CPL_PRECISION_FP8], sizeof out->reason[0],
+                 "fp8 needs compute capability 8.9, device 0 has %d.%d", p.major, p.minor);
     out->sessions_per_device = SESSIONS;
     out->devices = (uint32_t)count;
     out->batch_tokens = CPL_CUDA_BATCH_TOKENS;

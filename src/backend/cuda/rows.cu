@@ -128,6 +128,26 @@ __global__ void gather_kernel(uint32_t *__restrict__ to, const uint32_t *__restr
     for (uint32_t c = lane; c < words; c += 32) to[(size_t)row * words + c] = x[(size_t)cu[row] * words + c];
 }
 
+/* Eight values a thread. */
+__global__ void __launch_bounds__(THREADS)
+    widen_kernel(uint4 *__restrict__ to, const uint32_t *__restrict__ nibbles, const uchar2 *__restrict__ groups,
+                 const float *__restrict__ scale, uint32_t n, uint32_t k)
+{
+    grid_begin();
+    const uint32_t at = blockIdx.x * THREADS + threadIdx.x, row = at / (k / 8), column = at % (k / 8) * 8;
+    if (row >= n) return;
+    const uchar2 g = groups[row * ((k + 63) / 64) + column / 64]; /* nibble x by - less */
+    const uint32_t v = nibbles[at];
+    const float s = scale[row];
+    uint32_t w[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int low = (int)(v >> 8 * i & 15) * g.x - g.y, high = (int)(v >> (8 * i + 4) & 15) * g.x - g.y;
+        w[i] = pack2<bf16>((float)low * s, (float)high * s);
+    }
+    to[at] = make_uint4(w[0], w[1], w[2], w[3]);
+}
+
 __global__ void pool_kernel(float *__restrict__ out, const float *__restrict__ x, uint32_t hidden, int maximum,
                             const uint32_t *__restrict__ cu, const uint32_t *__restrict__ rows)
 {
@@ -148,7 +168,7 @@ enum { POOLER_ROWS = 8, POOLER_COLUMNS = 4 * WARPS };
 
 /* Sums over the warp of 32 values a lane, lane l's the one of value l: at each step a lane gives half of what it has
  * left to the lane across and takes the other half. The same tree as warp_sum's, in 31 shuffles instead of 160. */
-__device__ __forceinline__ float warp_sums(float (&v)[32])
+__device__ __forceinline__ float transposed_sums(float (&v)[32])
 {
     const uint32_t lane = threadIdx.x & 31;
 #pragma unroll
@@ -194,7 +214,7 @@ __global__ void __launch_bounds__(THREADS)
                     fmaf(u[i].w, v.w, fmaf(u[i].z, v.z, fmaf(u[i].y, v.y, fmaf(u[i].x, v.x, sum[8 * i + r]))));
         }
     }
-    const float v = warp_sums(sum);
+    const float v = transposed_sums(sum);
     const uint32_t column = left + lane / 8, row = first + lane % 8;
     if (column < hidden && row < total) out[(size_t)row * hidden + column] = tanhf(v + b[column]);
 }
@@ -316,6 +336,14 @@ cudaError_t cpl_cuda_add_norm(cpl_cuda_type type, void *x, cpl_cuda_eight x8, co
                       : type == CPL_CUDA_FP16             ? add_norm<fp16, void>
                                                           : add_norm<float, void>;
     return call(x, x8, y, out, hidden, norm, rows, rows_max, queue);
+}
+
+cudaError_t cpl_cuda_widen_four(void *to, const void *nibbles, const uint8_t *groups, const float *scale, uint32_t n,
+                                uint32_t k, cpl_cuda_queue queue)
+{
+    cpl_cuda_start(widen_kernel, dim3((n * (k / 8) + THREADS - 1) / THREADS), THREADS, 0, queue, 1, (uint4 *)to,
+                   (const uint32_t *)nibbles, (const uchar2 *)groups, scale, n, k);
+    return cudaGetLastError();
 }
 
 cudaError_t cpl_cuda_gather_first(cpl_cuda_type type, void *to, const void *x, uint32_t hidden,

@@ -7,41 +7,56 @@
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.cuh"
 
-/* v: the lane's columns, zero past `hidden`; normalised in place. get(i, &weight, &bias) of those columns. */
-template <int N, typename G>
-__device__ __forceinline__ void normalise_by(float4 (&v)[N], uint32_t hidden, float epsilon, G get)
+/* v: the lane's columns of R rows, zero past `hidden`; normalised in place, all rows in step, since each waits for its
+ * sums. get(i, &weight, &bias) of those columns. Every rounding is spelt out: what the compiler makes of one R must be
+ * what it makes of another. */
+template <int R, int N, typename G>
+__device__ __forceinline__ void normalise_by(float4 (&v)[R][N], uint32_t hidden, float epsilon, G get)
 {
     const uint32_t lane = threadIdx.x & 31;
-    float sum = 0, squares = 0;
+    const float part = 1.0f / (float)hidden;
+    float sum[R], squares[R];
 #pragma unroll
-    for (int i = 0; i < N; i++) sum += (v[i].x + v[i].y) + (v[i].z + v[i].w);
-    const float mean = warp_sum(sum) / (float)hidden;
+    for (int r = 0; r < R; r++) {
+        sum[r] = squares[r] = 0;
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-        if (4 * lane + 128 * i >= hidden) continue;
-        v[i].x -= mean;
-        v[i].y -= mean;
-        v[i].z -= mean;
-        v[i].w -= mean;
-        squares += (v[i].x * v[i].x + v[i].y * v[i].y) + (v[i].z * v[i].z + v[i].w * v[i].w);
+        for (int i = 0; i < N; i++) sum[r] += (v[r][i].x + v[r][i].y) + (v[r][i].z + v[r][i].w);
     }
-    const float scale = rsqrtf(warp_sum(squares) / (float)hidden + epsilon);
+    warp_sums(sum);
+#pragma unroll
+    for (int r = 0; r < R; r++) {
+        const float mean = __fmul_rn(sum[r], part);
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            if (4 * lane + 128 * i >= hidden) continue;
+            float4 &u = v[r][i];
+            u = make_float4(u.x - mean, u.y - mean, u.z - mean, u.w - mean);
+            squares[r] = fmaf(u.w, u.w, fmaf(u.z, u.z, fmaf(u.y, u.y, fmaf(u.x, u.x, squares[r]))));
+        }
+    }
+    warp_sums(squares);
+#pragma unroll
+    for (int r = 0; r < R; r++) squares[r] = rsqrtf(fmaf(squares[r], part, epsilon));
 #pragma unroll
     for (int i = 0; i < N; i++) {
         if (4 * lane + 128 * i >= hidden) continue;
         float4 g, b;
         get(i, g, b);
-        v[i].x = fmaf(v[i].x * scale, g.x, b.x);
-        v[i].y = fmaf(v[i].y * scale, g.y, b.y);
-        v[i].z = fmaf(v[i].z * scale, g.z, b.z);
-        v[i].w = fmaf(v[i].w * scale, g.w, b.w);
+#pragma unroll
+        for (int r = 0; r < R; r++) {
+            float4 &u = v[r][i];
+            const float scale = squares[r];
+            u = make_float4(fmaf(__fmul_rn(u.x, scale), g.x, b.x), fmaf(__fmul_rn(u.y, scale), g.y, b.y),
+                            fmaf(__fmul_rn(u.z, scale), g.z, b.z), fmaf(__fmul_rn(u.w, scale), g.w, b.w));
+        }
     }
 }
 
+/* One row. */
 template <int N> __device__ __forceinline__ void normalise(float4 (&v)[N], uint32_t hidden, const cpl_cuda_norm &norm)
 {
     const uint32_t lane = threadIdx.x & 31;
-    normalise_by(v, hidden, norm.epsilon, [&](int i, float4 &g, float4 &b) {
+    normalise_by(reinterpret_cast<float4(&)[1][N]>(v), hidden, norm.epsilon, [&](int i, float4 &g, float4 &b) {
         g = __ldg((const float4 *)(norm.weight + 4 * lane + 128 * i));
         b = __ldg((const float4 *)(norm.bias + 4 * lane + 128 * i));
     });

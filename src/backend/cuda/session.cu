@@ -41,6 +41,7 @@ static void lay_out(cpl_session *s, cpl_cuda_bump *b)
     s->mid = cpl_cuda_take(b, t * w->arch.intermediate * e);
     s->x_first = cpl_cuda_take(b, n * w->arch.hidden * e);
     s->q_first = cpl_cuda_take(b, n * w->width * e);
+    if (w->four_bits) s->down_wide = cpl_cuda_take(b, (size_t)w->arch.hidden * w->arch.intermediate * e);
     if (w->operand != w->type) {
         s->x8 = cpl_cuda_take(b, t * w->arch.hidden);
         s->x8_first = cpl_cuda_take(b, n * w->arch.hidden);
@@ -87,6 +88,18 @@ static cpl_cuda_product product_of_x(const cpl_session *s, int first, cpl_cuda_t
     return p;
 }
 
+/* FFN down, of a matrix of 4 bits as it will have been widened. */
+static cpl_cuda_product product_down(const cpl_session *s, const cpl_cuda_matrix *m)
+{
+    const cpl_weights *w = s->weights;
+    cpl_cuda_matrix wide = *m;
+    if (w->four_bits) {
+        wide.w = s->down_wide;
+        wide.scale = NULL;
+    }
+    return product(w->inner, w->type, &wide, s->mid, w->arch.intermediate, s->y, w->arch.hidden, EPILOGUE_BIAS);
+}
+
 static cudaError_t map(const cpl_session *s, cpl_cuda_product *p, uint32_t rows)
 {
     if (!s->weights->device.wgmma || p->type == CPL_CUDA_FP32) return cudaSuccess;
@@ -102,7 +115,7 @@ static cudaError_t bind_layer(cpl_session *s, uint32_t l)
     p->qkv = product_of_x(s, 0, w->type, &y->qkv, s->qkv, 3 * w->width, EPILOGUE_BIAS);
     p->out = product(w->inner, w->type, &y->out, s->ctx, w->width, s->y, h, EPILOGUE_BIAS);
     p->up = product_of_x(s, 0, w->inner, &y->up, s->mid, f, w->epilogue);
-    p->down = product(w->inner, w->type, &y->down, s->mid, f, s->y, h, EPILOGUE_BIAS);
+    p->down = product_down(s, &y->down);
     cudaError_t e = map(s, &p->qkv, t);
     if (!e) e = map(s, &p->out, t);
     if (!e) e = map(s, &p->up, t);
@@ -126,7 +139,7 @@ static cudaError_t bind_last(cpl_session *s)
     s->query_first = product_of_x(s, 1, w->type, &q, s->q_first, width, EPILOGUE_BIAS);
     s->up_first = product_of_x(s, 1, w->inner, &y->up, s->mid, f, w->epilogue);
     s->out_first = product(w->inner, w->type, &y->out, s->ctx, width, s->y, h, EPILOGUE_BIAS);
-    s->down_first = product(w->inner, w->type, &y->down, s->mid, f, s->y, h, EPILOGUE_BIAS);
+    s->down_first = product_down(s, &y->down);
     cudaError_t r = map(s, &s->keys_values, w->tokens_max);
     if (!r) r = map(s, &s->query_first, w->sequences_max);
     if (!r) r = map(s, &s->out_first, w->sequences_max);

@@ -122,23 +122,21 @@ __device__ __forceinline__ void norm_rows(worker &w, const norm_values &norm, ui
 #pragma unroll
         for (int i = 0; i < H / 128; i++) v[r][i] = get(min(r * WARPS + warp, rows - 1), 4 * lane + 128 * i);
     named_barrier(1, WORKERS);
+    normalise_by(v, H, norm.epsilon, [&](int i, float4 &g, float4 &b) {
+        g = norm.weight[i];
+        b = norm.bias[i];
+    });
 #pragma unroll
     for (uint32_t r = 0; r < ROWS / WARPS; r++) {
         const uint32_t row = r * WARPS + warp;
-        normalise_by(v[r], H, norm.epsilon, [&](int i, float4 &g, float4 &b) {
-            g = norm.weight[i];
-            b = norm.bias[i];
-        });
-        if (row >= rows) continue;
+        if (row >= rows || (to == TO_LAST && row % RANKS != w.rank)) continue;
 #pragma unroll
         for (int i = 0; i < H / 128; i++) {
             const uint32_t c = 4 * lane + 128 * i;
             if (to == TO_X)
                 store4(x_at<T>(w, row, c), v[r][i]);
-            else if (to == TO_POOLER)
-                store4(pooler_row(w, row) + c, v[r][i]);
-            else if (row % RANKS == w.rank)
-                store4(w.call->bound.last + (size_t)row * H + c, v[r][i]);
+            else
+                store4((to == TO_POOLER ? pooler_row(w, row) : w.call->bound.last + (size_t)row * H) + c, v[r][i]);
         }
     }
     fence_async_shared();

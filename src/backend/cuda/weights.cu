@@ -12,8 +12,8 @@
  *
  * int8 is fold.h's, as on the CPU: channels recentred and rescaled by a calibration of the model by itself. Q, K, V and
  * FFN up are multiplied as int8, by activations that the norms quantise row by row; what the other two multiply has no
- * scale a row that a kernel could know in time, so their int8 (or, with int4, the second FFN matrix's 4-bit) values are
- * stored as bf16 and multiplied so.
+ * scale a row that a kernel could know in time, so their int8 values are stored as bf16 and multiplied so. With int4
+ * the second FFN matrix stays in 4 bits in memory and becomes bf16 in a session's buffer, a layer at a time.
  *
  * Settings: graphs=auto|on|off (launch captured passes; auto: up to 8,192 tokens), wait=auto|block|spin (how run waits;
  * auto: spins for passes of up to 2,048 tokens), gemm=auto|mma (mma: the kernels that need no Hopper), tile=auto|NAME
@@ -28,6 +28,7 @@ extern "C" {
 #include "backend/precision.h"
 }
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,6 +67,18 @@ static void take_matrix(cpl_cuda_matrix *m, cpl_cuda_bump *b, cpl_cuda_type type
     m->scale = type == CPL_CUDA_FP8 || type == CPL_CUDA_INT8 ? (float *)cpl_cuda_take(b, padded) : NULL;
 }
 
+/* Of 4 bits. */
+static void take_four(cpl_cuda_matrix *m, cpl_cuda_bump *b, uint32_t n, uint32_t k)
+{
+    const size_t padded = (size_t)(n + 2 * CPL_CUDA_COLUMNS) * sizeof(float);
+    m->n = n;
+    m->k = k;
+    m->w = cpl_cuda_take(b, (size_t)n * k / 2);
+    m->bias = (float *)cpl_cuda_take(b, padded);
+    m->scale = (float *)cpl_cuda_take(b, padded);
+    m->groups = (uint8_t *)cpl_cuda_take(b, (size_t)n * cpl_cuda_four_groups(k) * 2);
+}
+
 static void take_norm(cpl_cuda_norm *n, cpl_cuda_bump *b, uint32_t hidden, float epsilon)
 {
     n->weight = (const float *)cpl_cuda_take(b, hidden * sizeof(float));
@@ -83,7 +96,10 @@ static void lay_out(cpl_weights *w, cpl_cuda_bump *b)
         take_matrix(&y->out, b, w->inner, a->hidden, w->width);
         take_norm(&y->attention_norm, b, a->hidden, a->norm_epsilon);
         take_matrix(&y->up, b, w->operand, a->intermediate, a->hidden);
-        take_matrix(&y->down, b, w->inner, a->hidden, a->intermediate);
+        if (w->four_bits)
+            take_four(&y->down, b, a->hidden, a->intermediate);
+        else
+            take_matrix(&y->down, b, w->inner, a->hidden, a->intermediate);
         take_norm(&y->output_norm, b, a->hidden, a->norm_epsilon);
         for (int i = 0; w->operand == CPL_CUDA_INT8 && i < 4; i++)
             y->fold[i] = (float *)cpl_cuda_take(b, a->hidden * sizeof(float));
@@ -226,11 +242,13 @@ static void fill_folded_row(const cpl_weights *w, cpl_cuda_matrix *m, uint32_t r
     float *values = scratch + k, *ordered = scratch + 3 * k, scale;
     int8_t *q = (int8_t *)(values + k);
     cpl_cuda_fold_column(fold, layer, which, n, q, &scale, &m->bias[row], scratch);
-    if (m->scale) {
+    if (m->scale) m->scale[row] = scale;
+    if (m->groups)
+        cpl_cuda_pack_four(q, k, (uint8_t *)m->w + (size_t)row * k / 2,
+                           m->groups + (size_t)row * cpl_cuda_four_groups(k) * 2);
+    else if (m->scale)
         memcpy((int8_t *)m->w + (size_t)row * k, q, k);
-        m->scale[row] = scale;
-        return;
-    }
+    if (m->scale) return;
     for (uint32_t i = 0; i < k; i++) values[i] = (float)q[i] * scale;
     if (which == CPL_FOLD_OUT)
         put_output_row(w, m, row, values, ordered);
@@ -407,7 +425,8 @@ static cpl_status choose_device(cpl_weights *w, const cpl_load_options *options,
     e = cudaGetDeviceProperties(&p, (int)options->device);
     if (!e) e = cudaSetDevice((int)options->device);
     if (e) return cpl_cuda_fail(&w->host, err, e, "opening the device");
-    w->device = {(int)options->device, p.multiProcessorCount, p.major == 9 && p.minor == 0, p.major >= 9};
+    w->device = {(int)options->device, p.multiProcessorCount, p.major == 9 && p.minor == 0, p.major >= 9,
+                 10 * p.major + p.minor >= 89};
     return CPL_OK;
 }
 
@@ -453,10 +472,9 @@ static cpl_status prepare(cpl_weights *w, const cpl_model *model, const cpl_load
     if (st) return st;
     cudaError_t e = cpl_cuda_kernels_prepare(&w->device);
     if (e) return cpl_cuda_fail(&w->host, err, e, "loading the kernels");
-    if (w->operand != w->type && !w->device.wgmma)
-        return w->host.fail(err, CPL_UNSUPPORTED,
-                            "%s runs on the kernels for Hopper (compute capability 9.0) only, without gemm=mma",
-                            cpl_precision_name(options->precision));
+    if (w->operand == CPL_CUDA_FP8 && !w->device.fp8)
+        return w->host.fail(err, CPL_UNSUPPORTED, "fp8 needs compute capability 8.9, device %u has less",
+                            options->device);
     w->small = w->small && cpl_cuda_small_fits(w->operand, w->arch.hidden, w->width, w->head_size, w->arch.intermediate,
                                                w->epilogue, &w->device);
     w->layers = (cpl_cuda_layer *)calloc(w->arch.layers, sizeof *w->layers);
@@ -487,14 +505,16 @@ cpl_status cpl_cuda_load(cpl_weights **out, const cpl_model *model, const cpl_lo
     report->weight_bytes = w->block_bytes;
     report->precision = options->precision;
     report->batch_tokens = CPL_CUDA_BATCH_TOKENS;
-    const char *kernels = w->type == CPL_CUDA_FP32      ? "fma"
-                          : w->operand == CPL_CUDA_FP8  ? "wgmma e4m3 sm_90a"
-                          : w->four_bits                ? "wgmma int8 sm_90a, int4/64 ffn down stored as bf16"
-                          : w->operand == CPL_CUDA_INT8 ? "wgmma int8 sm_90a, second products bf16"
-                          : w->device.wgmma             ? "wgmma sm_90a"
-                                                        : "mma sm_80";
-    strncpy(report->kernels, kernels, sizeof report->kernels - 1);
-    report->kernels[sizeof report->kernels - 1] = 0;
+    const char *on = w->device.wgmma ? "wgmma" : "mma", *arch = w->device.wgmma ? "sm_90a" : "sm_80";
+    if (w->type == CPL_CUDA_FP32)
+        snprintf(report->kernels, sizeof report->kernels, "fma");
+    else if (w->operand == CPL_CUDA_FP8)
+        snprintf(report->kernels, sizeof report->kernels, "%s e4m3 %s", on, w->device.wgmma ? arch : "sm_89");
+    else if (w->operand == CPL_CUDA_INT8)
+        snprintf(report->kernels, sizeof report->kernels, "%s int8 %s, %s", on, arch,
+                 w->four_bits ? "ffn down int4/64 widened to bf16" : "second products bf16");
+    else
+        snprintf(report->kernels, sizeof report->kernels, "%s %s", on, arch);
     *out = w;
     return CPL_OK;
 }

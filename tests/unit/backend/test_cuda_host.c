@@ -119,10 +119,32 @@ static void products_of_eight_bits_are_near_the_exact_ones(void **state)
     cpl_random_model_free(&m);
 }
 
+/* What the device reads back (nibble x by - less) is what was packed. */
+static void four_bits_are_packed(void **state)
+{
+    enum { K = 160 };
+    int8_t q[3 * K];
+    uint8_t nibbles[K / 2], groups[2 * 3], *by = (uint8_t *)q + K, *less = by + K;
+    (void)state;
+    assert_int_equal(cpl_cuda_four_groups(K), 3);
+    for (uint32_t g = 0; g < 3; g++) {
+        by[g] = (uint8_t)(1 + 7 * g);
+        less[g] = (uint8_t)(by[g] * (6 + g));
+    }
+    for (uint32_t i = 0; i < K; i++) q[i] = (int8_t)((int)(i * 7 % 16) * by[i / 64] - less[i / 64]);
+    memset(nibbles, 0xff, sizeof nibbles);
+    cpl_cuda_pack_four(q, K, nibbles, groups);
+    for (uint32_t i = 0; i < K; i++) {
+        const uint8_t *g = groups + i / 64 * 2;
+        assert_int_equal((nibbles[i / 2] >> i % 2 * 4 & 15) * g[0] - g[1], q[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(columns_are_permuted),
+        cmocka_unit_test(four_bits_are_packed),
         cmocka_unit_test(size_classes_hold_what_they_are_for),
         cmocka_unit_test(products_of_eight_bits_are_near_the_exact_ones),
     };
