@@ -112,15 +112,15 @@ static void judge(cpl_peak_trial *p, const cpl_load_result *r)
     p->requests = r->measure.requests + r->measure.failed;
     p->latency_ms = (double)cpl_histogram_at(&r->measure.latency_ns, r->slo.part) / 1e6;
     /* What the server is to blame for decides first: a queue that grows makes a run invalid, and its rate too high. */
-    const bool unanswered = r->measure.failed * 1000 > p->requests || r->too_far_behind || r->gave_up || v.beyond;
+    const bool unanswered = r->measure.failed * 1000 > p->requests || r->too_far_behind || r->gave_up;
     if (r->slo_verdict == CPL_SLO_FAILS || unanswered || r->within_slo < r->slo.part) {
         p->answer = CPL_PEAK_FAILS;
         p->idle = !unanswered && r->measure.in_flight_mean < IDLE_IN_FLIGHT;
         snprintf(p->why, sizeof p->why, "%.2f %% in time%s", r->within_slo * 100,
                  v.beyond ? ", and the queue grew" : "");
-    } else if (!v.valid) {
+    } else if (!v.valid || v.beyond) {
         p->answer = CPL_PEAK_INVALID;
-        snprintf(p->why, sizeof p->why, "%.199s", v.reasons);
+        snprintf(p->why, sizeof p->why, "%.199s", v.valid ? v.note : v.reasons);
     } else if (r->slo_verdict == CPL_SLO_HOLDS || p->requests >= cpl_samples_needed(r->slo.part)) {
         p->answer = CPL_PEAK_HOLDS;
     } else {
