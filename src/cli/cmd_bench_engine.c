@@ -9,11 +9,13 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/system.h"
+#include "base/thread.h"
 #include "cli/engine_bench.h"
 #include "cli/progress.h"
 #include "cli/scorer_flags.h"
 
-enum { LENGTHS_MAX = 32 };
+enum { LENGTHS_MAX = 32, CPUS_MAX = 1024 };
 
 typedef struct bench_job {
     cpl_engine_bench b;
@@ -109,6 +111,7 @@ static void add_check(const cpl_engine_bench *b, cpl_json_writer *w)
     cpl_json_open(w, "peak_check", '{');
     cpl_json_double(w, "ops_per_instruction", cpl_peak_team_loop(b->team)->ops);
     cpl_json_double(w, "instructions_per_cycle", r->probe.per_cycle);
+    cpl_json_int(w, "threads_near", r->probe.near);
     cpl_json_double(w, "expected", r->expected > 0 ? r->expected : NAN);
     cpl_json_double(w, "ratio", r->ratio);
     if (!isnan(r->ratio)) cpl_json_bool(w, "within_3_percent", fabs(r->ratio - 1) <= 0.03);
@@ -144,8 +147,8 @@ static cpl_status print_json(const bench_job *j, cpl_error *err)
 static void print_rest(const bench_job *j)
 {
     const cpl_engine_rest *r = &j->b.rest;
-    printf("peak: %s, from rest %.1f GOP/s at %.2f GHz: %.4g instructions a cycle", j->peak_name,
-           r->probe.ops_per_s / 1e9, r->probe.clock_hz / 1e9, r->probe.per_cycle);
+    printf("peak: %s, from rest %.1f GOP/s at %.2f GHz: %.4g instructions a cycle on %u of %u threads", j->peak_name,
+           r->probe.ops_per_s / 1e9, r->probe.clock_hz / 1e9, r->probe.per_cycle, r->probe.near, j->b.info->threads);
     if (isnan(r->ratio))
         printf(" (no theory to hold it against)\n");
     else
@@ -266,12 +269,22 @@ static cpl_status measure_all(bench_job *j, const uint32_t *lengths, size_t n, c
     return st;
 }
 
+/* With fewer threads than CPUs, work and peak would run on different ones, which needn't be equally fast: both keep to
+ * as many. Where a system can't be told so they move about. */
+static void stay_on_few(uint64_t threads)
+{
+    int cpus[CPUS_MAX];
+    const uint32_t n = cpl_cpu_list(cpus, CPUS_MAX);
+    if (threads && threads < n && threads <= CPUS_MAX) cpl_system_stay_on(cpus, (uint32_t)threads);
+}
+
 static cpl_status run_bench(bench_job *j, const cpl_args *a, cpl_error *err)
 {
     uint32_t lengths[LENGTHS_MAX];
     size_t n = 0;
     uint64_t tokens = cpl_args_count(a, "batch-tokens");
     if (tokens > 1u << 24) return cpl_fail(err, CPL_INVALID, "'--batch-tokens': at most %u", 1u << 24);
+    stay_on_few(cpl_args_count(a, "threads"));
     cpl_status st = cpl_scorer_from_flags(&j->b.scorer, a, (uint32_t)tokens, 0, &j->log, err);
     if (st) return st;
     j->b.info = cpl_scorer_describe(j->b.scorer);
@@ -324,10 +337,11 @@ const cpl_command cpl_command_bench_engine = {
     .details =
         "Useful operations are 2 x multiply-adds on real tokens; where only the [CLS] row is wanted, the last layer\n"
         "counts what that row needs. Nominal operations count all layers in full. The peak is a loop of the\n"
-        "instructions that the precision has on this instruction set, on as many threads, for a third of a\n"
-        "millisecond right before and right after each sample ('of peak'), and after 20 ms of sleep ('of rest'). It\n"
+        "instructions that the precision has on this instruction set, on as many threads and the same CPUs, for some\n"
+        "milliseconds right before and right after each sample ('of peak'), and after 20 ms of sleep ('of rest'). It\n"
         "is held against theory: known instructions a cycle (else the nearest whole number) x the clock, which a\n"
-        "chain of dependent adds gives in the same probe. L2 control: a loop fed from L2, operations a cycle beside\n"
+        "chain of dependent adds gives in the same probe, on the fastest thread; threads within 3 % of it\n"
+        "are counted. L2 control: a loop fed from L2, operations a cycle beside\n"
         "the sample over the same from rest; below 0.9 a neighbour is at work and the sample is marked. 'CPU had' is\n"
         "the share of its threads' time that the process was given: where other programs run here, of peak over that\n"
         "is the steadier figure. Latency is one sequence a call, one call at a time. Ids of fixed lengths are drawn "

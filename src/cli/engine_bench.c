@@ -41,7 +41,7 @@ typedef struct samples {
 
 void cpl_engine_bench_rest(cpl_engine_bench *b)
 {
-    double ops[REST_PROBES], clock[REST_PROBES], cycle[REST_PROBES], l2[REST_PROBES];
+    double ops[REST_PROBES], clock[REST_PROBES], cycle[REST_PROBES], l2[REST_PROBES], near[REST_PROBES];
     for (int i = 0; i < REST_PROBES; i++) {
         cpl_peak_probe p;
         cpl_clock_sleep_until_ns(cpl_clock_ns() + REST_NS);
@@ -50,9 +50,11 @@ void cpl_engine_bench_rest(cpl_engine_bench *b)
         clock[i] = p.clock_hz;
         cycle[i] = p.per_cycle;
         l2[i] = p.l2_per_cycle;
+        near[i] = p.near;
     }
-    b->rest.probe = (cpl_peak_probe){cpl_median(ops, REST_PROBES), cpl_median(clock, REST_PROBES),
-                                     cpl_median(cycle, REST_PROBES), cpl_median(l2, REST_PROBES)};
+    b->rest.probe =
+        (cpl_peak_probe){cpl_median(ops, REST_PROBES), cpl_median(clock, REST_PROBES), cpl_median(cycle, REST_PROBES),
+                         cpl_median(l2, REST_PROBES), (uint32_t)cpl_median(near, REST_PROBES)};
     b->rest.expected = cpl_peak_expected(cpl_peak_team_loop(b->team), b->rest.probe.per_cycle);
     b->rest.ratio = b->rest.expected > 0 ? b->rest.probe.per_cycle / b->rest.expected : NAN;
 }

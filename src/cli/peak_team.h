@@ -17,9 +17,10 @@ const cpl_peak_loop *cpl_peak_team_loop(const cpl_peak_team *t);
 
 typedef struct cpl_peak_probe {
     double ops_per_s;    /* summed over threads */
-    double clock_hz;     /* mean over threads */
-    double per_cycle;    /* instructions of the loop a cycle and thread */
+    double clock_hz;     /* mean over threads, while the loop runs */
+    double per_cycle;    /* instructions of the loop a cycle, on the fastest thread: the least disturbed one */
     double l2_per_cycle; /* operations of the L2-fed loop a cycle and thread; 0 for ref, which has no such loop */
+    uint32_t near;       /* threads whose per_cycle is within 3 % of that, it among them */
 } cpl_peak_probe;
 
 typedef enum cpl_peak_order {

@@ -5,9 +5,10 @@
  * four loads for four products. When a block is done its sums stay in their tiles: each is stored just before the next
  * block's first product needs the tile, some products after its own last one, so that no store waits for a sum. What is
  * to become of the sums (scale, bias, activation, residual) is done a few rows at a time between the next block's
- * products, so that vector and tile unit work side by side. Long K goes in parts (split), so that the rows of A that
- * all panels share stay in L1; sums in between rest in `partial`. Weights are loaded with the hint that they are read
- * once: they stream by from L2 and leave L1 to A, the sums and what comes of them.
+ * products, so that vector and tile unit work side by side; for the usual numbers of k steps by a plan made when this
+ * is compiled, since working it out takes as many instructions as the rows do. Long K goes in parts (split), so that
+ * the rows of A that all panels share stay in L1; sums in between rest in `partial`. Weights are loaded with the hint
+ * that they are read once: they stream by from L2 and leave L1 to A, the sums and what comes of them.
  *
  * An element is one chain of operations that depends on nothing but its row of A and its column of B: no part of K is
  * summed elsewhere, whatever the block, loop order or team.
@@ -16,11 +17,11 @@
  * (L1 is too small), the epilogue after the block (0.42 against 0.63 for the activation), blocks of 48 x 32 through one
  * tile for A and one for B (as fast as this in L1, 9 to 17 % slower as soon as A or B comes from L2), two blocks in
  * turn at each panel (halves what comes from L2, but A, sums and output rows of 64 rows are more than L1 holds: a
- * quarter slower), prefetching B into L1 (the load ports are the tile loads'). */
+ * quarter slower), prefetching B into L1 (the load ports are the tile loads') or the next block's A in the last panels
+ * (nothing in int8, slower in bf16). */
 #include "kernel/amx.h"
 #include "kernel/math_avx512.h"
 #include "kernel/tile_amx.h"
-#include "kernel/unroll.h"
 
 CPL_AMX_DECLARE(AMX_NAME);
 
@@ -142,6 +143,18 @@ AMX_INLINE void add_halves(char *to, pair y)
 }
 
 /* bf16, and Q, K, V in int8: in fp32. */
+AMX_INLINE void line_f32(const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e, const uint32_t tiles,
+                         pair scale, pair bias, const char *at, const float *row_scale, char *to)
+{
+    const pair y = finished(kind, at, tiles, kind == CPL_AMX_BF16 ? bias.lo : _mm512_set1_ps(*row_scale), scale, bias);
+    if (what == CPL_AMX_ADD)
+        add_halves(to, y);
+    else if (what == CPL_AMX_ROWS)
+        _mm512_storeu_si512(to, to_bf16(y));
+    else
+        _mm512_store_si512(to, to_bf16((pair){activate_f32(e, y.lo), activate_f32(e, y.hi)}));
+}
+
 AMX_INLINE void rows_f32(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e,
                          const uint32_t tiles, const done *d, uint32_t end)
 {
@@ -151,17 +164,9 @@ AMX_INLINE void rows_f32(const cpl_amx_gemm *g, const cpl_amx_kind kind, const c
     const float *const row_scale = kind == CPL_AMX_BF16 ? NULL : g->row_scale + d->row;
     char *const rows = (char *)g->out + d->panel * g->out_panel + d->row * (size_t)64;
     for (uint32_t i = d->next; i < end; i++) {
-        const __m512 by = kind == CPL_AMX_BF16 ? bias.lo : _mm512_set1_ps(row_scale[i]);
-        pair y = finished(kind, scratch + i * (size_t)64, tiles, by, scale, bias);
-        if (what == CPL_AMX_ADD) {
-            add_halves(half_row(g, d, i), y);
-        } else if (what == CPL_AMX_ROWS) {
-            WANT(rows + g->out_panel + i * (size_t)64);
-            _mm512_storeu_si512(rows + i * (size_t)64, to_bf16(y));
-        } else {
-            y = (pair){activate_f32(e, y.lo), activate_f32(e, y.hi)};
-            _mm512_store_si512(half_row(g, d, i), to_bf16(y));
-        }
+        char *const to = what == CPL_AMX_ROWS ? rows + i * (size_t)64 : half_row(g, d, i);
+        if (what == CPL_AMX_ROWS) WANT(to + g->out_panel);
+        line_f32(kind, what, e, tiles, scale, bias, scratch + i * (size_t)64, row_scale ? row_scale + i : NULL, to);
     }
 }
 
@@ -180,29 +185,28 @@ AMX_INLINE amx_h activated(const cpl_epilogue e, const constants *c, amx_h x)
  * Beside the tiles only one of the two vector units multiplies; the other one picks bits, compares and masks, so the
  * activation's clamp is done on the halves' bits. And tile loads leave little of the load ports: what a row needs
  * beside its sums is one word. */
+AMX_INLINE void half_line(const cpl_amx_out what, const cpl_epilogue e, const uint32_t tiles, const constants *c,
+                          const char *at, uint32_t row_scale, char *to)
+{
+    const __m512i even = _mm512_multishift_epi64_epi8(c->pick, _mm512_load_si512(at));
+    const __m512i sums = _mm512_mask_multishift_epi64_epi8(even, 0xccccccccccccccccu, c->pick,
+                                                           _mm512_load_si512(at + (size_t)tiles * 1024));
+    const amx_h by = h_bits(_mm512_set1_epi32((int)row_scale));
+    const amx_h x = h_fma(h_fma(h_words(sums), by, h_mul(by, h_set(0x3800))), c->scale, c->bias);
+    if (what == CPL_AMX_ADD)
+        h_store(to, h_add(h_load(to), x));
+    else
+        h_store(to, activated(e, c, x));
+}
+
 AMX_INLINE void rows_half(const cpl_amx_gemm *g, const cpl_amx_out what, const cpl_epilogue e, const uint32_t tiles,
                           const constants *c, const done *d, uint32_t end)
 {
     const uint32_t *const row_scale = g->row_scale16 + d->row;
-    const char *const scratch = g->scratch;
-    const amx_h half = h_set(0x3800);
-    for (uint32_t i = d->next; i < end; i += PAIR) { /* blocks have an even number of rows */
+    for (uint32_t i = d->next; i < end; i++) {
         char *const to = half_row(g, d, i);
         WANT(to + 1024);
-        WANT(to + 1024 + 64);
-        CPL_UNROLL for (uint32_t j = 0; j < PAIR; j++)
-        {
-            const char *const at = scratch + (i + j) * (size_t)64;
-            const __m512i even = _mm512_multishift_epi64_epi8(c->pick, _mm512_load_si512(at));
-            const __m512i sums = _mm512_mask_multishift_epi64_epi8(even, 0xccccccccccccccccu, c->pick,
-                                                                   _mm512_load_si512(at + (size_t)tiles * 1024));
-            const amx_h by = h_bits(_mm512_set1_epi32((int)row_scale[i + j]));
-            const amx_h x = h_fma(h_fma(h_words(sums), by, h_mul(by, half)), c->scale, c->bias);
-            if (what == CPL_AMX_ADD)
-                h_store(to + j * (size_t)64, h_add(h_load(to + j * (size_t)64), x));
-            else
-                h_store(to + j * (size_t)64, activated(e, c, x));
-        }
+        half_line(what, e, tiles, c, g->scratch + i * (size_t)64, row_scale[i], to);
     }
 }
 
@@ -220,11 +224,10 @@ AMX_INLINE void some_rows(const cpl_amx_gemm *g, const cpl_amx_kind kind, const 
 
 /* ---- the loops -------------------------------------------------------------------------------------------------- */
 
+/* Lines beyond the end are fetched rather than looked for. */
 AMX_INLINE void fetch(cpl_amx_ahead *f)
 {
-    const size_t left = (size_t)(f->end - f->at), wanted = f->lines * (size_t)64;
-    const char *const to = f->at + (left < wanted ? left : wanted);
-    for (; f->at < to; f->at += 64) _mm_prefetch(f->at, _MM_HINT_T1);
+    for (uint32_t i = 0; i < f->lines; i++, f->at += 64) _mm_prefetch(f->at, _MM_HINT_T1);
 }
 
 /* Pairs of a block's rows are spread over all of the next block's products but those of its first step, which store
@@ -276,22 +279,133 @@ AMX_INLINE constants constants_of(const cpl_amx_gemm *g)
     return c;
 }
 
+/* What the rows of a whole block of 32 go through while the next block is multiplied, with all addresses known but
+ * where the block's begin. */
+typedef struct plan {
+    const char *scratch;
+    const float *row_scale;
+    const uint32_t *row_scale16;
+    char *to[2]; /* of its row tiles */
+    size_t next; /* from a row to the next panel's */
+    pair scale, bias;
+} plan;
+
+AMX_INLINE plan plan_of(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_amx_out what, const done *d)
+{
+    plan p = {.scratch = g->scratch, .next = what == CPL_AMX_ROWS ? g->out_panel : 1024};
+    if (what == CPL_AMX_ROWS || kind == CPL_AMX_BF16) {
+        p.bias = load_pair(g->bias + d->panel * CPL_AMX_PANEL);
+        p.scale = kind == CPL_AMX_BF16 ? p.bias : load_pair(g->scale + d->panel * CPL_AMX_PANEL);
+        p.row_scale = kind == CPL_AMX_BF16 ? NULL : g->row_scale + d->row;
+    } else {
+        p.row_scale16 = g->row_scale16 + d->row;
+    }
+    p.to[0] = what == CPL_AMX_ROWS ? (char *)g->out + d->panel * g->out_panel + d->row * (size_t)64 : half_row(g, d, 0);
+    p.to[1] = p.to[0] + (what == CPL_AMX_ROWS ? 1024 : g->out_row);
+    return p;
+}
+
+AMX_INLINE void planned_row(const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e, const constants *c,
+                            const plan *p, const uint32_t i)
+{
+    char *const at = p->to[i / 16] + i % 16 * 64;
+    WANT(at + p->next);
+    if (what == CPL_AMX_ROWS || kind == CPL_AMX_BF16)
+        line_f32(kind, what, e, 2, p->scale, p->bias, p->scratch + i * 64,
+                 kind == CPL_AMX_BF16 ? NULL : p->row_scale + i, at);
+    else
+        half_line(what, e, 2, c, p->scratch + i * 64, p->row_scale16[i], at);
+}
+
+/* The pair of rows, if any, that is due after product `nth` of `all`. */
+AMX_INLINE void planned(const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e, const constants *c,
+                        const plan *p, const uint32_t nth, const uint32_t all)
+{
+    const uint32_t from = nth * 16 / all * PAIR;
+    if (from == (nth + 1) * 16 / all * PAIR) return;
+    planned_row(kind, what, e, c, p, from);
+    planned_row(kind, what, e, c, p, from + 1);
+}
+
+AMX_INLINE void planned_step(const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e, const constants *c,
+                             const plan *p, const char *a, size_t a_tile, const char *b, const uint32_t s,
+                             const uint32_t count, cpl_amx_ahead *f)
+{
+    const uint32_t all = 4 * (count - 1);
+    if (s >= count) return;
+    T_LOAD(4, a + s * 1024, 64);
+    T_LOAD_ONCE(6, b + s * 2048, 64);
+    PRODUCT(0, 4, 6);
+    planned(kind, what, e, c, p, 4 * s - 4, all);
+    T_LOAD(5, a + a_tile + s * 1024, 64);
+    PRODUCT(1, 5, 6);
+    planned(kind, what, e, c, p, 4 * s - 3, all);
+    T_LOAD_ONCE(7, b + s * 2048 + 1024, 64);
+    PRODUCT(2, 4, 7);
+    planned(kind, what, e, c, p, 4 * s - 2, all);
+    PRODUCT(3, 5, 7);
+    planned(kind, what, e, c, p, 4 * s - 1, all);
+    fetch(f);
+}
+
+/* one_block for two row tiles, a known number of steps, 16 at most, and a whole block done before: no branch depends on
+ * anything. Each step is written down, since a compiler may unroll a loop too late to see what is constant in it. */
+AMX_INLINE void planned_block(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_amx_out what,
+                              const cpl_epilogue e, const constants *c, const char *a, const char *b,
+                              const uint32_t count, char *store, const char *partial, const done *d, cpl_amx_ahead *f)
+{
+    const size_t a_tile = (size_t)g->steps * 1024;
+    const plan p = plan_of(g, kind, what, d);
+    first_step(kind, 2, a, a_tile, b, store, partial);
+    fetch(f);
+#define STEP(s) planned_step(kind, what, e, c, &p, a, a_tile, b, s, count, f)
+    STEP(1);
+    STEP(2);
+    STEP(3);
+    STEP(4);
+    STEP(5);
+    STEP(6);
+    STEP(7);
+    STEP(8);
+    STEP(9);
+    STEP(10);
+    STEP(11);
+    STEP(12);
+    STEP(13);
+    STEP(14);
+    STEP(15);
+#undef STEP
+}
+
+/* k steps of MiniLM's widths: 384 columns, and 512 of the inner ones. */
+#define PLANNED(kind, which) (((kind) == CPL_AMX_BF16 ? 2 : 1) * ((which) ? 8 : 6))
+
 /* One part of K of one block and panel; `partial`: sums of the parts before, NULL for the first one. */
 AMX_INLINE void one_block(const cpl_amx_gemm *g, const cpl_amx_kind kind, const cpl_amx_out what, const cpl_epilogue e,
                           const uint32_t tiles, const constants *c, const char *a, const char *b, uint32_t count,
-                          char *store, const char *partial, done *d, cpl_amx_ahead *ahead)
+                          char *store, const char *partial, done *d, cpl_amx_ahead *f)
 {
     const size_t a_tile = (size_t)g->steps * 1024;
+    if (tiles == 2 && d->rows == 32 && !d->next && count == PLANNED(kind, 0)) {
+        planned_block(g, kind, what, e, c, a, b, PLANNED(kind, 0), store, partial, d, f);
+        d->next = 32;
+        return;
+    }
+    if (tiles == 2 && d->rows == 32 && !d->next && count == PLANNED(kind, 1)) {
+        planned_block(g, kind, what, e, c, a, b, PLANNED(kind, 1), store, partial, d, f);
+        d->next = 32;
+        return;
+    }
     pace p = {.pairs = 16 * tiles / PAIR, .products = 2 * tiles * (count - 1)};
     if (p.products < p.pairs) p.products = p.pairs;
     p.due = p.products - p.pairs;
     first_step(kind, tiles, a, a_tile, b, store, partial);
-    fetch(ahead);
+    fetch(f);
     for (uint32_t s = 1; s < count; s++) {
         a += 1024;
         b += 2048;
         step(g, kind, what, e, tiles, c, a, a_tile, b, d, &p);
-        fetch(ahead);
+        fetch(f);
     }
     some_rows(g, kind, what, e, tiles, c, d, 16 * tiles);
 }
@@ -310,10 +424,10 @@ AMX_INLINE void multiply(const cpl_amx_gemm *given, const cpl_amx_kind kind, con
             const uint32_t count = steps - from < split ? steps - from : split;
             const char *a = (const char *)g->a + (block * tiles * (size_t)steps + from) * 1024;
             char *partial = g->partial;
+            const int last = from + count == steps;
             for (uint32_t panel = g->panel_begin; panel < g->panel_end; panel++, partial += tiles * 2048) {
                 const char *b = (const char *)g->b + ((size_t)panel * steps + from) * 2048;
                 one_block(g, kind, what, e, tiles, &c, a, b, count, store, from ? partial : NULL, &d, &ahead);
-                const int last = from + count == steps;
                 store = last ? g->scratch : partial;
                 if (last) d = (done){block * tiles * 16, panel, 0, 16 * tiles};
                 if (last && what != CPL_AMX_ROWS && kind != CPL_AMX_BF16) {

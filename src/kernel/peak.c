@@ -47,21 +47,21 @@ static void choose_int8(cpl_peak_loop *out, cpl_isa isa, const cpl_cpu *cpu)
 {
     (void)isa;
     (void)cpu;
-    *out = (cpl_peak_loop){"int8, plain C", run_int8_ref, 2, 0, 0, 0};
+    *out = (cpl_peak_loop){"int8, plain C", run_int8_ref, 2, 0, 0, 0, NULL};
 #if defined(__x86_64__)
     if (cpl_isa_vnni(isa, cpu))
-        *out = (cpl_peak_loop){"vpdpbusd", cpl_peak_block_int8_vnni, 128, wide_per_cycle(cpu), 1, 0};
+        *out = (cpl_peak_loop){"vpdpbusd", cpl_peak_block_int8_vnni, 128, wide_per_cycle(cpu), 1, 0, NULL};
     else if (isa == CPL_ISA_AVXVNNI)
-        *out = (cpl_peak_loop){"vpdpbusd, 256 bits", cpl_peak_block_int8_avxvnni, 64, 0, 1, 0};
+        *out = (cpl_peak_loop){"vpdpbusd, 256 bits", cpl_peak_block_int8_avxvnni, 64, 0, 1, 0, NULL};
     else if (isa >= CPL_ISA_AVX2) /* a multiply and an add each: Intel cores have three ports for the four */
-        *out = (cpl_peak_loop){"vpmaddwd", cpl_peak_block_int8_avx2, 32, wide_per_cycle(cpu) * 0.75, 0, 0};
+        *out = (cpl_peak_loop){"vpmaddwd", cpl_peak_block_int8_avx2, 32, wide_per_cycle(cpu) * 0.75, 0, 0, NULL};
 #elif defined(__aarch64__)
     if (isa == CPL_ISA_NEON_I8MM)
-        *out = (cpl_peak_loop){"smmla", cpl_peak_block_i8mm, 64, 0, 1, 0};
+        *out = (cpl_peak_loop){"smmla", cpl_peak_block_i8mm, 64, 0, 1, 0, NULL};
     else if (isa == CPL_ISA_NEON_DOTPROD)
-        *out = (cpl_peak_loop){"sdot", cpl_peak_block_dotprod, 32, 0, 1, 0};
+        *out = (cpl_peak_loop){"sdot", cpl_peak_block_dotprod, 32, 0, 1, 0, NULL};
     else if (isa == CPL_ISA_NEON)
-        *out = (cpl_peak_loop){"smlal", cpl_peak_block_int8_neon, 8, 0, 1, 0};
+        *out = (cpl_peak_loop){"smlal", cpl_peak_block_int8_neon, 8, 0, 1, 0, NULL};
 #endif
 }
 
@@ -69,14 +69,14 @@ static void choose_fp32(cpl_peak_loop *out, cpl_isa isa, const cpl_cpu *cpu)
 {
     (void)isa;
     (void)cpu;
-    *out = (cpl_peak_loop){"fp32, plain C", run_ref, 2, 0, 0, 0};
+    *out = (cpl_peak_loop){"fp32, plain C", run_ref, 2, 0, 0, 0, NULL};
 #if defined(__x86_64__)
     if (isa >= CPL_ISA_AVX512)
-        *out = (cpl_peak_loop){"fp32 fma, 512 bits", cpl_peak_block_avx512, 32, wide_per_cycle(cpu), 1, 0};
+        *out = (cpl_peak_loop){"fp32 fma, 512 bits", cpl_peak_block_avx512, 32, wide_per_cycle(cpu), 1, 0, NULL};
     else if (isa >= CPL_ISA_AVX2)
-        *out = (cpl_peak_loop){"fp32 fma, 256 bits", cpl_peak_block_avx2, 16, 2, 1, 0};
+        *out = (cpl_peak_loop){"fp32 fma, 256 bits", cpl_peak_block_avx2, 16, 2, 1, 0, NULL};
 #elif defined(__aarch64__)
-    if (isa != CPL_ISA_REF) *out = (cpl_peak_loop){"fp32 fmla, 128 bits", cpl_peak_block_neon, 8, 0, 1, 0};
+    if (isa != CPL_ISA_REF) *out = (cpl_peak_loop){"fp32 fmla, 128 bits", cpl_peak_block_neon, 8, 0, 1, 0, NULL};
 #endif
 }
 
@@ -88,17 +88,19 @@ void cpl_peak_choose(cpl_peak_loop *out, cpl_peak_unit unit, cpl_isa isa, const 
         choose_fp32(out, isa, cpu);
 #if defined(__x86_64__)
     if (unit == CPL_PEAK_BF16 && cpl_isa_bf16(isa, cpu))
-        *out = (cpl_peak_loop){"vdpbf16ps", cpl_peak_block_bf16, 64, 0, 1, 0};
+        *out = (cpl_peak_loop){"vdpbf16ps", cpl_peak_block_bf16, 64, 0, 1, 0, NULL};
     /* A product of whole tiles every 16 cycles, once the unit has woken up: in blocks of 40 us, each with its own
      * configuration, the loop showed half of what it shows in blocks of 2 ms. */
     if (isa != CPL_ISA_AMX || !cpl_amx_permit()) return;
     if (unit == CPL_PEAK_INT8)
-        *out = (cpl_peak_loop){"tdpbssd", cpl_peak_block_amx_int8, 2 * 16 * 16 * 64, 1.0 / 16, 0, 1000};
+        *out = (cpl_peak_loop){"tdpbssd", cpl_peak_block_amx_int8, 2 * 16 * 16 * 64, 1.0 / 16, 0,
+                               1000,      cpl_peak_clock_amx_int8};
     else if (unit == CPL_PEAK_BF16)
-        *out = (cpl_peak_loop){"tdpbf16ps", cpl_peak_block_amx_bf16, 2 * 16 * 16 * 32, 1.0 / 16, 0, 1000};
+        *out = (cpl_peak_loop){"tdpbf16ps", cpl_peak_block_amx_bf16, 2 * 16 * 16 * 32, 1.0 / 16, 0,
+                               1000,        cpl_peak_clock_amx_bf16};
 #elif defined(__aarch64__)
     if (unit == CPL_PEAK_BF16 && cpl_isa_bf16(isa, cpu))
-        *out = (cpl_peak_loop){"bfmmla", cpl_peak_block_bfmmla, 32, 0, 1, 0};
+        *out = (cpl_peak_loop){"bfmmla", cpl_peak_block_bfmmla, 32, 0, 1, 0, NULL};
 #endif
 }
 

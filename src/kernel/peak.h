@@ -21,7 +21,8 @@ typedef struct cpl_peak_loop {
     double ops;                                  /* operations of one instruction */
     double per_cycle;                            /* instructions a core of this kind starts in a cycle; 0: not known */
     double step;                                 /* then that is a multiple of this; 0: nothing is known */
-    uint32_t block_us; /* the shortest run that shows the rate, after one that isn't counted; 0: any */
+    uint32_t block_us;                /* the shortest run that shows the rate, after one that isn't counted; 0: any */
+    double (*clock)(uint64_t rounds); /* Hz beside these instructions, which lower it; NULL: cpl_peak_clock_rounds */
 } cpl_peak_loop;
 
 /* The loop by the instructions that rung `isa`, which must run here, has for the unit. */
@@ -73,6 +74,8 @@ double cpl_peak_block_bf16(uint64_t rounds, float *sink);
 /* Tile products in registers; cpl_amx_permit() first. */
 double cpl_peak_block_amx_int8(uint64_t rounds, float *sink);
 double cpl_peak_block_amx_bf16(uint64_t rounds, float *sink);
+double cpl_peak_clock_amx_int8(uint64_t rounds); /* Hz, by dependent adds between products */
+double cpl_peak_clock_amx_bf16(uint64_t rounds);
 double cpl_peak_block_l2_avx2(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 double cpl_peak_block_l2_avx512(uint64_t rounds, const float *data, uint64_t floats, float *sink);
 

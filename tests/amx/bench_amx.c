@@ -3,7 +3,8 @@
  * how the work is cut, each beside the tile peak on the same threads.
  *
  *     bench_amx [threads=1,2] [lengths=32,64,128] [bf16=0,1] [tiles=2] [split=512] [rows=64]
- *               [block=128] [ahead=0] [tokens=512] [samples=15] [stages=1] [team=2,4] [apart=1] [rung=0,8,4]
+ *               [block=64] [inner=0] [ahead=8] [tokens=512] [part=512] [same=0,1,2] [samples=15] [stages=1]
+ *               [team=2,4] [apart=1] [rung=0,8,4]
  *
  * Every combination of the lists is one line. A sample is a burst of tile products, some passes, and a burst again, on
  * all threads at once; useful operations over time over the mean of the two bursts is its fraction, the median of the
@@ -41,10 +42,13 @@ enum {
     PRECISIONS,
     TILES,
     SPLIT,
-    FFN,
+    ROWS,
     BLOCK,
+    INNER,
     AHEAD,
     TOKENS,
+    PART,
+    SAME,
     SAMPLES,
     STAGES,
     TEAM,
@@ -56,11 +60,13 @@ enum {
 static list lists[LISTS] = {
     [THREADS] = {"threads", 1, {1}}, [LENGTHS] = {"lengths", 3, {32, 64, 128}},
     [PRECISIONS] = {"bf16", 1, {0}}, [TILES] = {"tiles", 1, {2}},
-    [SPLIT] = {"split", 1, {512}},   [FFN] = {"rows", 1, {64}},
-    [BLOCK] = {"block", 1, {128}},   [AHEAD] = {"ahead", 1, {0}},
-    [TOKENS] = {"tokens", 1, {512}}, [SAMPLES] = {"samples", 1, {15}},
-    [STAGES] = {"stages", 1, {0}},   [TEAM] = {"team", 1, {0}},
-    [APART] = {"apart", 1, {1}},     [RUNG] = {"rung", 1, {0}},
+    [SPLIT] = {"split", 1, {512}},   [ROWS] = {"rows", 1, {64}},
+    [BLOCK] = {"block", 1, {64}},    [INNER] = {"inner", 1, {0}},
+    [AHEAD] = {"ahead", 1, {8}},     [TOKENS] = {"tokens", 1, {512}},
+    [PART] = {"part", 1, {512}},     [SAMPLES] = {"samples", 1, {15}},
+    [SAME] = {"same", 1, {0}},       [STAGES] = {"stages", 1, {0}},
+    [TEAM] = {"team", 1, {0}},       [APART] = {"apart", 1, {1}},
+    [RUNG] = {"rung", 1, {0}},
 };
 
 static int cpus[THREADS_MAX]; /* read before this thread is put on one of them */
@@ -374,9 +380,22 @@ static void measure_rows(run *r, const uint32_t *v, cpl_load_options o, const cp
     cpl_native_rows.unload(r->weights);
 }
 
+/* All layers multiply the first one's panels, or, with 2, its first part: what is left is what streaming costs. */
+static void share_weights(cpl_amx_weights *w, uint32_t same)
+{
+    for (uint32_t l = 0; l < w->arch.layers && same; l++) {
+        cpl_amx_layer *y = &w->layers[l];
+        y->qkv.b = w->layers[0].qkv.b;
+        y->out.b = w->layers[0].out.b;
+        y->up.b = w->layers[0].up.b;
+        y->down.b = w->layers[0].down.b;
+        if (same > 1) y->up.part_bytes = y->down.part_bytes = 0;
+    }
+}
+
 static void measure(run *r, const uint32_t *v, const cpl_host *host)
 {
-    const cpl_amx_tuning tuning = {v[TILES], v[SPLIT], v[FFN], v[BLOCK], v[AHEAD], v[TOKENS]};
+    const cpl_amx_tuning tuning = {v[TILES], v[SPLIT], v[ROWS], v[BLOCK], v[INNER], v[AHEAD], v[TOKENS], v[PART]};
     const cpl_load_options o = {.size = sizeof o,
                                 .precision = r->bf16 ? CPL_PRECISION_BF16 : CPL_PRECISION_INT8,
                                 .batch_tokens_max = v[TOKENS],
@@ -393,6 +412,7 @@ static void measure(run *r, const uint32_t *v, const cpl_host *host)
         printf("%s\n", err.what);
         exit(1);
     }
+    share_weights((cpl_amx_weights *)(void *)r->weights, v[SAME]);
     make_batch(r, v[TEAM] ? r->length : v[TOKENS]);
     if (v[TEAM]) {
         measure_team(r, &cpl_native_amx, v, r->bf16 ? "bf16" : "int8", host);
@@ -411,10 +431,11 @@ static void measure(run *r, const uint32_t *v, const cpl_host *host)
     }
     for (uint32_t i = 0; i < r->threads; i++) cpl_thread_join(&workers[i].thread);
     const double fraction = middle(r->fraction, r->samples), us = middle(r->us, r->samples);
-    printf("%s x%-2u S=%-3u T=%-4u tiles %u split %-4u rows %-3u block %-3u ahead %u  %.3f "
+    printf("%s x%-2u S=%-3u T=%-4u tiles %u split %-4u rows %-3u block %-3u inner %-3u ahead %u part %-4u same %u %.3f "
            "(%.3f-%.3f)  %.2f us/token  peak %.2f",
-           r->bf16 ? "bf16" : "int8", r->threads, r->length, v[TOKENS], v[TILES], v[SPLIT], v[FFN], v[BLOCK], v[AHEAD],
-           fraction, r->fraction[0], r->fraction[r->samples - 1], us, middle(r->peak, r->samples) / 1e3);
+           r->bf16 ? "bf16" : "int8", r->threads, r->length, v[TOKENS], v[TILES], v[SPLIT], v[ROWS], v[BLOCK], v[INNER],
+           v[AHEAD], v[PART], v[SAME], fraction, r->fraction[0], r->fraction[r->samples - 1], us,
+           middle(r->peak, r->samples) / 1e3);
     if (r->quiet_count)
         printf("  quiet %u of %u: %.3f, %.2f us", r->quiet_count, r->samples * r->threads,
                middle(r->quiet_fraction, r->quiet_count), middle(r->quiet_us, r->quiet_count));

@@ -247,7 +247,7 @@ static void check_bits(fixture *f, batch_room *r, const char *name, int passes)
 static void check_subject(const subject *s)
 {
     static const cpl_amx_tuning tunings[] = {
-        {2, 512, 32, 0, 1, 256}, {2, 128, 96, 64, 0, 256}, {1, 64, 32, 96, 1, 256}};
+        {2, 512, 32, 0, 0, 3, 256, 512}, {2, 128, 96, 64, 64, 0, 256, 128}, {1, 64, 32, 96, 0, 1, 256, 320}};
     batch_room *r = malloc(sizeof *r);
     fixture f = {0};
     assert_non_null(r);
@@ -288,7 +288,7 @@ static void tuning_changes_nothing(void **state)
     assert_non_null(r);
     for (int bf16 = 0; bf16 < 2; bf16++) {
         for (uint32_t t = 1; t <= 3; t++) {
-            const cpl_amx_tuning tuning = {1 + t % 2, 64 * t, 32 * t, 32 * (t - 1), t % 2, 256};
+            const cpl_amx_tuning tuning = {1 + t % 2, 64 * t, 32 * t, 32 * (t - 1), 64 * (t / 2), t % 2, 256, 192};
             uint64_t random = seed + 2;
             fixture f = {0};
             cpl_error err;
@@ -320,7 +320,7 @@ static void scores_out_of_range(void **state)
     const subject *s = &subjects[0];
     (void)state;
     if (!runs(s)) skip();
-    static const cpl_amx_tuning tuning = {2, 512, 32, 0, 1, 256};
+    static const cpl_amx_tuning tuning = {2, 512, 32, 0, 0, 2, 256, 128};
     batch_room *r = malloc(sizeof *r);
     fixture f = {0};
     assert_non_null(r);

@@ -6,26 +6,32 @@
 #include "backend/native/native.h"
 #include "kernel/amx.h"
 
-/* How the work is cut. Speed only: results have the same bits whatever stands here. */
+/* How the work is cut. Speed only, but for `part`: results have the same bits whatever else stands here. */
 typedef struct cpl_amx_tuning {
     uint32_t tiles;        /* row tiles of a block, 1 or 2 */
     uint32_t split;        /* bytes of K that a block goes through at once, a multiple of 64 */
     uint32_t rows;         /* that go through a product and the sweep after it together; a multiple of 32 */
-    uint32_t block_rows;   /* about as many rows go through half a layer together, 0: all */
-    uint32_t ahead;        /* 1: weights are fetched into L2 in the block of rows before they are needed */
+    uint32_t block_rows;   /* about as many rows go through attention and what it needs together, 0: all */
+    uint32_t inner_rows;   /* as many go through all parts of the FFN together, 0: all; a multiple of 32 */
+    uint32_t ahead;        /* lines of the weights needed next fetched into L2 a k step, at most; 0: none */
     uint32_t batch_tokens; /* recommended tokens a pass */
+    uint32_t part;         /* of the FFN's inner columns, dealt with at a time and quantised by a scale each; a multiple
+                            * of 64 */
 } cpl_amx_tuning;
 
 extern const cpl_amx_tuning cpl_amx_tuned[2]; /* int8, bf16 */
 
-/* A matrix as panels. The bias is that of the quantised product: what shifts and folds do to it is in it. */
+/* A matrix as panels. The bias is that of the quantised product: what shifts and folds do to it is in it. It lies in
+ * parts of so many panels or k steps, each a matrix of its own, part_bytes apart; most have one. */
 typedef struct cpl_amx_matrix {
-    void *b;
+    char *b;
     float *scale, *bias;
     uint16_t *scale16, *bias16; /* int8: of products that become halves */
     float input16;              /* those: rows' scales times this are row_scale16 */
     uint32_t shift;
     uint32_t n, k, steps;
+    uint32_t parts, part_panels, part_steps;
+    size_t part_bytes;
 } cpl_amx_matrix;
 
 typedef struct cpl_amx_norm_weights {
@@ -52,7 +58,8 @@ typedef struct cpl_amx_weights {
     cpl_pooling pooling;
     cpl_native_limits limits;
     int stages;
-    float shift; /* int8: the activation's output is stored with this added */
+    float shift;  /* int8: the activation's output is stored with this added */
+    float *zeros; /* as many as the hidden size: the bias of all parts of a sum but the first */
     cpl_native_words words;
     float *position, *type;
     cpl_amx_norm_weights embedding_norm;
@@ -93,9 +100,12 @@ typedef struct cpl_amx_session {
     uint32_t *row_scale16, *cls_scale16;
     char *qkv, *cls_q; /* panels of bf16 rows */
     char *context;     /* int8: half tiles */
-    char *mid, *mid_a; /* int8: half tiles of a few rows, A tiles; bf16: mid_a only */
+    char *mid, *mid_a; /* int8: half tiles of inner rows, A tiles; bf16: mid_a only; alone, of a part of a few rows */
     float *mid_scale;
     uint32_t *mid_scale16;
+    size_t mid_part,
+        mid_a_part;      /* bytes, and `rows` scales, from part to part where a team makes all of them at once */
+    cpl_amx_ahead ahead; /* what is left to fetch */
     cpl_amx_member member[CPL_NATIVE_TEAM_MAX];
     uint64_t stage_ns[CPL_NATIVE_STAGES];
     double stage_ops[CPL_NATIVE_STAGES];
@@ -114,6 +124,9 @@ void cpl_amx_close(cpl_session *s);
 cpl_status cpl_amx_run(cpl_session *s, const cpl_batch *batch, cpl_team *team, float *rows, cpl_error *err);
 
 void cpl_amx_stages(const cpl_session *s, uint64_t *ns, double *ops);
+
+/* Part i of m as a matrix of its own. What is added to a sum is added with its first part. */
+cpl_amx_matrix cpl_amx_part(const cpl_amx_weights *w, const cpl_amx_matrix *m, uint32_t i);
 
 /* 1 when the model's shapes fit the tiles. */
 int cpl_amx_fits(const cpl_model *model);

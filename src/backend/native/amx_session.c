@@ -52,12 +52,14 @@ static void lay_out(cpl_amx_session *s, cpl_native_bump *b)
     s->cls_scale16 = (uint32_t *)(void *)take(b, cls * 4);
     s->qkv = take(b, 3 * panels * s->panel_bytes);
     s->cls_q = take(b, panels * s->panel_bytes);
-    s->mid_a = take(b, rows / 16 * y->down.steps * 1024);
+    s->mid_part = rows * y->up.part_panels * CPL_AMX_PANEL * 2;
+    s->mid_a_part = rows / 16 * y->down.part_steps * 1024;
+    s->mid_a = take(b, y->down.parts * s->mid_a_part);
     if (int8) {
         s->context = take(b, rows * h * 2);
-        s->mid = take(b, rows * w->arch.intermediate * 2);
-        s->mid_scale = cpl_native_take(b, rows);
-        s->mid_scale16 = (uint32_t *)(void *)take(b, rows * 4);
+        s->mid = take(b, y->up.parts * s->mid_part);
+        s->mid_scale = cpl_native_take(b, y->up.parts * rows);
+        s->mid_scale16 = (uint32_t *)(void *)take(b, y->up.parts * rows * 4);
     }
     for (int i = 0; i < CPL_NATIVE_TEAM_MAX; i++) {
         s->member[i].scratch = take(b, CPL_AMX_TILES_MAX * 2048);

@@ -266,53 +266,70 @@ static void out_part(const work *t, uint32_t member)
     multiply(t, &x, member);
 }
 
-/* Its share of the inner columns, activated. */
+/* Its share of the inner columns, activated: of each part those that are among them. */
 static void up_part(const work *t, uint32_t member)
 {
     const cpl_amx_own *o = &t->s->member[member].own;
     const cpl_amx_layer *y = t->y;
-    product x = {.m = &y->up,
-                 .kind = CPL_AMX_INT8,
-                 .what = CPL_AMX_ACTIVATE,
-                 .rows = t->rows,
-                 .a = o->a,
-                 .row_scale = o->scale,
-                 .row_scale16 = o->scale16,
-                 .out = t->s->mid,
-                 .out_row = t->w->arch.intermediate / CPL_AMX_PANEL * (size_t)1024,
-                 .activation = &y->activation};
+    uint32_t from, to, before = 0;
     gather(t, residual(t), o->x[BEFORE_DOWN]);
     normalise(t, &y->attention_norm, o, o->x[BEFORE_DOWN], y->up.input16);
-    share(t->w->arch.intermediate / CPL_AMX_PANEL, t->members, member, &x.from, &x.to);
-    multiply(t, &x, member);
+    share(t->w->arch.intermediate / CPL_AMX_PANEL, t->members, member, &from, &to);
+    for (uint32_t i = 0; i < y->up.parts; i++) {
+        const cpl_amx_matrix m = cpl_amx_part(t->w, &y->up, i);
+        const uint32_t panels = m.n / CPL_AMX_PANEL, behind = before + panels;
+        const product x = {.m = &m,
+                           .kind = CPL_AMX_INT8,
+                           .what = CPL_AMX_ACTIVATE,
+                           .rows = t->rows,
+                           .from = (from < before   ? before
+                                    : from > behind ? behind
+                                                    : from) -
+                                   before,
+                           .to = (to < before   ? before
+                                  : to > behind ? behind
+                                                : to) -
+                                 before,
+                           .a = o->a,
+                           .row_scale = o->scale,
+                           .row_scale16 = o->scale16,
+                           .out = t->s->mid + i * t->s->mid_part,
+                           .out_row = panels * (size_t)1024,
+                           .activation = &y->activation};
+        multiply(t, &x, member);
+        before = behind;
+    }
 }
 
-/* Its columns of what is added for the FFN. */
+/* Its columns of what is added for the FFN, part after part. */
 static void down_part(const work *t, uint32_t member)
 {
     const cpl_amx_own *o = &t->s->member[member].own;
-    const cpl_amx_matrix *m = &t->y->down;
-    const cpl_amx_halves h = {.x = t->s->mid,
-                              .n = t->w->arch.intermediate,
-                              .from_scale = o->scale,
-                              .shift = t->w->shift,
-                              .a = o->mid_a,
-                              .steps = m->steps,
-                              .row_scale = o->mid_scale,
-                              .row_scale16 = o->mid_scale16,
-                              .scale16 = m->input16};
-    product x = {.m = m,
-                 .kind = CPL_AMX_UINT8,
-                 .what = CPL_AMX_ADD,
-                 .rows = t->rows,
-                 .a = o->mid_a,
-                 .row_scale = o->mid_scale,
-                 .row_scale16 = o->mid_scale16,
-                 .out = o->x[BEFORE_DOWN],
-                 .out_row = panels_of(t) * (size_t)1024};
-    t->w->amx->quantise_activated(&h, 0, t->rows);
-    own_panels(t, member, &x.from, &x.to);
-    multiply(t, &x, member);
+    const cpl_amx_layer *y = t->y;
+    for (uint32_t i = 0; i < y->down.parts; i++) {
+        const cpl_amx_matrix m = cpl_amx_part(t->w, &y->down, i);
+        const cpl_amx_halves h = {.x = t->s->mid + i * t->s->mid_part,
+                                  .n = m.k,
+                                  .from_scale = o->scale,
+                                  .shift = t->w->shift,
+                                  .a = o->mid_a,
+                                  .steps = m.steps,
+                                  .row_scale = o->mid_scale,
+                                  .row_scale16 = o->mid_scale16,
+                                  .scale16 = m.input16};
+        product x = {.m = &m,
+                     .kind = CPL_AMX_UINT8,
+                     .what = CPL_AMX_ADD,
+                     .rows = t->rows,
+                     .a = o->mid_a,
+                     .row_scale = o->mid_scale,
+                     .row_scale16 = o->mid_scale16,
+                     .out = o->x[BEFORE_DOWN],
+                     .out_row = panels_of(t) * (size_t)1024};
+        t->w->amx->quantise_activated(&h, 0, t->rows);
+        own_panels(t, member, &x.from, &x.to);
+        multiply(t, &x, member);
+    }
 }
 
 /* ---- the pass --------------------------------------------------------------------------------------------------- */

@@ -2,8 +2,9 @@
 /* amx_weights.c - load for the AMX path: every matrix packed once into panels of tiles, in one block on huge pages.
  *
  * The idea: whatever a kernel would have to do to each activation is done to the weights here. Columns and k lie in the
- * order that packs and unpacks leave (kernel/amx.h); Q carries the softmax scale; the activation's output is stored
- * with a shift that makes it unsigned, which the next bias takes off again.
+ * order that packs and unpacks leave (kernel/amx.h); the FFN's two matrices lie in parts that are needed together; Q
+ * carries the softmax scale; the activation's output is stored with a shift that makes it unsigned, which the next bias
+ * takes off again.
  *
  * Halves and 16-bit integers overflow where fp32 does not. So load proves that they can't: a layer norm's output is
  * bounded by its weights (no element of a row of mean 0 and variance 1 exceeds sqrt(n - 1)), so every sum behind it is,
@@ -22,8 +23,8 @@
 enum { BLOCK_ALIGN = 4096, STEP = 64 /* bytes of k in a tile */ };
 
 const cpl_amx_tuning cpl_amx_tuned[2] = {
-    {.tiles = 2, .split = 512, .rows = 64, .block_rows = 128, .batch_tokens = 512},
-    {.tiles = 2, .split = 1024, .rows = 32, .batch_tokens = 512},
+    {.tiles = 2, .split = 512, .rows = 64, .block_rows = 64, .ahead = 8, .batch_tokens = 512, .part = 512},
+    {.tiles = 2, .split = 1024, .rows = 64, .block_rows = 64, .ahead = 8, .batch_tokens = 512, .part = 512},
 };
 
 /* What is being packed, and the bounds on the way. */
@@ -44,19 +45,53 @@ typedef struct packer {
 
 /* ---- layout ----------------------------------------------------------------------------------------------------- */
 
-static void take_matrix(const cpl_amx_weights *w, cpl_amx_matrix *m, cpl_native_bump *b, uint32_t n, uint32_t k,
-                        int halves)
+static uint32_t element_of(const cpl_amx_weights *w) { return w->precision == CPL_PRECISION_INT8 ? 1 : 2; }
+
+/* All but where its panels are. */
+static void take_columns(const cpl_amx_weights *w, cpl_amx_matrix *m, cpl_native_bump *b, uint32_t n, uint32_t k,
+                         int halves)
 {
-    const uint32_t element = w->precision == CPL_PRECISION_INT8 ? 1 : 2;
     m->n = n;
     m->k = k;
-    m->steps = k * element / STEP;
-    m->b = cpl_native_take(b, (size_t)n * k * element / sizeof(float));
+    m->steps = k * element_of(w) / STEP;
+    m->parts = 1;
+    m->part_panels = n / CPL_AMX_PANEL;
+    m->part_steps = m->steps;
     m->scale = cpl_native_take(b, n);
     m->bias = cpl_native_take(b, n);
     if (!halves) return;
     m->scale16 = (uint16_t *)(void *)cpl_native_take(b, n / 2);
     m->bias16 = (uint16_t *)(void *)cpl_native_take(b, n / 2);
+}
+
+static char *take_bytes(cpl_native_bump *b, size_t bytes)
+{
+    return (char *)cpl_native_take(b, (bytes + sizeof(float) - 1) / sizeof(float));
+}
+
+static void take_matrix(const cpl_amx_weights *w, cpl_amx_matrix *m, cpl_native_bump *b, uint32_t n, uint32_t k,
+                        int halves)
+{
+    m->b = take_bytes(b, (size_t)n * k * element_of(w));
+    take_columns(w, m, b, n, k, halves);
+}
+
+/* Both matrices of the FFN, a part of the one and the part of the other that multiplies what comes of it in turn: they
+ * are needed together, and fetched as one stretch. */
+static void take_ffn(const cpl_amx_weights *w, cpl_amx_layer *y, cpl_native_bump *b)
+{
+    const uint32_t h = w->arch.hidden, f = w->arch.intermediate;
+    const uint32_t part = w->tuning.part < f ? w->tuning.part : f, parts = (f + part - 1) / part;
+    const size_t bytes = (size_t)part * h * element_of(w);
+    const int halves = w->precision == CPL_PRECISION_INT8;
+    y->up.b = take_bytes(b, 2 * parts * bytes);
+    y->down.b = y->up.b ? y->up.b + bytes : NULL;
+    take_columns(w, &y->up, b, f, h, halves);
+    take_columns(w, &y->down, b, h, f, halves);
+    y->up.part_panels = part / CPL_AMX_PANEL;
+    y->down.part_steps = part * element_of(w) / STEP;
+    y->up.parts = y->down.parts = parts;
+    y->up.part_bytes = y->down.part_bytes = 2 * bytes;
 }
 
 static void take_norm(cpl_amx_norm_weights *norm, cpl_native_bump *b, uint32_t n)
@@ -76,17 +111,17 @@ static void take_fp32(const cpl_kernels *k, cpl_native_matrix *m, cpl_native_bum
 static void lay_out(cpl_amx_weights *w, cpl_native_bump *b, const cpl_tensor *word)
 {
     const cpl_arch *a = &w->arch;
-    const uint32_t h = a->hidden, f = a->intermediate;
+    const uint32_t h = a->hidden;
     for (uint32_t l = 0; l < a->layers; l++) {
         cpl_amx_layer *y = &w->layers[l];
         take_matrix(w, &y->qkv, b, 3 * h, h, 0);
         take_matrix(w, &y->out, b, h, h, w->precision == CPL_PRECISION_INT8);
         take_norm(&y->attention_norm, b, h);
-        take_matrix(w, &y->up, b, f, h, w->precision == CPL_PRECISION_INT8);
-        take_matrix(w, &y->down, b, h, f, w->precision == CPL_PRECISION_INT8);
+        take_ffn(w, y, b);
         take_norm(&y->output_norm, b, h);
     }
     take_norm(&w->embedding_norm, b, h);
+    w->zeros = cpl_native_take(b, h);
     if (a->head == CPL_HEAD_POOLER_CLASSIFIER) {
         take_fp32(&w->kernels, &w->pooler, b, h, h);
         take_fp32(&w->kernels, &w->classifier, b, a->labels, h);
@@ -94,6 +129,28 @@ static void lay_out(cpl_amx_weights *w, cpl_native_bump *b, const cpl_tensor *wo
     w->position = cpl_native_take(b, (size_t)a->positions * h);
     w->type = cpl_native_take(b, (size_t)a->types * h);
     cpl_native_words_take(&w->words, b, word, w->precision == CPL_PRECISION_INT8);
+}
+
+cpl_amx_matrix cpl_amx_part(const cpl_amx_weights *w, const cpl_amx_matrix *m, uint32_t i)
+{
+    const uint32_t all = m->n / CPL_AMX_PANEL;
+    cpl_amx_matrix x = *m;
+    x.b += i * m->part_bytes;
+    if (m->part_panels < all) {
+        const uint32_t first = i * m->part_panels, left = all - first, n = first * CPL_AMX_PANEL;
+        x.n = (left < m->part_panels ? left : m->part_panels) * CPL_AMX_PANEL;
+        x.scale += n;
+        x.bias += n;
+        if (x.scale16) x.scale16 += n;
+        if (x.bias16) x.bias16 += n;
+    } else if (m->part_steps < m->steps) {
+        const uint32_t left = m->steps - i * m->part_steps;
+        x.steps = left < m->part_steps ? left : m->part_steps;
+        x.k = m->k / m->steps * x.steps;
+        if (i) x.bias = w->zeros;
+        if (i && x.bias16) x.bias16 = (uint16_t *)(void *)w->zeros;
+    }
+    return x;
 }
 
 /* ---- packing ---------------------------------------------------------------------------------------------------- */
@@ -139,7 +196,11 @@ static size_t place(const packer *p, const cpl_amx_matrix *m, uint32_t column, u
     const uint32_t panel = column / CPL_AMX_PANEL, in = column % CPL_AMX_PANEL, group = p->int8 ? 4 : 2;
     const uint32_t tile = interleaved ? in % 2 : in / 16, c = interleaved ? in / 2 : in % 16;
     const uint32_t step = STEP / 4 * group, s = at / step, row = at % step / group;
-    return ((((size_t)panel * m->steps + s) * 2 + tile) * 16 + row) * 16 * group + c * group + at % group;
+    const uint32_t part = panel / m->part_panels + s / m->part_steps, first = s / m->part_steps * m->part_steps;
+    const uint32_t steps = m->steps - first < m->part_steps ? m->steps - first : m->part_steps;
+    const size_t block = panel % m->part_panels * (size_t)steps + s - first;
+    return part * (m->part_bytes / element_of(p->w)) + ((block * 2 + tile) * 16 + row) * 16 * group + c * group +
+           at % group;
 }
 
 /* A matrix's columns in a layer's panels: where they begin, where they come from, what they are multiplied by. */
@@ -173,8 +234,10 @@ static void extend(const packer *p, reach *r, float w, uint32_t k)
     r->sum += fabsf(w);
 }
 
+/* Any sum of parts too, of inner rows with the shift that makes them unsigned. */
 static float bound_of(const packer *p, const reach *r, const source *s, uint32_t n)
 {
+    if (s->order == FROM_ACTIVATION) return r->elements + p->w->shift * r->sum;
     if (s->order != FROM_NORM) return r->elements;
     const float most = largest(p->reach, n);
     return fminf(r->elements, sqrtf((float)n * r->squares) + fabsf(r->beta) + r->sum * most / 254);
@@ -188,14 +251,16 @@ static void pack_int8(packer *p, const cpl_amx_matrix *m, const source *s, uint3
     cpl_fold_column(p->fold, s->layer, s->matrix, n, p->row, p->q, &scale, &bias);
     for (uint32_t at = 0; at < m->k; at++) {
         const uint32_t k = k_at(p, s->order, at);
-        ((int8_t *)m->b)[place(p, m, column, at, m->scale16 != NULL)] = p->q[k];
+        ((int8_t *)(void *)m->b)[place(p, m, column, at, m->scale16 != NULL)] = p->q[k];
         extend(p, &r, (float)p->q[k] * scale, k);
         sum[p->q[k] < 0] += fabsf((float)p->q[k]);
+        if ((at + 1) % (m->part_steps * STEP) && at + 1 < m->k) continue;
+        p->sum = fmaxf(p->sum, s->order == FROM_ACTIVATION ? 255 * fmaxf(sum[0], sum[1]) : 127 * (sum[0] + sum[1]));
+        sum[0] = sum[1] = 0;
     }
     m->scale[column] = scale * s->by;
     m->bias[column] = bias * s->by;
     p->bound[column] = (bound_of(p, &r, s, m->k) + fabsf(bias)) * s->by;
-    p->sum = fmaxf(p->sum, s->order == FROM_ACTIVATION ? 255 * fmaxf(sum[0], sum[1]) : 127 * (sum[0] + sum[1]));
 }
 
 static void pack_bf16(packer *p, const cpl_amx_matrix *m, const source *s, uint32_t n)
@@ -207,7 +272,7 @@ static void pack_bf16(packer *p, const cpl_amx_matrix *m, const source *s, uint3
     if (s->bias->data) cpl_tensor_read_f32(s->bias, n, 1, &bias);
     for (uint32_t at = 0; at < m->k; at++) {
         const uint32_t k = k_at(p, s->order, at);
-        ((uint16_t *)m->b)[place(p, m, column, at, 0)] = to_bf16(p->row[k] * s->by);
+        ((uint16_t *)(void *)m->b)[place(p, m, column, at, 0)] = to_bf16(p->row[k] * s->by);
         extend(p, &r, p->row[k], k);
     }
     m->bias[column] = bias * s->by;

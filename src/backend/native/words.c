@@ -37,6 +37,14 @@ void cpl_native_words_fill(cpl_native_words *w, const cpl_kernels *k, const cpl_
     }
 }
 
+void cpl_native_words_fetch(const cpl_native_words *w, uint32_t id)
+{
+    const size_t n = w->stored.shape[1], bytes = w->q ? n : stored_bytes(&w->stored) / w->stored.shape[0];
+    const char *at = (w->q ? (const char *)w->q : (const char *)w->stored.data) + id * bytes;
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i);
+    if (w->q) __builtin_prefetch(&w->scale[id]);
+}
+
 void cpl_native_words_add(const cpl_native_words *w, const cpl_kernels *k, uint32_t id, const float *b, const float *c,
                           float *x)
 {

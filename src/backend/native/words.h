@@ -12,6 +12,8 @@
 void cpl_native_words_take(cpl_native_words *w, cpl_native_bump *b, const cpl_tensor *stored, int as_i8);
 /* row: a row of floats of scratch. */
 void cpl_native_words_fill(cpl_native_words *w, const cpl_kernels *k, const cpl_tensor *stored, float *row);
+/* Fetches word id's row. */
+void cpl_native_words_fetch(const cpl_native_words *w, uint32_t id);
 /* x = (word id's embedding + b) + c. */
 void cpl_native_words_add(const cpl_native_words *w, const cpl_kernels *k, uint32_t id, const float *b, const float *c,
                           float *x);
