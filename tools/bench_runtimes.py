@@ -4,11 +4,14 @@
 one thread each.
 
     tools/bench_runtimes.py --backend pytorch --precision fp32 --build build [--model DIR] [--shapes 16x17,16x128,ragged]
+    tools/bench_runtimes.py --all --build build            # every plug-in and precision that is here, about five minutes
 
-Two processes, ours and theirs, run in turn (A B A B). A sample is one batch run `--repeat` times; what counts is CPU time
-of the process (other processes' load falls out of it) and, beside it, wall time. The ratio of a round is theirs / ours of
-the least of its samples; printed are the median of the rounds and their range, so 1.00 is the same speed and more is
-couplet's faster. "ragged": lengths as of real pairs; Python pads them to the longest as its users do, couplet groups.
+Two processes, ours and theirs, run in turn (A B A B). A round is the least of `--repeat` runs of one batch on each side;
+what counts is CPU time of the process (other processes' load falls out of it) and, beside it, wall time. Printed is
+theirs / ours of the least of all rounds, which is what an undisturbed machine would show, then the median and the range
+of the rounds' own ratios: 1.00 is the same speed, more is couplet's faster. --all goes through the runtimes, each as it is
+compared fairly (onnx and openvino over the graph that couplet writes: only the way to the runtime differs), marks what is
+below --least, takes rounds until --seconds are used up for a line, and ends with 1 when a line is below. "ragged": lengths as of real pairs; Python pads them to the longest as its users do, couplet groups.
 Rows are compared first. Run with a Python that has the runtime (the versions of tools/requirements-*.txt).
 """
 import argparse
@@ -318,6 +321,14 @@ class Mlx(Padded):
         return np.array(x)
 
 
+# What --all goes through: small, grouped and long batches where a runtime is fast enough for them.
+ALL = [("onnx", "fp32", "1x32,16x17,8x128"), ("onnx", "int8", "1x32,16x17,8x128"),
+       ("openvino", "fp32", "1x32,16x17,8x128"), ("openvino", "bf16", "1x32,16x17,8x128"),
+       ("openvino", "int8", "1x32,16x17,8x128"),
+       ("pytorch", "fp32", "1x32,16x17,8x128"), ("pytorch", "bf16", "1x32,16x17,8x128"),
+       ("pytorch", "fp16", "1x32"), ("pytorch", "int8", "1x32,16x17,8x128"),
+       ("compiled", "fp32", "1x32,8x128"), ("compiled", "bf16", "1x32,8x128"), ("compiled", "fp16", "1x32"),
+       ("mlx", "fp32", "2x17"), ("mlx", "int8", "2x17"), ("mlx", "int4", "2x17")]
 RUNTIMES = {"pytorch": Torch, "compiled": Compiled, "mlx": Mlx, "onnx": OnnxRuntime, "openvino": OpenVino}
 
 
@@ -356,6 +367,10 @@ def sample(engine, repeat):
     return min(cpu), min(wall)
 
 
+class Missing(Exception):
+    """This side can't run here; why."""
+
+
 class Side:
     def __init__(self, options, mine):
         context = multiprocessing.get_context("spawn")
@@ -371,8 +386,15 @@ class Side:
         except EOFError:
             kind, value = "failed", "the process died"
         if kind != "ok":
-            sys.exit("bench_runtimes: " + value)
+            raise Missing(value)
         return value
+
+    def end(self):
+        try:
+            self.pipe.send(None)
+        except OSError:
+            pass
+        self.process.join(10)
 
     def ask(self, *what):
         self.pipe.send(what)
@@ -397,7 +419,10 @@ def spread(values):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("--backend", required=True, choices=sorted(RUNTIMES))
+    p.add_argument("--backend", choices=sorted(RUNTIMES))
+    p.add_argument("--all", action="store_true", help="every line of the table ALL that can run here")
+    p.add_argument("--seconds", type=float, default=4.0, help="of one shape, with --all")
+    p.add_argument("--least", type=float, default=0.97, help="CPU ratio below which a line is marked, with --all")
     p.add_argument("--precision", default="fp32")
     p.add_argument("--build", default="build", help="folder with libcouplet.so and plugins/")
     p.add_argument("--model", default="models/all-MiniLM-L6-v2")
@@ -408,32 +433,64 @@ def main():
     p.add_argument("--mode", default="default", help="of torch.compile")
     p.add_argument("--json", action="store_true")
     o = p.parse_args()
+    if bool(o.backend) == o.all:
+        p.error("--backend NAME or --all")
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # for both: some runtimes take every core they see
     work = tempfile.TemporaryDirectory(prefix="couplet-runtimes-")
     o.work = work.name
     config = json.loads(pathlib.Path(o.model, "config.json").read_text())
     o.cross = "SequenceClassification" in config["architectures"][0]
     o.width = len(config.get("id2label", {"0": ""})) if o.cross else config["hidden_size"]
-    ours, theirs = Side(o, True), Side(o, False)
+    results, below = [], 0
+    for backend, precision, shapes in ALL if o.all else [(o.backend, o.precision, o.shapes)]:
+        one = argparse.Namespace(**dict(vars(o), backend=backend, precision=precision, shapes=shapes))
+        one.same_graph |= o.all
+        try:
+            measured = compare(one, config)
+        except Missing as e:
+            if not o.all:
+                sys.exit("bench_runtimes: %s" % e)
+            print("%s %s: not measured: %s" % (backend, precision, e), flush=True)
+            continue
+        below += sum(r["cpu_of_least"] < o.least for r in measured)
+        results.append({"backend": backend, "precision": precision, "model": o.model, "results": measured})
+    if o.json:
+        print(json.dumps(results if o.all else results[0]))
+    if o.all:
+        print("%d of %d lines are below %.2f" % (below, sum(len(r["results"]) for r in results), o.least))
+        sys.exit(1 if below else 0)
+
+
+def compare(o, config):
+    """Every shape of one plug-in and precision."""
     results = []
+    ours = Side(o, True)
+    try:
+        theirs = Side(o, False)
+    except Missing:
+        ours.end()
+        raise
     for shape in o.shapes.split(","):
         rows = batch(shape, config["vocab_size"], min(config["max_position_embeddings"], 256))
         a, b = ours.ask("prepare", rows), theirs.ask("prepare", rows)
         apart = max(abs(x - y) for r, s in zip(a, b) for x, y in zip(r, s))
-        pairs = []
-        for _ in range(o.rounds):
+        pairs, until = [], time.monotonic() + o.seconds
+        while len(pairs) < o.rounds or (o.all and time.monotonic() < until):
             pairs.append((ours.ask("sample", o.repeat), theirs.ask("sample", o.repeat)))
+            if o.all and len(pairs) >= 3 and time.monotonic() >= until:
+                break  # one batch of MLX's on a CPU takes seconds
         cpu, wall = ([y[k] / x[k] for x, y in pairs] for k in (0, 1))
-        best = 1e3 * min(x[0] for x, _ in pairs)
-        results.append({"shape": shape, "cpu_ratio": cpu, "wall_ratio": wall, "couplet_cpu_ms": best, "max_abs": apart})
+        best, least = min(x[0] for x, _ in pairs), min(y[0] for _, y in pairs)
+        results.append({"shape": shape, "cpu_of_least": least / best, "cpu_ratio": cpu, "wall_ratio": wall,
+                        "couplet_cpu_ms": 1e3 * best, "max_abs": apart})
         if not o.json:
-            print("%s %s %-8s theirs / ours: CPU %s, wall %s; ours %.2f ms of CPU; rows differ by %.2g" % (
-                o.backend, o.precision, shape, spread(cpu), spread(wall), best, apart), flush=True)
+            mark = "  BELOW %.2f" % o.least if o.all and least / best < o.least else ""
+            print("%-8s %-5s %-8s theirs / ours: CPU %.3f of the least, %s by %d rounds; wall %s; ours %.2f ms of CPU; rows "
+                  "differ by %.2g%s" % (o.backend, o.precision, shape, least / best, spread(cpu), len(pairs), spread(wall),
+                                        1e3 * best, apart, mark), flush=True)
     for side in (ours, theirs):
-        side.pipe.send(None)
-        side.process.join(10)
-    if o.json:
-        print(json.dumps({"backend": o.backend, "precision": o.precision, "model": o.model, "results": results}))
+        side.end()
+    return results
 
 
 if __name__ == "__main__":

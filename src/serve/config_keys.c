@@ -43,6 +43,9 @@ const cpl_config_key cpl_config_keys[] = {
      .meaning = "backend onnx: a graph of your own in the model's directory; not set: couplet writes it"},
     {"model.openvino.threads", CPL_CONFIG_INT, "0", 0, 1024,
      .meaning = "backend openvino: threads of one pass; 0: one a core"},
+    {"model.openvino.width_multiple", CPL_CONFIG_INT, "0", 0, 1024,
+     .meaning = "backend openvino: widths of mixed batches are rounded up to a multiple of so many tokens; 0: the "
+                "backend's own (docs/RUNTIMES.md)"},
     {"model.openvino.hint", CPL_CONFIG_CHOICE, "auto", .choices = "auto|f32|bf16",
      .meaning = "backend openvino in int8: what is not int8 runs as this; auto: bf16 where the CPU has it"},
     {"model.compiled.mode", CPL_CONFIG_TEXT, "default",

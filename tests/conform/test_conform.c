@@ -6,7 +6,7 @@
  *
  * Each backend has a process of its own, because two foreign runtimes need not get on. Sessions run on threads of their
  * own, so the thread sanitizer sees what is shared; opening a hundred times is for the leak sanitizer. The seed is
- * printed; COUPLET_SEED sets it, COUPLET_BACKEND takes one backend alone. */
+ * printed; COUPLET_SEED sets it, COUPLET_BACKEND takes one backend alone, COUPLET_PRECISION one precision. */
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -557,7 +557,9 @@ static void conform(bench *b, const char *model)
     check(b, cpl_model_open(&b->model, b->golden.model, &err), &err);
     b->want = b->golden.cross_encoder ? CPL_WANT_LOGITS : CPL_WANT_POOLED;
     for (int p = 0; p < CPL_PRECISION_COUNT; p++) {
-        if (!(b->caps.precisions >> p & 1)) continue;
+        const char *only = getenv("COUPLET_PRECISION");
+        if (!(b->caps.precisions >> p & 1) || (only && strcmp(only, cpl_precision_name((cpl_precision)p)) != 0))
+            continue;
         b->precision = (cpl_precision)p;
         if (!load(b)) continue;
         check_golden(b);

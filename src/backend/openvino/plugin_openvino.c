@@ -8,8 +8,9 @@
  * fp32, bf16 and fp16 compile couplet's own ONNX graph. int8 needs scales of activations, which come from data: a tool
  * (tools/export_openvino.py, NNCF) calibrates the same graph and leaves it beside the model with a checksum of the
  * weights it was made from; here it is only loaded. One request uses all cores by itself (measured faster than one a
- * core except on static shapes, which cost a compilation each), so the engine has one worker. Widths are rounded up for
- * bf16 and int8: each new shape costs the runtime a search for kernels.
+ * core except on static shapes, which cost a compilation each), so the engine has one worker. A shape that is new costs
+ * the runtime a search for kernels (some 4 ms in bf16, 15 in int8), so widths are rounded up there; not in a batch of
+ * one length, which is mostly followed by others of that length.
  *
  * Threads: sessions run at once, each with its own request; opening the second graph is under a lock. */
 #include <pthread.h>
@@ -40,6 +41,7 @@ struct cpl_weights {
     cpl_ov ov;
     cpl_ov_options options;
     cpl_precision precision;
+    uint32_t width_multiple; /* of rectangles */
     cpl_padded_model model;
     char dir[512];
     uint32_t batch_tokens_max, batch_sequences_max;
@@ -140,16 +142,28 @@ static cpl_status probe(cpl_caps *out, const cpl_host *host, cpl_error *err)
 
 /* ---- load -------------------------------------------------------------------------------------------------------- */
 
+/* "what=N", N up to 1024; 0 leaves *out as it is. */
+static cpl_status read_number(uint32_t *out, const char *setting, const char *what, cpl_error *err)
+{
+    const char *at = strchr(setting, '=') + 1;
+    char *end = NULL;
+    const unsigned long n = *at >= '0' && *at <= '9' ? strtoul(at, &end, 10) : 0;
+    if (!end || *end || n > 1024)
+        return cpl_fail(err, CPL_INVALID, "openvino: '%s' is not %s up to 1024", setting, what);
+    if (n) *out = (uint32_t)n;
+    return CPL_OK;
+}
+
 static cpl_status read_settings(cpl_weights *w, const cpl_load_options *o, cpl_error *err)
 {
     w->options = (cpl_ov_options){.hint = NULL, .threads = cpl_cpu_count()};
-    for (const char *const *s = o->settings; s && *s; s++) {
-        char *end = NULL;
+    w->width_multiple = o->precision == CPL_PRECISION_FP32 ? 1 : WIDTH_MULTIPLE;
+    cpl_status st = CPL_OK;
+    for (const char *const *s = o->settings; !st && s && *s; s++) {
         if (!strncmp(*s, "threads=", 8)) {
-            const unsigned long n = (*s)[8] >= '0' && (*s)[8] <= '9' ? strtoul(*s + 8, &end, 10) : 0;
-            if (!end || *end || n > 1024)
-                return cpl_fail(err, CPL_INVALID, "openvino: '%s' is not a number of threads up to 1024", *s);
-            if (n) w->options.threads = (uint32_t)n;
+            st = read_number(&w->options.threads, *s, "a number of threads", err);
+        } else if (!strncmp(*s, "width_multiple=", 15)) {
+            st = read_number(&w->width_multiple, *s, "a number of tokens", err);
         } else if (!strcmp(*s, "hint=f32") || !strcmp(*s, "hint=bf16")) {
             w->options.hint = *s + 5;
         } else if (!strcmp(*s, "device=cpu") || !strcmp(*s, "hint=auto")) {
@@ -157,10 +171,12 @@ static cpl_status read_settings(cpl_weights *w, const cpl_load_options *o, cpl_e
         } else {
             return cpl_fail(
                 err, CPL_INVALID,
-                "openvino: setting '%s' isn't known: threads=N, hint=auto|f32|bf16 (of int8) and device=cpu are", *s);
+                "openvino: setting '%s' isn't known: threads=N, width_multiple=N, hint=auto|f32|bf16 (of int8) and "
+                "device=cpu are",
+                *s);
         }
     }
-    return CPL_OK;
+    return st;
 }
 
 /* Does bf16 stay bf16 here? */
@@ -341,9 +357,7 @@ static void close_session(cpl_session *s)
 
 static cpl_status open_session(cpl_session **out, cpl_weights *w, cpl_error *err)
 {
-    const bool rounded = w->precision != CPL_PRECISION_FP32 && w->model.max_length % WIDTH_MULTIPLE == 0;
-    const cpl_rectangle_limits limits = {.launch_tokens = LAUNCH_TOKENS,
-                                         .width_multiple = rounded ? WIDTH_MULTIPLE : 1};
+    const cpl_rectangle_limits limits = {.launch_tokens = LAUNCH_TOKENS};
     *out = NULL;
     cpl_session *s = w->host.allocate(sizeof *s, 64);
     if (!s) return cpl_fail_memory(err, sizeof *s);
@@ -396,11 +410,20 @@ static cpl_status pass(void *arg, uint32_t rows, uint32_t width, const cpl_recta
     return cpl_ov_run(p->model, p->ov, p->request, rows, width, in, out, err);
 }
 
+static bool of_one_length(const cpl_batch *b)
+{
+    for (uint32_t i = 1; i < b->n; i++)
+        if (b->cu_seqlens[i + 1] - b->cu_seqlens[i] != b->cu_seqlens[1] - b->cu_seqlens[0]) return false;
+    return true;
+}
+
 static cpl_status run(cpl_session *s, const cpl_batch *b, cpl_team *team, float *rows, cpl_error *err)
 {
     cpl_weights *w = s->weights;
     pass_of p = {&w->ov, &w->graph, s->request};
+    const bool rounded = w->model.max_length % w->width_multiple == 0 && !of_one_length(b);
     (void)team;
+    s->padded.limits.width_multiple = rounded ? w->width_multiple : 1;
     if (b->want != w->scoring && b->want != CPL_WANT_LOGITS && w->graph.form != CPL_PADDED_TOKENS) {
         cpl_status st = open_states(s, err);
         if (st) return st;
