@@ -139,14 +139,14 @@ class Experiments(unittest.TestCase):
             self.assertEqual(f.read(4), b"\x89PNG")
 
     def test_what_cannot_run_does_not_stop_the_others(self):
-        absent = self.write("01_absent", "model: {backend: mlx}\n")
+        absent = self.write("01_absent", "model: {backend: mps}\n")
         wrong = self.write("02_precision", "model: {precision: fp8}\n")
         missing = self.write("03_model", "model: {name: nobody/nothing}\n")
         broken = self.write("05_broken", "model: {backend: fake, fake: {fail_load: 1}}\n")
         good = self.write("04_good", "experiment: {concurrency_levels: [2]}\n")
         printed, _ = run("experiment", "run", absent, wrong, missing, broken, good, "--quick", *self.out(), status=1)
         self.assertEqual(self.result("01_absent")["status"], "not run")
-        self.assertIn("mlx", self.result("01_absent")["reason"])
+        self.assertIn("mps", self.result("01_absent")["reason"])
         self.assertEqual(self.result("02_precision")["status"], "not run")
         self.assertIn("fp8", self.result("02_precision")["reason"])
         self.assertEqual(self.result("03_model")["status"], "not run")
@@ -159,8 +159,8 @@ class Experiments(unittest.TestCase):
         self.assertIn("not run", printed)
         run("experiment", "run", absent, "--quick", "--set", "model.backend=native", *self.out())
         r = self.result("01_absent")
-        self.assertEqual((r["status"], r["backend_asked"], r["backend"]), ("ran", "mlx", "native"))
-        self.assertIn("ran (--quick: too short to publish) (`mlx` asked for, `native` ran) with an override: "
+        self.assertEqual((r["status"], r["backend_asked"], r["backend"]), ("ran", "mps", "native"))
+        self.assertIn("ran (--quick: too short to publish) (`mps` asked for, `native` ran) with an override: "
                       "`--set model.backend=native`", self.page("01_absent"))
 
     def test_against_a_server_that_is_up(self):
