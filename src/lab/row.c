@@ -4,7 +4,6 @@
  * stretches (measure.h). Threads: no state. */
 #include "lab/row.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -85,18 +84,6 @@ static void finish_latency(const cpl_lab_row *row, cpl_lab_point *out)
     out->latency_max_ms = ms(h->count ? (double)h->max : 0);
 }
 
-static void say(char *text, size_t cap, const char *fmt, ...) CPL_PRINTF(3, 4);
-static void say(char *text, size_t cap, const char *fmt, ...)
-{
-    size_t used = strlen(text);
-    if (used) used += (size_t)snprintf(text + used, cap - used, "; ");
-    if (used >= cap) return;
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(text + used, cap - used, fmt, args);
-    va_end(args);
-}
-
 /* Which figures of the row stand, and what is to be said of it. A row with one round beyond capacity is beyond it. */
 static void finish_verdict(const cpl_lab_row *row, cpl_lab_point *out, cpl_lab_result *r)
 {
@@ -112,18 +99,18 @@ static void finish_verdict(const cpl_lab_row *row, cpl_lab_point *out, cpl_lab_r
     out->latency_highest_ms =
         out->highest_percentile > 0 ? ms((double)cpl_histogram_at(&row->latency_ns, v.highest)) : 0;
     out->retaken = row->retaken;
-    if (*row->reasons) say(text, sizeof text, "%s", row->reasons);
+    if (*row->reasons) cpl_verdict_add(text, sizeof text, "%s", row->reasons);
     if (row->rounds > 1 && row->invalid_rounds)
         snprintf(text + strlen(text), sizeof text - strlen(text), " (%u of %u rounds)", row->invalid_rounds,
                  row->rounds);
-    if (*row->note) say(text, sizeof text, "%s", row->note);
-    if (*v.percentiles && !out->beyond_capacity) say(text, sizeof text, "%s", v.percentiles);
+    if (*row->note) cpl_verdict_add(text, sizeof text, "%s", row->note);
+    if (*v.percentiles && !out->beyond_capacity) cpl_verdict_add(text, sizeof text, "%s", v.percentiles);
     if (row->retaken)
-        say(text, sizeof text, "%u of %u rounds measured again, the machine having been unsteady", row->retaken,
-            row->rounds);
+        cpl_verdict_add(text, sizeof text, "%u of %u rounds measured again, the machine having been unsteady",
+                        row->retaken, row->rounds);
     if (row->server.known && row->server.ids_made && !strcmp(row->server.mode, "inference"))
-        say(text, sizeof text, "%llu sequences were tokenized inside the measured time",
-            (unsigned long long)row->server.ids_made);
+        cpl_verdict_add(text, sizeof text, "%llu sequences were tokenized inside the measured time",
+                        (unsigned long long)row->server.ids_made);
     out->reasons = cpl_lab_text(r, "%s", text);
 }
 

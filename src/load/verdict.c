@@ -21,8 +21,7 @@
 #define AT_ONCE_SECONDS_MIN 1.0
 #define ANSWERED_MIN        0.95
 
-static void add(char *out, size_t cap, const char *fmt, ...) CPL_PRINTF(3, 4);
-static void add(char *out, size_t cap, const char *fmt, ...)
+void cpl_verdict_add(char *out, size_t cap, const char *fmt, ...)
 {
     size_t used = strlen(out);
     if (used) used += (size_t)snprintf(out + used, cap - used, "; ");
@@ -46,8 +45,8 @@ void cpl_verdict_samples(cpl_verdict *out, uint64_t samples)
         uint64_t needed = cpl_samples_needed(q[i]);
         *enough[i] = samples >= needed;
         if (samples < needed)
-            add(out->percentiles, sizeof out->percentiles, "p%.0f needs %llu samples, has %llu", q[i] * 100,
-                (unsigned long long)needed, (unsigned long long)samples);
+            cpl_verdict_add(out->percentiles, sizeof out->percentiles, "p%.0f needs %llu samples, has %llu", q[i] * 100,
+                            (unsigned long long)needed, (unsigned long long)samples);
     }
 }
 
@@ -55,9 +54,10 @@ void cpl_verdict_samples(cpl_verdict *out, uint64_t samples)
 static void judge_closed(char *why, size_t cap, const cpl_load_result *r)
 {
     const cpl_measure *m = &r->measure;
-    if (m->drift_ratio <= 0) add(why, cap, "shorter than 6 mean latencies: too short to see whether it was stable");
+    if (m->drift_ratio <= 0)
+        cpl_verdict_add(why, cap, "shorter than 6 mean latencies: too short to see whether it was stable");
     if (m->in_flight_mean < IN_FLIGHT_PART_MIN * r->concurrency)
-        add(why, cap, "%.1f requests were in flight, not %u", m->in_flight_mean, r->concurrency);
+        cpl_verdict_add(why, cap, "%.1f requests were in flight, not %u", m->in_flight_mean, r->concurrency);
 }
 
 static uint64_t refusals(const cpl_load_result *r)
@@ -86,22 +86,25 @@ static void judge_capacity(cpl_verdict *out, const cpl_load_result *r)
     const bool refuses = m->failed * 1000 > all && refused >= m->failed;
     out->beyond = r->too_far_behind || refuses || (grew && server_full(r));
     if (refuses)
-        add(out->note, sizeof out->note, "beyond capacity: %llu of %llu requests were refused",
-            (unsigned long long)m->failed, (unsigned long long)all);
+        cpl_verdict_add(out->note, sizeof out->note, "beyond capacity: %llu of %llu requests were refused",
+                        (unsigned long long)m->failed, (unsigned long long)all);
     else if (r->too_far_behind)
-        add(out->note, sizeof out->note, "beyond capacity: given up with as many requests in flight as can be");
+        cpl_verdict_add(out->note, sizeof out->note,
+                        "beyond capacity: given up with as many requests in flight as can be");
     else if (out->beyond)
-        add(out->note, sizeof out->note,
+        cpl_verdict_add(
+            out->note, sizeof out->note,
             "beyond capacity: the queue grew (the last third of the requests took %.1f times as long as the first)",
             m->latency_drift_ratio);
     else if (grew)
-        add(out->reasons, sizeof out->reasons,
+        cpl_verdict_add(
+            out->reasons, sizeof out->reasons,
             "the queue grew, and not for want of a faster server: the last third of the requests took %.1f times as "
             "long as the first",
             m->latency_drift_ratio);
     else if (m->requests && m->latency_drift_ratio <= 0)
-        add(out->note, sizeof out->note,
-            "too few requests to see whether the queue grew: 100 are needed in each third");
+        cpl_verdict_add(out->note, sizeof out->note,
+                        "too few requests to see whether the queue grew: 100 are needed in each third");
 }
 
 /* What the machine's unrest does to a run: another try may come out well. */
@@ -111,12 +114,15 @@ static void judge_unrest(char *why, size_t cap, const cpl_load_result *r)
     const cpl_server_totals *s = &r->server;
     const double lag = (double)cpl_histogram_at(&r->lag_ns, 0.99), p50 = (double)cpl_histogram_at(&m->latency_ns, 0.5);
     if (r->open && lag > LAG_NS_MAX && lag > LAG_PART_MAX * p50)
-        add(why, cap, "requests went out late: the generator's delay was %.1f ms at the 99th percentile", lag / 1e6);
+        cpl_verdict_add(why, cap, "requests went out late: the generator's delay was %.1f ms at the 99th percentile",
+                        lag / 1e6);
     if (!r->open && !r->at_once && m->drift_ratio > DRIFT_RATIO_MAX)
-        add(why, cap, "not stable: the fastest third ran %.2f times as fast as the slowest", m->drift_ratio);
+        cpl_verdict_add(why, cap, "not stable: the fastest third ran %.2f times as fast as the slowest",
+                        m->drift_ratio);
     if (s->known && !strcmp(s->backend, "native") && (double)s->cpu_ns < BUSY_PART_MIN * (double)s->busy_ns)
-        add(why, cap, "other work had the machine: workers needed %.1f s of CPU time and the server got %.1f",
-            (double)s->busy_ns / 1e9, (double)s->cpu_ns / 1e9);
+        cpl_verdict_add(why, cap,
+                        "other work had the machine: workers needed %.1f s of CPU time and the server got %.1f",
+                        (double)s->busy_ns / 1e9, (double)s->cpu_ns / 1e9);
 }
 
 /* What the self-test says of the generator, held against what the run needed of it. */
@@ -126,11 +132,12 @@ static void judge_generator(char *why, size_t cap, const cpl_load_result *r)
     const double rate = r->measure.seconds > 0 ? (double)r->measure.requests / r->measure.seconds : 0;
     if (!t->ran) return;
     if (rate > NULL_PART_MAX * t->requests_per_s)
-        add(why, cap, "self-test: %.0f requests/s is %.0f %% of what the generator does against a null server", rate,
-            rate / t->requests_per_s * 100);
+        cpl_verdict_add(why, cap,
+                        "self-test: %.0f requests/s is %.0f %% of what the generator does against a null server", rate,
+                        rate / t->requests_per_s * 100);
     if (t->open && t->achieved < ACHIEVED_MIN)
-        add(why, cap, "self-test: the generator kept only %.0f %% of its schedule against a null server",
-            t->achieved * 100);
+        cpl_verdict_add(why, cap, "self-test: the generator kept only %.0f %% of its schedule against a null server",
+                        t->achieved * 100);
 }
 
 static void judge_failures(cpl_verdict *out, const cpl_load_result *r)
@@ -138,11 +145,12 @@ static void judge_failures(cpl_verdict *out, const cpl_load_result *r)
     const uint64_t all = r->measure.requests + r->measure.failed, failed = r->measure.failed;
     char *why = out->reasons;
     const size_t cap = sizeof out->reasons;
-    if (!all) add(why, cap, "no request was measured");
+    if (!all) cpl_verdict_add(why, cap, "no request was measured");
     if (failed * 1000 > all && !out->beyond)
-        add(why, cap, "%llu of %llu requests failed", (unsigned long long)failed, (unsigned long long)all);
-    if (r->gave_up && !out->beyond) add(why, cap, "given up after too many failures in a row");
-    if (r->warmup_unstable) add(why, cap, "the warm-up did not settle within %.0f s", CPL_LOAD_WARMUP_MAX_S);
+        cpl_verdict_add(why, cap, "%llu of %llu requests failed", (unsigned long long)failed, (unsigned long long)all);
+    if (r->gave_up && !out->beyond) cpl_verdict_add(why, cap, "given up after too many failures in a row");
+    if (r->warmup_unstable)
+        cpl_verdict_add(why, cap, "the warm-up did not settle within %.0f s", CPL_LOAD_WARMUP_MAX_S);
 }
 
 void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r)
@@ -156,12 +164,13 @@ void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r)
     if (r->open) judge_capacity(out, r);
     judge_failures(out, r);
     if (all && r->at_once && m->seconds < AT_ONCE_SECONDS_MIN)
-        add(why, cap, "all was answered in %.2f s: give at least %.0f s of work", m->seconds, AT_ONCE_SECONDS_MIN);
+        cpl_verdict_add(why, cap, "all was answered in %.2f s: give at least %.0f s of work", m->seconds,
+                        AT_ONCE_SECONDS_MIN);
     else if (all && !r->at_once && !r->open)
         judge_closed(why, cap, r);
     judge_generator(why, cap, r);
     if (r->client_cpu_cores > CLIENT_CORES_MAX)
-        add(why, cap, "the load generator used %.0f %% of its core", r->client_cpu_cores * 100);
+        cpl_verdict_add(why, cap, "the load generator used %.0f %% of its core", r->client_cpu_cores * 100);
     const bool lasting = *why != 0;
     judge_unrest(why, cap, r);
     out->valid = !*why;

@@ -35,6 +35,9 @@ typedef struct cpl_verdict {
 } cpl_verdict;
 
 void cpl_verdict_of(cpl_verdict *out, const cpl_load_result *r);
+/* One more reason at the end of a text of `cap` bytes, after "; " if it isn't the first; what doesn't fit is cut off.
+ */
+void cpl_verdict_add(char *text, size_t cap, const char *fmt, ...) CPL_PRINTF(3, 4);
 /* The percentile part alone, from a number of samples. */
 void cpl_verdict_samples(cpl_verdict *out, uint64_t samples);
 

@@ -127,6 +127,12 @@ void cpl_amx_stages(const cpl_session *s, uint64_t *ns, double *ops);
 
 /* Part i of m as a matrix of its own. What is added to a sum is added with its first part. */
 cpl_amx_matrix cpl_amx_part(const cpl_amx_weights *w, const cpl_amx_matrix *m, uint32_t i);
+/* Of panels [from, to) of m those of its part i, counted from the part's first; none if from is to. */
+void cpl_amx_part_panels(const cpl_amx_matrix *m, uint32_t i, uint32_t *from, uint32_t *to);
+/* What the norm makes of the residual rows at x: rows for the next product in a, with their scales. input16 is that
+ * product's if it makes halves, else 0. */
+cpl_amx_rows cpl_amx_norm_rows(const cpl_amx_weights *w, const cpl_amx_norm_weights *norm, char *x, char *a,
+                               float *scale, uint32_t *scale16, float input16);
 
 /* 1 when the model's shapes fit the tiles. */
 int cpl_amx_fits(const cpl_model *model);

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "backend/native/amx_team.h"
+#include "backend/native/lane.h"
 #include "backend/native/words.h"
 #include "base/clock.h"
 
@@ -33,12 +34,6 @@ typedef struct pass {
 } pass;
 
 static int is_int8(const pass *p) { return p->w->precision == CPL_PRECISION_INT8; }
-
-static void share(uint32_t total, uint32_t members, uint32_t member, uint32_t *from, uint32_t *to)
-{
-    *from = (uint32_t)((uint64_t)total * member / members);
-    *to = (uint32_t)((uint64_t)total * (member + 1) / members);
-}
 
 typedef struct job {
     const pass *p;
@@ -89,16 +84,13 @@ typedef struct product {
     const cpl_amx_activation *activation;
 } product;
 
-/* Panels of part i that are among a member's share of x; empty if from is to. */
-static void share_part(const pass *p, const product *x, uint32_t part, const cpl_amx_matrix *m, uint32_t member,
-                       uint32_t *from, uint32_t *to)
+/* Panels of that part that are among a member's share of x; empty if from is to. */
+static void share_part(const pass *p, const product *x, uint32_t part, uint32_t member, uint32_t *from, uint32_t *to)
 {
-    const uint32_t before = m->n < x->m->n ? part * x->m->part_panels : 0, behind = before + m->n / CPL_AMX_PANEL;
-    share(x->panel_end - x->panel_begin, p->members, member, from, to);
+    cpl_native_share(x->panel_end - x->panel_begin, p->members, member, from, to);
     *from += x->panel_begin;
     *to += x->panel_begin;
-    *from = (*from < before ? before : *from > behind ? behind : *from) - before;
-    *to = (*to < before ? before : *to > behind ? behind : *to) - before;
+    cpl_amx_part_panels(x->m, part, from, to);
 }
 
 /* What so many k steps fetch of what is left to fetch. */
@@ -120,7 +112,7 @@ static void multiply_blocks(const pass *p, const product *x, uint32_t part, uint
     const size_t out_row = m.n / CPL_AMX_PANEL * (size_t)1024, scale_at = region * x->scale_part + row;
     char *const out = x->out + region * x->out_part;
     uint32_t from, to;
-    share_part(p, x, part, &m, member, &from, &to);
+    share_part(p, x, part, member, &from, &to);
     if (from == to || !blocks) return;
     const cpl_amx_gemm g = {.kind = x->kind,
                             .what = x->what,
@@ -182,7 +174,7 @@ static void norm_member(const pass *p, const void *what, uint32_t member)
 {
     const norming *n = what;
     uint32_t from, to;
-    share(n->count, p->members, member, &from, &to);
+    cpl_native_share(n->count, p->members, member, &from, &to);
     p->w->amx->norm(&n->rows, from, to);
 }
 
@@ -197,22 +189,7 @@ typedef struct stream {
 /* input16 of the product to come, if that makes halves; else 0. */
 static void normalise(const pass *p, const stream *t, const cpl_amx_norm_weights *norm, float input16)
 {
-    const cpl_amx_weights *w = p->w;
-    const norming n = {{.kind = is_int8(p) ? CPL_AMX_INT8 : CPL_AMX_BF16,
-                        .x = t->x,
-                        .n = w->arch.hidden,
-                        .gamma = norm->gamma,
-                        .beta = norm->beta,
-                        .q_gamma = norm->q_gamma,
-                        .q_beta = norm->q_beta,
-                        .epsilon = w->arch.norm_epsilon,
-                        .down = norm->down,
-                        .a = t->a,
-                        .steps = w->layers[0].qkv.steps,
-                        .row_scale = t->scale,
-                        .row_scale16 = input16 > 0 ? t->scale16 : NULL,
-                        .scale16 = input16},
-                       t->rows};
+    const norming n = {cpl_amx_norm_rows(p->w, norm, t->x, t->a, t->scale, t->scale16, input16), t->rows};
     each_member(p, CPL_NATIVE_NORM, 0, norm_member, &n);
 }
 
@@ -225,7 +202,7 @@ static void halves_member(const pass *p, const void *what, uint32_t member)
 {
     const halving *h = what;
     uint32_t from, to;
-    share(h->count, p->members, member, &from, &to);
+    cpl_native_share(h->count, p->members, member, &from, &to);
     p->w->amx->quantise_halves(&h->halves, from, to);
 }
 
@@ -246,7 +223,7 @@ static void attend_member(const pass *p, const void *what, uint32_t member)
     const uint32_t *cu = p->batch->cu_seqlens, heads = arch->heads;
     const size_t stage = (size_t)(arch->hidden / CPL_AMX_PANEL) * s->panel_bytes;
     uint32_t from, to;
-    share((t->end - t->begin) * heads, p->members, member, &from, &to);
+    cpl_native_share((t->end - t->begin) * heads, p->members, member, &from, &to);
     from += t->begin * heads;
     to += t->begin * heads;
     while (from < to) {
@@ -378,7 +355,7 @@ static void quantise_inner_member(const pass *p, const void *what, uint32_t memb
     const inner *x = what;
     const cpl_amx_session *s = p->s;
     uint32_t from, to;
-    share(x->t->rows, p->members, member, &from, &to);
+    cpl_native_share(x->t->rows, p->members, member, &from, &to);
     for (uint32_t i = x->begin; i < x->end; i++) {
         const uint32_t region = i - x->begin;
         const cpl_amx_halves h = {.x = s->mid + region * s->mid_part,
@@ -568,7 +545,7 @@ static void gather_member(const pass *p, const void *what, uint32_t member)
     const uint32_t h = w->arch.hidden;
     uint32_t from, to;
     (void)what;
-    share(b->n, p->members, member, &from, &to);
+    cpl_native_share(b->n, p->members, member, &from, &to);
     for (uint32_t i = from; i < to; i++) {
         for (uint32_t t = b->cu_seqlens[i]; t < b->cu_seqlens[i + 1]; t++) {
             const float *type = w->type + (size_t)b->type_ids[t] * h;

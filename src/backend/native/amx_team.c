@@ -16,6 +16,7 @@
 
 #include <string.h>
 
+#include "backend/native/lane.h"
 #include "backend/native/words.h"
 #include "base/clock.h"
 
@@ -34,19 +35,13 @@ typedef struct work {
     int cls;                          /* the stream is that of [CLS] rows */
 } work;
 
-static void share(uint32_t total, uint32_t members, uint32_t member, uint32_t *from, uint32_t *to)
-{
-    *from = (uint32_t)((uint64_t)total * member / members);
-    *to = (uint32_t)((uint64_t)total * (member + 1) / members);
-}
-
 static uint32_t panels_of(const work *t) { return t->w->arch.hidden / CPL_AMX_PANEL; }
 
 /* A member's columns of anything that is as wide as the residual rows: those of its heads. */
 static void own_panels(const work *t, uint32_t member, uint32_t *from, uint32_t *to)
 {
     const uint32_t a_head = t->w->arch.head_size / CPL_AMX_PANEL;
-    share(t->w->arch.heads, t->members, member, from, to);
+    cpl_native_share(t->w->arch.heads, t->members, member, from, to);
     *from *= a_head;
     *to *= a_head;
 }
@@ -70,22 +65,8 @@ static void gather(const work *t, int copy, char *to)
 
 static void normalise(const work *t, const cpl_amx_norm_weights *norm, const cpl_amx_own *o, char *x, float input16)
 {
-    const cpl_amx_weights *w = t->w;
-    const cpl_amx_rows r = {.kind = CPL_AMX_INT8,
-                            .x = x,
-                            .n = w->arch.hidden,
-                            .gamma = norm->gamma,
-                            .beta = norm->beta,
-                            .q_gamma = norm->q_gamma,
-                            .q_beta = norm->q_beta,
-                            .epsilon = w->arch.norm_epsilon,
-                            .down = norm->down,
-                            .a = o->a,
-                            .steps = w->layers[0].qkv.steps,
-                            .row_scale = o->scale,
-                            .row_scale16 = input16 > 0 ? o->scale16 : NULL,
-                            .scale16 = input16};
-    w->amx->norm(&r, 0, t->rows);
+    const cpl_amx_rows r = cpl_amx_norm_rows(t->w, norm, x, o->a, o->scale, o->scale16, input16);
+    t->w->amx->norm(&r, 0, t->rows);
 }
 
 /* ---- products --------------------------------------------------------------------------------------------------- */
@@ -150,7 +131,7 @@ static void embed(const work *t, uint32_t member)
     const uint32_t h = w->arch.hidden;
     float *const row = t->s->member[member].scratch;
     uint32_t from, to;
-    share(t->rows, t->members, member, &from, &to);
+    cpl_native_share(t->rows, t->members, member, &from, &to);
     for (uint32_t r = from, i = 0; r < to; r++) {
         while (b->cu_seqlens[i + 1] <= r) i++;
         cpl_native_words_add(&w->words, &w->kernels, (uint32_t)b->ids[r], w->type + (size_t)b->type_ids[r] * h,
@@ -186,7 +167,7 @@ static void attend(const work *t, uint32_t member)
     const uint32_t *cu = t->batch->cu_seqlens;
     const size_t stage = panels_of(t) * s->panel_bytes;
     uint32_t from, to;
-    share(arch->heads, t->members, member, &from, &to);
+    cpl_native_share(arch->heads, t->members, member, &from, &to);
     for (uint32_t i = 0; i < t->batch->n && from < to; i++) {
         const size_t at = cu[i] * (size_t)64;
         const cpl_amx_attention a = {.q = t->cls ? s->cls_q + i * (size_t)64 : s->qkv + at,
@@ -271,33 +252,26 @@ static void up_part(const work *t, uint32_t member)
 {
     const cpl_amx_own *o = &t->s->member[member].own;
     const cpl_amx_layer *y = t->y;
-    uint32_t from, to, before = 0;
+    uint32_t from, to;
     gather(t, residual(t), o->x[BEFORE_DOWN]);
     normalise(t, &y->attention_norm, o, o->x[BEFORE_DOWN], y->up.input16);
-    share(t->w->arch.intermediate / CPL_AMX_PANEL, t->members, member, &from, &to);
+    cpl_native_share(t->w->arch.intermediate / CPL_AMX_PANEL, t->members, member, &from, &to);
     for (uint32_t i = 0; i < y->up.parts; i++) {
         const cpl_amx_matrix m = cpl_amx_part(t->w, &y->up, i);
-        const uint32_t panels = m.n / CPL_AMX_PANEL, behind = before + panels;
-        const product x = {.m = &m,
-                           .kind = CPL_AMX_INT8,
-                           .what = CPL_AMX_ACTIVATE,
-                           .rows = t->rows,
-                           .from = (from < before   ? before
-                                    : from > behind ? behind
-                                                    : from) -
-                                   before,
-                           .to = (to < before   ? before
-                                  : to > behind ? behind
-                                                : to) -
-                                 before,
-                           .a = o->a,
-                           .row_scale = o->scale,
-                           .row_scale16 = o->scale16,
-                           .out = t->s->mid + i * t->s->mid_part,
-                           .out_row = panels * (size_t)1024,
-                           .activation = &y->activation};
+        product x = {.m = &m,
+                     .kind = CPL_AMX_INT8,
+                     .what = CPL_AMX_ACTIVATE,
+                     .rows = t->rows,
+                     .from = from,
+                     .to = to,
+                     .a = o->a,
+                     .row_scale = o->scale,
+                     .row_scale16 = o->scale16,
+                     .out = t->s->mid + i * t->s->mid_part,
+                     .out_row = m.n / CPL_AMX_PANEL * (size_t)1024,
+                     .activation = &y->activation};
+        cpl_amx_part_panels(&y->up, i, &x.from, &x.to);
         multiply(t, &x, member);
-        before = behind;
     }
 }
 
@@ -402,7 +376,7 @@ static void head_member(void *arg, uint32_t member)
     const cpl_amx_head *x = arg;
     cpl_gemm_f32 g = *x->whole;
     if (member >= x->members) return;
-    share(x->whole->panel_end, x->members, member, &g.panel_begin, &g.panel_end);
+    cpl_native_share(x->whole->panel_end, x->members, member, &g.panel_begin, &g.panel_end);
     if (g.panel_begin < g.panel_end) x->kernels->gemm_f32(x->kernels, &g);
 }
 

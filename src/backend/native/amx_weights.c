@@ -153,6 +153,36 @@ cpl_amx_matrix cpl_amx_part(const cpl_amx_weights *w, const cpl_amx_matrix *m, u
     return x;
 }
 
+static uint32_t within(uint32_t x, uint32_t least, uint32_t most) { return x < least ? least : x > most ? most : x; }
+
+void cpl_amx_part_panels(const cpl_amx_matrix *m, uint32_t i, uint32_t *from, uint32_t *to)
+{
+    const uint32_t all = m->n / CPL_AMX_PANEL;
+    const uint32_t before = m->part_panels < all ? i * m->part_panels : 0;
+    const uint32_t behind = all - before < m->part_panels ? all : before + m->part_panels;
+    *from = within(*from, before, behind) - before;
+    *to = within(*to, before, behind) - before;
+}
+
+cpl_amx_rows cpl_amx_norm_rows(const cpl_amx_weights *w, const cpl_amx_norm_weights *norm, char *x, char *a,
+                               float *scale, uint32_t *scale16, float input16)
+{
+    return (cpl_amx_rows){.kind = w->precision == CPL_PRECISION_INT8 ? CPL_AMX_INT8 : CPL_AMX_BF16,
+                          .x = x,
+                          .n = w->arch.hidden,
+                          .gamma = norm->gamma,
+                          .beta = norm->beta,
+                          .q_gamma = norm->q_gamma,
+                          .q_beta = norm->q_beta,
+                          .epsilon = w->arch.norm_epsilon,
+                          .down = norm->down,
+                          .a = a,
+                          .steps = w->layers[0].qkv.steps,
+                          .row_scale = scale,
+                          .row_scale16 = input16 > 0 ? scale16 : NULL,
+                          .scale16 = input16};
+}
+
 /* ---- packing ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t float_bits(float x)
